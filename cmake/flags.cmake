@@ -1,0 +1,32 @@
+# Compiler flags that every product target shares, gathered in one interface library, mi_flags.
+add_library(mi_flags INTERFACE)
+target_include_directories(mi_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+target_compile_definitions(mi_flags INTERFACE MI_DEBUG=${MI_DEBUG} MI_SECURE=${MI_SECURE})
+
+if(MSVC)
+    target_compile_options(mi_flags INTERFACE /W4 /WX /experimental:c11atomics)
+else()
+    target_compile_options(mi_flags INTERFACE
+        -Wall -Wextra -Wconversion -Wshadow -Wundef -Werror
+        $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>
+        $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
+        -fvisibility=hidden -fno-strict-aliasing)
+endif()
+
+if(MI_SANITIZE)
+    target_compile_options(mi_flags INTERFACE -fsanitize=${MI_SANITIZE} -fno-omit-frame-pointer
+        $<$<STREQUAL:${MI_SANITIZE},undefined>:-fno-sanitize-recover=all>)
+    target_link_options(mi_flags INTERFACE -fsanitize=${MI_SANITIZE})
+endif()
+
+if(WIN32 AND NOT MSVC)
+    # The shipped DLLs run before any C runtime exists: no runtime library, no compiler-made TLS, no stack
+    # probes (a probe would call into a runtime), and an entry point of their own.
+    add_library(mi_freestanding INTERFACE)
+    target_link_libraries(mi_freestanding INTERFACE mi_flags)
+    target_compile_options(mi_freestanding INTERFACE -ffreestanding -mno-stack-arg-probe
+        -fno-stack-protector -gcodeview -fno-builtin-malloc -Wframe-larger-than=3000)
+    target_link_options(mi_freestanding INTERFACE -nostdlib -Wl,--entry=${MI_DLL_ENTRY}
+        -Wl,--dynamicbase -Wl,--nxcompat -Wl,--no-seh)
+    target_link_libraries(mi_freestanding INTERFACE ${MI_IMPORT_LIBS})
+endif()

@@ -1,0 +1,132 @@
+// Rank 0: what every file may use. Compiler attributes, assertions, bit tricks and checked arithmetic.
+// Nothing here knows an operating system or calls a C library, so that it serves the allocator, the redirect
+// DLL (no C runtime below it), the PE tool and the fuzzers alike.
+#ifndef MI_BASE_BASE_H
+#define MI_BASE_BASE_H
+
+#include <assert.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef MI_DEBUG
+#    define MI_DEBUG 0
+#endif
+#ifndef MI_SECURE
+#    define MI_SECURE 0
+#endif
+
+#if defined(__clang__) || defined(__GNUC__)
+#    define MI_LIKELY(x)     __builtin_expect(!!(x), 1)
+#    define MI_UNLIKELY(x)   __builtin_expect(!!(x), 0)
+#    define MI_NOINLINE      __attribute__((noinline))
+#    define MI_COLD          __attribute__((noinline, cold))
+#    define MI_INLINE        static inline __attribute__((always_inline))
+#    define MI_PRINTF(f, a)  __attribute__((format(printf, f, a)))
+#    define MI_TRAP()        __builtin_trap()
+#    define MI_NORETURN      __attribute__((noreturn))
+#elif defined(_MSC_VER)
+#    include <intrin.h>
+#    define MI_LIKELY(x)    (x)
+#    define MI_UNLIKELY(x)  (x)
+#    define MI_NOINLINE     __declspec(noinline)
+#    define MI_COLD         __declspec(noinline)
+#    define MI_INLINE       static __forceinline
+#    define MI_PRINTF(f, a)
+#    define MI_TRAP()       __fastfail(7)
+#    define MI_NORETURN     __declspec(noreturn)
+#else
+#    error "unknown compiler: give base.h its attributes"
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#    define MI_ARCH_X64 1
+#elif defined(__i386__) || defined(_M_IX86)
+#    define MI_ARCH_X86 1
+#elif defined(__aarch64__) || defined(_M_ARM64)
+#    define MI_ARCH_ARM64 1
+#else
+#    error "unknown CPU: give base.h its name"
+#endif
+#ifndef MI_ARCH_X64
+#    define MI_ARCH_X64 0
+#endif
+#ifndef MI_ARCH_X86
+#    define MI_ARCH_X86 0
+#endif
+#ifndef MI_ARCH_ARM64
+#    define MI_ARCH_ARM64 0
+#endif
+
+#define MI_CACHE_LINE_BYTES 64
+#define MI_KiB              ((size_t)1024)
+#define MI_MiB              (MI_KiB * MI_KiB)
+#define MI_GiB              (MI_MiB * MI_KiB)
+
+// Called with a failed assertion. The default traps; a higher rank may set a sink that prints first.
+// The sink must not allocate.
+typedef void (*mi_assert_sink_t)(const char *fact, const char *file, int line);
+void mi_assert_set_sink(mi_assert_sink_t sink);
+MI_NORETURN void mi_assert_fail(const char *fact, const char *file, int line);
+
+// Our own bug; debug builds only; one fact per line; no side effects.
+#if MI_DEBUG
+#    define MI_ASSERT(fact) ((fact) ? (void)0 : mi_assert_fail(#fact, __FILE__, __LINE__))
+#else
+#    define MI_ASSERT(fact) ((void)sizeof(!(fact)))
+#endif
+
+// Bits. The argument of the counting functions must not be zero.
+MI_INLINE size_t mi_ctz64(uint64_t x) {
+#if defined(__clang__) || defined(__GNUC__)
+    return (size_t)__builtin_ctzll(x);
+#else
+    unsigned long i;
+    _BitScanForward64(&i, x);
+    return i;
+#endif
+}
+
+MI_INLINE size_t mi_clz64(uint64_t x) {
+#if defined(__clang__) || defined(__GNUC__)
+    return (size_t)__builtin_clzll(x);
+#else
+    unsigned long i;
+    _BitScanReverse64(&i, x);
+    return 63 - i;
+#endif
+}
+
+MI_INLINE size_t mi_bsr(size_t x) {
+    return 63 - mi_clz64((uint64_t)x);
+}
+
+MI_INLINE bool mi_is_pow2(size_t x) {
+    return x != 0 && (x & (x - 1)) == 0;
+}
+
+// align is a power of two; the caller knows that the sum does not overflow.
+MI_INLINE size_t mi_align_up(size_t x, size_t align) {
+    return (x + align - 1) & ~(align - 1);
+}
+
+MI_INLINE size_t mi_align_down(size_t x, size_t align) {
+    return x & ~(align - 1);
+}
+
+// Checked arithmetic: true = good, *out holds the result; false = overflow, *out is not to be used.
+MI_INLINE bool mi_mul_ok(size_t a, size_t b, size_t *out) {
+#if defined(__clang__) || defined(__GNUC__)
+    return !__builtin_mul_overflow(a, b, out);
+#else
+    *out = a * b;
+    return b == 0 || a <= SIZE_MAX / b;
+#endif
+}
+
+MI_INLINE bool mi_add_ok(size_t a, size_t b, size_t *out) {
+    *out = a + b;
+    return *out >= a;
+}
+
+#endif
