@@ -20,30 +20,39 @@ set(CMAKE_MODULE_LINKER_FLAGS_INIT "-fuse-ld=lld-19")
 set(CMAKE_SHARED_LIBRARY_PREFIX "")
 set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
+# Runs llvm-dlltool over a list of names, once, and leaves lib<name>.a in the build folder.
+function(mi_import_lib name dll machine names_command)
+    set(libs ${CMAKE_BINARY_DIR}/import-libs)
+    if(NOT EXISTS ${libs}/lib${name}.a)
+        file(MAKE_DIRECTORY ${libs})
+        execute_process(
+            COMMAND sh -c "{ echo 'LIBRARY ${dll}'; echo EXPORTS; ${names_command}; } > ${libs}/${name}.def \
+&& llvm-dlltool-19 -m ${machine} -d ${libs}/${name}.def -l ${libs}/lib${name}.a"
+            RESULT_VARIABLE rc)
+        if(NOT rc EQUAL 0)
+            message(FATAL_ERROR "cannot make the import library of ${dll} for ${machine}")
+        endif()
+    endif()
+endfunction()
+
+set(MI_DLL_ENTRY DllMain)
 if(MI_WINDOWS_ARCH STREQUAL "i686")
     set(MI_DLL_ENTRY DllMain@12)
-    set(MI_IMPORT_LIBS kernel32 ntdll)
+    set(dlltool_machine i386)
 elseif(MI_WINDOWS_ARCH STREQUAL "x86_64")
-    set(MI_DLL_ENTRY DllMain)
-    set(MI_IMPORT_LIBS kernel32 ntdll)
+    set(dlltool_machine i386:x86-64)
 else()
-    set(MI_DLL_ENTRY DllMain)
+    set(dlltool_machine arm64)
     set(CMAKE_C_FLAGS_INIT "-isystem /usr/share/mingw-w64/include")
     set(CMAKE_CXX_FLAGS_INIT "-isystem /usr/share/mingw-w64/include")
-    set(libs ${CMAKE_BINARY_DIR}/arm64-import-libs)
+    set(CMAKE_C_STANDARD_LIBRARIES "" CACHE STRING "" FORCE)
+    set(CMAKE_CXX_STANDARD_LIBRARIES "" CACHE STRING "" FORCE)
     foreach(dll kernel32 ntdll)
-        if(NOT EXISTS ${libs}/lib${dll}.a)
-            file(MAKE_DIRECTORY ${libs})
-            execute_process(
-                COMMAND sh -c "{ echo 'LIBRARY ${dll}.dll'; echo EXPORTS; \
-llvm-nm-19 --defined-only -g /usr/x86_64-w64-mingw32/lib/lib${dll}.a 2>/dev/null \
-| sed -n 's/^[0-9a-f]* T \\([A-Za-z_][A-Za-z0-9_]*\\)$/\\1/p' | sort -u; } > ${libs}/${dll}.def \
-&& llvm-dlltool-19 -m arm64 -d ${libs}/${dll}.def -l ${libs}/lib${dll}.a"
-                RESULT_VARIABLE rc)
-            if(NOT rc EQUAL 0)
-                message(FATAL_ERROR "cannot make the ARM64 import library of ${dll}.dll")
-            endif()
-        endif()
+        mi_import_lib(${dll} ${dll}.dll arm64
+            "llvm-nm-19 --defined-only -g /usr/x86_64-w64-mingw32/lib/lib${dll}.a 2>/dev/null \
+| sed -n 's/^[0-9a-f]* T \\([A-Za-z_][A-Za-z0-9_]*\\)$/\\1/p' | sort -u")
     endforeach()
-    set(MI_IMPORT_LIBS -L${libs} kernel32 ntdll)
 endif()
+# The compiler may call these four from any code; mingw's own list of ntdll leaves them to the C runtime.
+mi_import_lib(ntdllmem ntdll.dll ${dlltool_machine} "printf 'memcpy\\nmemmove\\nmemset\\nmemcmp\\n'")
+set(MI_IMPORT_LIBS -L${CMAKE_BINARY_DIR}/import-libs kernel32 ntdll ntdllmem)
