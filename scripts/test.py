@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Builds every preset, runs what can run on this machine, and sums up.
+
+The last line is "N passed, N failed". A preset that does not build, or that should have tests and has none,
+or whose test run breaks down, counts as one failure each. Skipped tests count as neither and are listed.
+
+    test.py [preset ...]     all presets when none is named
+
+Exit codes: 0 nothing failed, 1 something failed, 2 wrong use.
+"""
+import os
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+BUILD = os.path.join(ROOT, "build")
+# Preset, and why it cannot run here (None: it can).
+PRESETS = [
+    ("linux-release", None),
+    ("linux-debug", None),
+    ("linux-secure", None),
+    ("linux-asan", None),
+    ("linux-ubsan", None),
+    ("linux-tsan", None),
+    ("windows-x64-release", None),
+    ("windows-x64-debug", None),
+    ("windows-x64-secure", None),
+    ("windows-x86-release", "needs 32-bit Wine"),
+    ("windows-arm64-release", "needs an ARM64 machine"),
+]
+TEST_SECONDS = 300
+JOBS = str(os.cpu_count() or 2)
+
+
+class Sum:
+    """What one preset gave."""
+
+    def __init__(self, preset):
+        self.preset = preset
+        self.passed = self.failed = self.skipped = 0
+        self.build_seconds = self.test_seconds = 0.0
+        self.note = ""
+        self.bad_names = []
+        self.skipped_names = []
+
+    def fail(self, name):
+        self.failed += 1
+        self.bad_names.append(name)
+
+
+def run_logged(command, log, env=None):
+    with open(log, "ab") as out:
+        return subprocess.call(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, cwd=ROOT, env=env)
+
+
+def tail(log, lines=30):
+    with open(log, "rb") as f:
+        text = f.read().decode("utf-8", "replace").splitlines()
+    print("\n".join("    " + line for line in text[-lines:]), flush=True)
+
+
+def build(preset, total):
+    log = os.path.join(BUILD, preset + "-build.log")
+    open(log, "wb").close()
+    start = time.monotonic()
+    good = (run_logged(["cmake", "--preset", preset], log) == 0
+            and run_logged(["cmake", "--build", "build/" + preset, "-j", JOBS], log) == 0)
+    total.build_seconds = time.monotonic() - start
+    if not good:
+        total.fail("build." + preset)
+        total.note = "does not build"
+        print(f"{preset}: does not build; the whole log is build/{preset}-build.log", flush=True)
+        tail(log)
+    return good
+
+
+def output_of(case):
+    node = case.find("system-out")
+    return (node.text or "") if node is not None else ""
+
+
+def read_results(path, total):
+    """Adds the cases of a JUnit file to total; False when it holds none."""
+    cases = list(xml.etree.ElementTree.parse(path).getroot().iter("testcase"))
+    for case in cases:
+        name, status = case.get("name"), case.get("status")
+        if status == "run" and case.find("failure") is None:
+            total.passed += 1
+        elif status == "disabled" or (status == "notrun" and case.find("skipped") is not None
+                                      and "SKIP_" in (case.find("skipped").get("message") or "")):
+            total.skipped += 1
+            lines = output_of(case).strip().splitlines()
+            total.skipped_names.append((name, lines[-1] if lines else ""))
+        else:
+            total.fail(name)
+            print(f"{total.preset}: {name} failed", flush=True)
+            print("\n".join("    " + line for line in output_of(case).splitlines()[-25:]), flush=True)
+    return bool(cases)
+
+
+def run_tests(preset, total, env):
+    report = os.path.join(BUILD, preset + "-tests.xml")
+    log = os.path.join(BUILD, preset + "-tests.log")
+    for old in (report, log):
+        if os.path.exists(old):
+            os.remove(old)
+    start = time.monotonic()
+    code = run_logged(["ctest", "--test-dir", "build/" + preset, "-j", JOBS, "--timeout", str(TEST_SECONDS),
+                       "--output-on-failure", "--no-tests=error", "--output-junit", report], log, env)
+    total.test_seconds = time.monotonic() - start
+    before = total.failed
+    if not os.path.exists(report) or not read_results(report, total):
+        total.fail("ctest." + preset)
+        total.note = "no tests"
+        print(f"{preset}: ctest gave no results", flush=True)
+        tail(log)
+    elif code != 0 and total.failed == before:
+        total.fail("ctest." + preset)
+        total.note = "ctest says failed, its report does not"
+
+
+def fresh_wine_prefix():
+    """One copy of the template per run; the templates's own making is wine-run's business."""
+    prefix = os.path.join(BUILD, "wineprefix")
+    shutil.rmtree(prefix, ignore_errors=True)
+    return prefix
+
+
+def main():
+    names = sys.argv[1:] or [name for name, _ in PRESETS]
+    reasons = dict(PRESETS)
+    for name in names:
+        if name not in reasons:
+            print(f"test.py: no preset {name}; there are: {' '.join(reasons)}", file=sys.stderr)
+            return 2
+    os.makedirs(BUILD, exist_ok=True)
+    prefix = fresh_wine_prefix()
+    env = dict(os.environ, MI_WINE_RUN_PREFIX=prefix)
+    sums = []
+    start = time.monotonic()
+    for name in names:
+        total = Sum(name)
+        sums.append(total)
+        if build(name, total):
+            if reasons[name] is None:
+                run_tests(name, total, env)
+            else:
+                total.note = "built, not run: " + reasons[name]
+        print(f"{name}: {total.passed} passed, {total.failed} failed, {total.skipped} skipped"
+              f" ({total.build_seconds:.0f} s + {total.test_seconds:.0f} s) {total.note}".rstrip(), flush=True)
+    if os.path.isdir(prefix):
+        subprocess.call(["wineserver", "-k"], env=dict(os.environ, WINEPREFIX=prefix),
+                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        shutil.rmtree(prefix, ignore_errors=True)
+    return report(sums, time.monotonic() - start)
+
+
+def report(sums, seconds):
+    for total in sums:
+        for name, reason in total.skipped_names:
+            print(f"skipped {total.preset} {name} {reason}".rstrip())
+    for total in sums:
+        for name in total.bad_names:
+            print(f"failed {total.preset} {name}")
+    print(f"{len(sums)} presets in {seconds / 60:.1f} minutes")
+    passed = sum(total.passed for total in sums)
+    failed = sum(total.failed for total in sums)
+    if passed + failed == 0:
+        failed = 1  # a run that tested nothing has not passed
+    line = f"{passed} passed, {failed} failed"
+    if os.environ.get("MI_TEST_SUM"):
+        with open(os.environ["MI_TEST_SUM"], "w", encoding="utf-8") as f:
+            f.write(line + "\n")
+    print(line, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
