@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""Measures this allocator beside its peers, interleaved in one run, and says how noisy the run was.
+
+  bench/run.py micro      the patterns of bench/micro.c: ns per operation and peak RSS
+  bench/run.py programs   whole programs under LD_PRELOAD: user+system CPU time, wall time and peak RSS
+  bench/run.py count      instructions per malloc/free pair, by callgrind (repeatable to the instruction)
+  bench/run.py all        the three
+
+Options: --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
+--only WORD (patterns or programs whose name contains it), --json FILE, --svg FILE, --ms N (per micro trial).
+Every figure is the median of its rounds. The noise floor is the median over all cells of (max-min)/median; ratios
+closer to 1 than that are shown with '~' and are ties. Exit code 2 = something that is needed is missing.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build" / "linux-release"
+LIBDIR = pathlib.Path("/usr/lib") / (os.uname().machine + "-linux-gnu")
+PEERS = {
+    "ours": BUILD / "libmimalloc.so",
+    "glibc": None,
+    "mimalloc2": LIBDIR / "libmimalloc.so.2",
+    "jemalloc": LIBDIR / "libjemalloc.so.2",
+    "tcmalloc": LIBDIR / "libtcmalloc_minimal.so.4",
+}
+PACKAGES = {"mimalloc2": "libmimalloc2.0", "jemalloc": "libjemalloc2", "tcmalloc": "libtcmalloc-minimal4"}
+
+
+def environment(library, extra=None):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_", "LD_PRELOAD"))}
+    env.update(LC_ALL="C", **(extra or {}))
+    if library:
+        env["LD_PRELOAD"] = str(library)
+    return env
+
+
+def timed(command, library, extra=None, cwd=None, stdin=None):
+    """One run: (wall seconds, user+system CPU seconds, peak RSS KiB of the largest process), by GNU time.
+
+    Not by wait4 here: a forked child's peak would include the peak of this Python process before its exec."""
+    with open(stdin or os.devnull, "rb") as source, tempfile.NamedTemporaryFile("r") as figures:
+        run = subprocess.run(["/usr/bin/time", "-f", "%e %U %S %M", "-o", figures.name, *map(str, command)],
+                             env=environment(library, extra), cwd=cwd, stdin=source, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.PIPE)
+        if run.returncode != 0:
+            raise SystemExit(f"{' '.join(map(str, command))}: exit code {run.returncode}: "
+                             f"{run.stderr.decode(errors='replace').strip()[-300:]}")
+        wall, user, system, rss = figures.read().split()[-4:]
+    return float(wall), float(user) + float(system), float(rss)
+
+
+# ---------------------------------------------------------------- workloads
+def micro_cells(args, allocators):
+    program = BUILD / "bench" / "micro"
+    if not program.exists():
+        raise SystemExit(f"{program} is missing: run make build first")
+    names = subprocess.run([program, "list"], capture_output=True, text=True, check=True).stdout.split()
+    names = [n for n in names if not args.only or args.only in n]
+    cells = {}
+    for round_number in range(args.rounds):
+        for name in names:
+            for allocator, library in allocators.items():
+                run = subprocess.run([program, name, str(args.ms)], env=environment(library), capture_output=True,
+                                     text=True)
+                if run.returncode != 0:
+                    raise SystemExit(f"micro {name} under {allocator}: exit code {run.returncode}: {run.stderr}")
+                _, ns, rss, _ = run.stdout.split()
+                cell = cells.setdefault((name, allocator), {"time": [], "rss": []})
+                cell["time"].append(float(ns))
+                cell["rss"].append(float(rss))
+        print(f"  round {round_number + 1} of {args.rounds} done", file=sys.stderr)
+    return names, cells
+
+
+PYTHON_JOB = """
+import json, re, collections
+d = {}
+for i in range(120000):
+    d['key%d' % i] = [i, str(i) * (i % 7), {'a': i}]
+s = json.dumps(d)
+e = json.loads(s)
+c = collections.Counter(re.findall(r'[0-9]{3}', s))
+t = sorted((str(k), v) for k, v in c.items())
+print(len(e), len(t))
+"""
+SQL_JOB = """
+CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, value REAL);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
+INSERT INTO t SELECT i, printf('name-%d-%d', i * 7919 % 300007, i), i * 0.5 FROM n;
+CREATE INDEX t_name ON t(name);
+SELECT count(*), max(name) FROM t WHERE name > 'name-2';
+SELECT substr(name, 1, 8) AS k, count(*), avg(value) FROM t GROUP BY k ORDER BY k LIMIT 5;
+"""
+PERL_JOB = r"""
+my %h; for my $i (1..300000) { push @{$h{"k" . ($i * 7919 % 65537)}}, "value $i" x ($i % 5); }
+my $n = 0; for my $k (sort keys %h) { $n += length(join(",", @{$h{$k}})); } print "$n\n";
+"""
+Z3_JOB = """
+(declare-fun a (Int) Int) (declare-const x Int) (declare-const y Int) (declare-const z Int)
+(assert (and (> x 2) (> y 2) (> z 2) (< x 90) (< y 90) (< z 90)))
+(assert (= (+ (* x x) (* y y)) (+ (* z z) 7)))
+(assert (= (a (+ x y)) (+ z (a x)))) (assert (distinct x y z))
+(check-sat)
+"""
+
+
+def c_source():
+    lines = ["#include <stdio.h>", "#include <string.h>"]
+    for i in range(300):
+        lines.append(f"static int f{i}(int a, int b) {{ int s = 0; for (int i = 0; i < a; i++) {{ "
+                     f"if ((i * {i + 3}) % 7 == b % 5) s += i ^ {i}; else s -= b * (i + {i % 13}); }} return s; }}")
+    lines.append("int main(int c, char **v) { int s = c; (void)v;")
+    lines += [f"s += f{i}(s & 31, {i});" for i in range(300)]
+    lines.append('printf("%d\\n", s); return 0; }')
+    return "\n".join(lines)
+
+
+def program_list(work):
+    """(name, command, extra environment, stdin file, needed program)"""
+    (work / "job.py").write_text(PYTHON_JOB)
+    (work / "job.sql").write_text(SQL_JOB)
+    (work / "job.pl").write_text(PERL_JOB)
+    (work / "job.smt2").write_text(Z3_JOB)
+    (work / "big.c").write_text(c_source())
+    with open(work / "text.bin", "wb") as f:
+        state = 12345
+        for _ in range(120000):
+            state = (state * 1103515245 + 12345) & 0x7FFFFFFF
+            f.write(b"line %d of text with words %x\n" % (state % 5000, state % 977))
+    repo = work / "repo"
+    repo.mkdir()
+    git = ["git", "-C", str(repo), "-c", "user.name=b", "-c", "user.email=b@example.invalid"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    for i in range(3000):
+        (repo / f"f{i}").write_text(f"file {i}\n" + "".join(f"{i} {j * i}\n" for j in range(100)))
+    subprocess.run([*git, "add", "-A"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
+    clang = shutil.which("clang-19") or shutil.which("clang") or "clang"
+    return [
+        ("python", [sys.executable if "pyenv" not in sys.executable else "/usr/bin/python3", work / "job.py"],
+         {"PYTHONMALLOC": "malloc"}, None, "python3"),
+        ("sqlite", ["sqlite3", ":memory:"], {}, work / "job.sql", "sqlite3"),
+        ("perl", ["perl", work / "job.pl"], {}, None, "perl"),
+        ("clang", [clang, "-O1", "-c", work / "big.c", "-o", work / "big.o"], {}, None, clang),
+        ("gcc", ["gcc", "-O1", "-c", work / "big.c", "-o", work / "big2.o"], {}, None, "gcc"),
+        ("z3", ["z3", work / "job.smt2"], {}, None, "z3"),
+        ("git-repack", [*git, "repack", "-adfq", "--threads=2"], {}, None, "git"),
+        ("xz", ["xz", "-T2", "-3", "-k", "-c", work / "text.bin"], {}, None, "xz"),
+    ]
+
+
+def program_cells(args, allocators):
+    with tempfile.TemporaryDirectory() as folder:
+        jobs = []
+        for job in program_list(pathlib.Path(folder)):
+            if args.only and args.only not in job[0]:
+                continue
+            if shutil.which(job[4]) is None:
+                print(f"  {job[0]}: left out, {job[4]} is not installed", file=sys.stderr)
+                continue
+            jobs.append(job)
+        cells = {}
+        if not os.access("/usr/bin/time", os.X_OK):
+            raise SystemExit("GNU time is not installed: apt-get install time")
+        for name, command, extra, stdin, _ in jobs:  # not counted: files get into the cache
+            timed(command, None, extra, folder, stdin)
+        for round_number in range(args.rounds):
+            for name, command, extra, stdin, _ in jobs:
+                for allocator, library in allocators.items():
+                    wall, cpu, rss = timed(command, library, extra, folder, stdin)
+                    cell = cells.setdefault((name, allocator), {"time": [], "rss": [], "wall": []})
+                    cell["time"].append(cpu)
+                    cell["rss"].append(rss)
+                    cell["wall"].append(wall)
+            print(f"  round {round_number + 1} of {args.rounds} done", file=sys.stderr)
+        return [job[0] for job in jobs], cells
+
+
+def count_cells(args, allocators):
+    """Instructions of a pair, as the difference of two run lengths, so that start-up cancels out."""
+    if shutil.which("valgrind") is None:
+        raise SystemExit("valgrind is not installed: apt-get install valgrind")
+    program, cells, names = BUILD / "bench" / "micro", {}, []
+    for name in ("pair-16", "pair-256", "pair-1k", "pair-live-16", "batch-fifo-64", "batch-random-64"):
+        if args.only and args.only not in name:
+            continue
+        names.append(name)
+        for allocator, library in allocators.items():
+            totals = []
+            for operations in (20000, 120000):
+                run = subprocess.run(
+                    ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, "count", name,
+                     str(operations)], env=environment(library), capture_output=True, text=True)
+                found = re.search(r"Collected : (\d+)", run.stderr)
+                if run.returncode != 0 or not found:
+                    raise SystemExit(f"callgrind of {name} under {allocator} failed: {run.stderr[-300:]}")
+                totals.append(int(found.group(1)))
+            cells[(name, allocator)] = {"time": [(totals[1] - totals[0]) / 100000], "rss": [1]}
+    return names, cells
+
+
+# ---------------------------------------------------------------- results
+def geomean(values):
+    values = [v for v in values if v > 0]
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else float("nan")
+
+
+def noise_floor(cells, figure):
+    spreads = [(max(c[figure]) - min(c[figure])) / statistics.median(c[figure])
+               for c in cells.values() if len(c[figure]) > 1 and statistics.median(c[figure]) > 0]
+    return statistics.median(spreads) if spreads else 0.0
+
+
+def table(title, names, cells, allocators, figure, unit, base="mimalloc2"):
+    base = base if base in allocators else next(iter(allocators))
+    noise = noise_floor(cells, figure)
+    print(f"\n{title} ({unit}; in brackets relative to {base}; noise floor {noise * 100:.1f} %)")
+    print(f"{'':20s}" + "".join(f"{a:>20s}" for a in allocators))
+    ratios = {a: [] for a in allocators}
+    for name in names:
+        row = f"{name:20s}"
+        reference = statistics.median(cells[(name, base)][figure])
+        for allocator in allocators:
+            value = statistics.median(cells[(name, allocator)][figure])
+            ratio = value / reference if reference else float("nan")
+            ratios[allocator].append(ratio)
+            tie = "~" if allocator != base and abs(ratio - 1) <= noise else ""
+            row += f"{value:11.2f} ({tie}{ratio:.2f})".rjust(20)
+        print(row)
+    print(f"{'geometric mean':20s}" + "".join(f"{geomean(ratios[a]):>20.3f}" for a in allocators))
+    others = [a for a in allocators if a != "ours"]
+    if "ours" in allocators and others:
+        worst = max(names, key=lambda n: statistics.median(cells[(n, "ours")][figure])
+                    / min(statistics.median(cells[(n, a)][figure]) for a in others))
+        best = min(statistics.median(cells[(worst, a)][figure]) for a in others)
+        print(f"ours against the best peer of each row: worst in {worst}, "
+              f"{statistics.median(cells[(worst, 'ours')][figure]) / best:.2f}")
+    return {"unit": unit, "base": base, "noise": noise, "geomean": {a: geomean(ratios[a]) for a in allocators},
+            "median": {n: {a: statistics.median(cells[(n, a)][figure]) for a in allocators} for n in names},
+            "all": {n: {a: cells[(n, a)][figure] for a in allocators} for n in names}}
+
+
+def draw(results, allocators, target):
+    try:
+        import matplotlib
+    except ImportError:
+        raise SystemExit("the chart needs python3-matplotlib: apt-get install python3-matplotlib")
+    matplotlib.use("svg")
+    import matplotlib.pyplot as plot
+    keys = [k for k in results if k != "machine"]
+    figure, axes = plot.subplots(1, len(keys), figsize=(3.4 * len(keys), 3.2))
+    for axis, key in zip(axes if len(keys) > 1 else [axes], keys):
+        means = results[key]["geomean"]
+        axis.bar(list(means), list(means.values()), color=["#c0392b" if a == "ours" else "#7f8c8d" for a in means])
+        axis.set_title(f"{key}\nrelative to {results[key]['base']}, lower is better", fontsize=8)
+        axis.tick_params(axis="x", labelrotation=45, labelsize=7)
+        axis.axhline(1, color="black", linewidth=0.5)
+    figure.tight_layout()
+    figure.savefig(target)
+    print(f"chart written to {target}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["micro", "programs", "count", "all"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--ms", type=int, default=120)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--allocators", default=",".join(PEERS), help="which of: " + ", ".join(PEERS))
+    parser.add_argument("--library", help="measure this .so as ours")
+    parser.add_argument("--json", type=pathlib.Path)
+    parser.add_argument("--svg", type=pathlib.Path)
+    args = parser.parse_args()
+    if args.library:
+        PEERS["ours"] = pathlib.Path(args.library)
+    allocators = {}
+    for name in args.allocators.split(","):
+        if name not in PEERS:
+            raise SystemExit(f"{name} is not one of {', '.join(PEERS)}")
+        library = PEERS[name]
+        if library is not None and not library.exists():
+            cure = f"apt-get install {PACKAGES[name]}" if name in PACKAGES else "make build"
+            print(f"{name}: {library} is missing ({cure}): left out", file=sys.stderr)
+            continue
+        allocators[name] = library
+    results = {"machine": {"cpu_count": os.cpu_count(), "system": " ".join(os.uname()[i] for i in (0, 2, 4)),
+                           "rounds": args.rounds}}
+    if args.what in ("micro", "all"):
+        names, cells = micro_cells(args, allocators)
+        results["micro time"] = table("Micro patterns", names, cells, allocators, "time", "ns per operation")
+        results["micro RSS"] = table("Micro patterns, peak RSS", names, cells, allocators, "rss", "KiB")
+    if args.what in ("programs", "all"):
+        names, cells = program_cells(args, allocators)
+        results["program CPU time"] = table("Programs, CPU time", names, cells, allocators, "time", "seconds")
+        results["program RSS"] = table("Programs, peak RSS", names, cells, allocators, "rss", "KiB")
+    if args.what in ("count", "all"):
+        names, cells = count_cells(args, allocators)
+        results["instructions"] = table("Instructions per pair", names, cells, allocators, "time", "instructions")
+    if args.json:
+        args.json.write_text(json.dumps(results, indent=1) + "\n")
+        print(f"figures written to {args.json}")
+    if args.svg:
+        draw(results, allocators, args.svg)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SystemExit as stop:
+        if isinstance(stop.code, str):
+            print(stop.code, file=sys.stderr)
+            sys.exit(2)
+        raise
