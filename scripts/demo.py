@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""The main job on real input: unchanged third-party programs, with our allocator and without, side by side.
+
+Windows, under Wine: 7za.exe (msvcrt) packs and unpacks a source tree of some 60 MB; pdftotext.exe and
+pdftocairo.exe (MSVC C++ on UCRT, about 30 DLLs of their own) turn a PDF of 120 pages into text and pictures.
+Linux: python3, sqlite3 and xz under LD_PRELOAD.
+
+Each job runs twice, without and with, on the same input; the results are compared byte for byte. Every figure
+in the table is measured: modules by Wine's loader trace, the rest by the allocator's and the redirection's own
+reports.
+
+Exit codes: 0 everything is as promised, 1 it is not (the table and the lines below it say what), 2 wrong use,
+4 the programs could not be fetched.
+"""
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NPM = os.path.join(ROOT, ".cache", "npm")
+DEMO = os.path.join(ROOT, "build", "demo")
+LINUX = os.path.join(ROOT, "build", "linux-release")
+WINDOWS = os.path.join(ROOT, "build", "windows-x64-release")
+WINE_RUN = os.path.join(ROOT, "scripts", "wine-run")
+PACKAGES = {"7zip-bin": "5.2.0", "node-poppler": "6.2.7"}
+SEVENZIP = "node_modules/7zip-bin/win/x64"
+POPPLER = "node_modules/node-poppler/src/lib/win32/poppler-23.07.0"
+SOURCE_TREE = "/usr/share/mingw-w64/include"
+PAGES = 120
+CRT_NAMES = re.compile(r"^(ucrtbased?|msvcrt|msvcr\d+d?|crtdll)\.dll$", re.IGNORECASE)
+
+
+class Row:
+    """One line of the table."""
+
+    def __init__(self, program, job):
+        self.program, self.job = program, job
+        self.modules = self.functions = self.allocations = None
+        self.crts = []
+        self.identical = None
+        self.seconds_without = self.seconds_with = None
+        self.problems = []
+
+
+# ---- fetching -------------------------------------------------------------------------------------------
+
+def package_version(name):
+    path = os.path.join(NPM, "node_modules", name, "package.json")
+    try:
+        with open(path, encoding="utf-8") as f:
+            return re.search(r'"version"\s*:\s*"([^"]*)"', f.read()).group(1)
+    except (OSError, AttributeError):
+        return None
+
+
+def fetch():
+    """The real programs, by npm's own client, once; nothing of theirs is run at install time."""
+    if all(package_version(name) == version for name, version in PACKAGES.items()):
+        return
+    wanted = [f"{name}@{version}" for name, version in PACKAGES.items()]
+    print("fetching from npm:", " ".join(wanted), flush=True)
+    os.makedirs(NPM, exist_ok=True)
+    with open(os.path.join(NPM, "package.json"), "w", encoding="utf-8") as f:
+        f.write('{"private": true}\n')
+    done = subprocess.run(["npm", "install", "--prefix", NPM, "--ignore-scripts", "--no-audit", "--no-fund",
+                           "--save-exact", *wanted], capture_output=True, text=True, check=False)
+    if done.returncode != 0 or any(package_version(n) != v for n, v in PACKAGES.items()):
+        print(done.stderr[-2000:], file=sys.stderr)
+        print("demo.py: npm could not fetch the programs; is there a network?", file=sys.stderr)
+        sys.exit(4)
+
+
+# ---- running --------------------------------------------------------------------------------------------
+
+def wine_path(path):
+    return "Z:" + path.replace("/", "\\")
+
+
+def run(command, env=None, cwd=None):
+    """(seconds, CompletedProcess). A program that hangs is a failure, not a hang of the demo."""
+    full = dict(os.environ, **(env or {}))
+    start = time.monotonic()
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=full, cwd=cwd,
+                              timeout=900, check=False)
+    except subprocess.TimeoutExpired as e:
+        done = subprocess.CompletedProcess(command, -1, e.stdout or b"", b"the program hangs")
+    return time.monotonic() - start, done
+
+
+def same_tree(a, b):
+    """Whether two folders hold the same files with the same bytes; and the first difference."""
+    names_a, names_b = tree_names(a), tree_names(b)
+    if names_a != names_b:
+        return False, f"different files: {sorted(names_a ^ names_b)[:3]}"
+    if not names_a:
+        return False, "no output at all"
+    for name in sorted(names_a):
+        if not filecmp.cmp(os.path.join(a, name), os.path.join(b, name), shallow=False):
+            return False, f"{name} differs"
+    return True, ""
+
+
+def tree_names(top):
+    return {os.path.relpath(os.path.join(folder, name), top)
+            for folder, _, names in os.walk(top) for name in names}
+
+
+def fresh_folder(*parts):
+    path = os.path.join(DEMO, *parts)
+    shutil.rmtree(path, ignore_errors=True)
+    os.makedirs(path)
+    return path
+
+
+def tail(data):
+    text = data.decode("utf-8", "replace").strip().splitlines()
+    return " | ".join(text[-3:])
+
+
+def modules_of(trace, exe):
+    """File names of the modules that Wine's loader trace shows in the process that runs exe."""
+    names, mine = [], False
+    for line in trace.decode("utf-8", "replace").splitlines():
+        hit = re.search(r'Loaded L"([^"]*)"', line)
+        if not hit:
+            continue
+        name = hit.group(1).split("\\")[-1].lower()
+        mine = mine or name == exe.lower()
+        if mine and name not in names:
+            names.append(name)
+    return names
+
+
+# ---- Windows programs -----------------------------------------------------------------------------------
+
+def windows_jobs(tree, pdf, archive):
+    """(program, job, folder, exe, arguments for an output folder). The archive of the first job's plain run
+    is the second job's input."""
+    seven, poppler = os.path.join(DEMO, "7zip"), os.path.join(DEMO, "poppler", "Library", "bin")
+    return [
+        ("7za.exe", "pack 60 MB", seven, "7za.exe",
+         lambda out: ["a", "-mx=3", "-mmt=2", "-bd", wine_path(out + "/tree.7z"), wine_path(tree)]),
+        ("7za.exe", "unpack it", seven, "7za.exe",
+         lambda out: ["x", "-y", "-bd", "-o" + wine_path(out), wine_path(archive)]),
+        ("pdftotext.exe", "120 pages to text", poppler, "pdftotext.exe",
+         lambda out: ["-layout", wine_path(pdf), wine_path(out + "/text.txt")]),
+        ("pdftocairo.exe", "120 pages to PNG", poppler, "pdftocairo.exe",
+         lambda out: ["-png", "-r", "60", wine_path(pdf), wine_path(out + "/page")]),
+    ]
+
+
+def install_programs():
+    """Copies of the fetched programs, each injected beside the original by our minject."""
+    shutil.rmtree(os.path.join(DEMO, "7zip"), ignore_errors=True)
+    shutil.rmtree(os.path.join(DEMO, "poppler"), ignore_errors=True)
+    shutil.copytree(os.path.join(NPM, SEVENZIP), os.path.join(DEMO, "7zip"))
+    shutil.copytree(os.path.join(NPM, POPPLER), os.path.join(DEMO, "poppler"))
+
+
+def inject(folder, exe):
+    """The injected program's file name, or None and why."""
+    out = exe[:-4] + "-mi.exe"
+    if os.path.exists(os.path.join(folder, out)):
+        return out, ""
+    for dll in ("mimalloc.dll", "mimalloc-redirect.dll"):
+        try:
+            shutil.copy2(os.path.join(WINDOWS, dll), folder)
+        except OSError as e:
+            return None, f"{dll} is not built: {e.strerror}"
+    try:
+        _, done = run([os.path.join(LINUX, "minject"), "inject", os.path.join(folder, exe)])
+    except OSError as e:
+        return None, f"minject is not built: {e.strerror}"
+    if done.returncode != 0 or not os.path.exists(os.path.join(folder, out)):
+        return None, "minject: " + tail(done.stderr or done.stdout)
+    return out, ""
+
+
+def run_windows_job(job):
+    program, what, folder, exe, arguments = job
+    row = Row(program, what)
+    name = re.sub(r"\W+", "-", exe[:-4] + "-" + what)
+    out_without, out_with = fresh_folder("out", name, "without"), fresh_folder("out", name, "with")
+    run([WINE_RUN, "cmd", "/c", "exit"])  # Wine's own services start outside of the measured time
+    row.seconds_without, done = run([WINE_RUN, exe, *arguments(out_without)], cwd=folder)
+    if done.returncode != 0:
+        row.problems.append(f"without redirection it ends with {done.returncode}: {tail(done.stderr)}")
+        return row
+    injected, reason = inject(folder, exe)
+    if injected is None:
+        row.problems.append(reason)
+        return row
+    log = os.path.join(DEMO, "out", name, "report.txt")
+    if os.path.exists(log):
+        os.remove(log)
+    row.seconds_with, done = run([WINE_RUN, injected, *arguments(out_with)], cwd=folder)
+    if done.returncode != 0:
+        row.problems.append(f"with redirection it ends with {done.returncode}: {tail(done.stderr)}")
+    row.identical, reason = same_tree(out_without, out_with)
+    if not row.identical:
+        row.problems.append("the results differ: " + reason)
+    observe(row, folder, injected, arguments, name)
+    return row
+
+
+def observe(row, folder, injected, arguments, name):
+    """One more redirected run, with every report on: it is not the one that is timed."""
+    out = fresh_folder("out", name, "observed")
+    env = {"WINEDEBUG": "+loaddll", "MIMALLOC_VERBOSE": "1", "MIMALLOC_SHOW_STATS": "1"}
+    _, done = run([WINE_RUN, injected, *arguments(out)], env=env, cwd=folder)
+    with open(os.path.join(DEMO, "out", name, "report.txt"), "wb") as f:
+        f.write(done.stderr)
+    modules = modules_of(done.stderr, injected)
+    row.modules = len(modules)
+    row.crts = [m[:-4] for m in modules if CRT_NAMES.match(m)]
+    shutil.rmtree(out)
+
+
+# ---- the table ------------------------------------------------------------------------------------------
+
+HEADS = ["program", "job", "modules", "CRTs", "functions redirected", "allocations served", "identical output",
+         "time without", "time with"]
+
+
+def cell(value):
+    return "-" if value is None else str(value)
+
+
+def cells(row):
+    def seconds(value):
+        return None if value is None else f"{value:.1f} s"
+
+    identical = None if row.identical is None else "yes" if row.identical else "NO"
+    allocations = None if row.allocations is None else f"{row.allocations:,}"
+    return [cell(v) for v in (row.program, row.job, row.modules, ", ".join(row.crts) or None, row.functions,
+                              allocations, identical, seconds(row.seconds_without), seconds(row.seconds_with))]
+
+
+def print_table(rows):
+    table = [HEADS] + [cells(row) for row in rows]
+    widths = [max(len(line[i]) for line in table) for i in range(len(HEADS))]
+    for number, line in enumerate(table):
+        print("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 2) for width in widths) + "|")
+
+
+def main():
+    if len(sys.argv) > 1:
+        print("usage: demo.py", file=sys.stderr)
+        return 2
+    fetch()
+    os.makedirs(DEMO, exist_ok=True)
+    install_programs()
+    pdf = os.path.join(DEMO, "input.pdf")
+    subprocess.run([sys.executable, os.path.join(ROOT, "scripts", "make_pdf.py"), str(PAGES), pdf], check=True)
+    archive = os.path.join(DEMO, "out", "7za-pack-60-MB", "without", "tree.7z")
+    rows = []
+    for job in windows_jobs(SOURCE_TREE, pdf, archive):
+        print(f"running {job[3]}: {job[1]}", flush=True)
+        rows.append(run_windows_job(job))
+    print_table(rows)
+    problems = [f"{row.program}, {row.job}: {text}" for row in rows for text in row.problems]
+    for text in problems:
+        print("NOT AS PROMISED:", text)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
