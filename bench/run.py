@@ -4,7 +4,7 @@
   bench/run.py micro      the patterns of bench/micro.c: ns per operation and peak RSS
   bench/run.py programs   whole programs under LD_PRELOAD: user+system CPU time, wall time and peak RSS
   bench/run.py count      instructions per malloc/free pair, by callgrind (repeatable to the instruction)
-  bench/run.py all        the three
+  bench/run.py all        the three (the default)
 
 Options: --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
 --only WORD (patterns or programs whose name contains it), --json FILE, --svg FILE, --ms N (per micro trial).
@@ -147,7 +147,7 @@ def program_list(work):
     subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
     clang = shutil.which("clang-19") or shutil.which("clang") or "clang"
     return [
-        ("python", [sys.executable if "pyenv" not in sys.executable else "/usr/bin/python3", work / "job.py"],
+        ("python", ["/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable, work / "job.py"],
          {"PYTHONMALLOC": "malloc"}, None, "python3"),
         ("sqlite", ["sqlite3", ":memory:"], {}, work / "job.sql", "sqlite3"),
         ("perl", ["perl", work / "job.pl"], {}, None, "perl"),
@@ -272,7 +272,7 @@ def draw(results, allocators, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["micro", "programs", "count", "all"])
+    parser.add_argument("what", choices=["micro", "programs", "count", "all"], nargs="?", default="all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=int, default=120)
     parser.add_argument("--only", default="")
@@ -306,6 +306,9 @@ def main():
     if args.what in ("count", "all"):
         names, cells = count_cells(args, allocators)
         results["instructions"] = table("Instructions per pair", names, cells, allocators, "time", "instructions")
+    if args.json is None and args.what == "all":
+        args.json = BUILD / "bench" / "results.json"
+        args.svg = args.svg or BUILD / "bench" / "chart.svg"
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n")
         print(f"figures written to {args.json}")
