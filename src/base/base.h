@@ -39,6 +39,13 @@
 #    error "unknown compiler: give base.h its attributes"
 #endif
 
+// For data that inline functions reach from several files: no detour through the global offset table.
+#if defined(__ELF__)
+#    define MI_HIDDEN __attribute__((visibility("hidden")))
+#else
+#    define MI_HIDDEN
+#endif
+
 #if defined(__x86_64__) || defined(_M_X64)
 #    define MI_ARCH_X64 1
 #elif defined(__i386__) || defined(_M_IX86)

@@ -1,0 +1,78 @@
+// All thread-local access of the allocator: one pointer per thread, the thread's heap (mi_theap_t).
+//
+// Linux: a compiler TLS variable of the initial-exec model: never allocated lazily, so that reading it cannot
+// call malloc. It starts with a value that the core chooses, hence is never NULL.
+// Windows: a TlsAlloc slot, read directly in the TEB (no compiler TLS: a freestanding DLL has none, and a DLL
+// loaded late would not get any). A thread that has not allocated yet has NULL there.
+#ifndef MI_OS_OS_THREAD_H
+#define MI_OS_OS_THREAD_H
+
+#include "base/base.h"
+
+#if !defined(_WIN32)
+
+#    define MI_THREAD_SLOT_MAY_BE_NULL 0
+extern __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN;
+// Defines the variable; the core does it, once, with the value that a new thread starts with.
+#    define MI_THREAD_SLOT_DEFINE(value)                                                           \
+        __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN = (value)
+
+MI_INLINE void *mi_thread_get(void) {
+    return mi_thread_slot;
+}
+
+// 0 = good.
+MI_INLINE int mi_thread_set(void *value) {
+    mi_thread_slot = value;
+    return 0;
+}
+
+#else
+
+#    define MI_THREAD_SLOT_MAY_BE_NULL 1
+#    define MI_THREAD_SLOT_DEFINE(value) static_assert(sizeof(value) != 0, "no TLS variable here")
+
+// Byte offset of our slot in the TEB; 0 = no slot yet, or one of the expansion slots: ask the slow way.
+extern size_t mi_thread_teb_offset;
+void *mi_thread_get_slow(void);  // any slot; NULL when there is none yet. Never allocates.
+int mi_thread_set(void *value);  // takes the slot at the first call; 0 = good
+
+// Layout facts of the TEB, stable since Windows XP: TlsSlots at 0x1480 (64 bit) or 0xE10 (32 bit),
+// 64 of them; TlsExpansionSlots at 0x1780 or 0xF94.
+#    if MI_ARCH_X86
+#        define MI_TEB_TLS_SLOTS           0xE10u
+#        define MI_TEB_TLS_EXPANSION_SLOTS 0xF94u
+#    else
+#        define MI_TEB_TLS_SLOTS           0x1480u
+#        define MI_TEB_TLS_EXPANSION_SLOTS 0x1780u
+#    endif
+#    define MI_TEB_TLS_SLOT_COUNT 64u
+
+MI_INLINE void *mi_teb_load(size_t offset) {
+#    if defined(_MSC_VER) && MI_ARCH_X64
+    return (void *)__readgsqword((unsigned long)offset);
+#    elif defined(_MSC_VER) && MI_ARCH_X86
+    return (void *)__readfsdword((unsigned long)offset);
+#    elif defined(_MSC_VER)
+    return *(void **)((char *)__getReg(18) + offset);
+#    else
+    void *value;
+#        if MI_ARCH_X64
+    __asm__ volatile("movq %%gs:(%1), %0" : "=r"(value) : "r"(offset));
+#        elif MI_ARCH_X86
+    __asm__ volatile("movl %%fs:(%1), %0" : "=r"(value) : "r"(offset));
+#        else
+    __asm__ volatile("ldr %0, [x18, %1]" : "=r"(value) : "r"(offset));
+#        endif
+    return value;
+#    endif
+}
+
+MI_INLINE void *mi_thread_get(void) {
+    const size_t offset = mi_thread_teb_offset;
+    return MI_LIKELY(offset != 0) ? mi_teb_load(offset) : mi_thread_get_slow();
+}
+
+#endif
+
+#endif
