@@ -191,9 +191,8 @@ mi_decl_nodiscard mi_decl_export bool mi_is_redirected(void) mi_attr_noexcept;
 
 // ---- thread heaps ----
 //
-// The
-// part of a heap that one thread uses; only that thread may allocate from it. It spares the look-up
-// that a mi_heap_ function does.
+// The part of a heap that one thread uses; only that thread may allocate from it. It spares the
+// look-up that a mi_heap_ function does.
 
 struct mi_theap_s;
 typedef struct mi_theap_s mi_theap_t;
@@ -323,8 +322,7 @@ mi_decl_export void mi_debug_show_arenas(bool show_pages) mi_attr_noexcept;
 
 // ---- sub-processes ----
 //
-// A
-// sub-process keeps the memory of its threads apart: they take over no memory of ended threads of
+// A sub-process keeps the memory of its threads apart: they take over no memory of ended threads of
 // another one.
 
 struct mi_subproc_s;
@@ -350,9 +348,8 @@ mi_decl_export bool mi_subproc_visit_heaps(mi_subproc_id_t subproc, mi_heap_visi
 
 // ---- guarded allocation ----
 //
-// A guarded
-// block ends at an inaccessible OS page, so that an overflow stops the program at the faulty
-// instruction.
+// A guarded block ends at an inaccessible OS page, so that an overflow stops the program at the
+// faulty instruction.
 
 // Makes every sample_rate-th allocation of the thread heap a guarded one (0: none); seed 0 takes a
 // random start.

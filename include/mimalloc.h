@@ -1,16 +1,13 @@
 // The public interface of the allocator, for C and C++. It is compatible with mimalloc v3.4 in
 // names, types and meaning; this header is also the API's reference documentation.
 //
-// Rules that hold for every function here unless its comment says otherwise:
-// - Sizes and alignments are in bytes. An alignment is a power of two.
-// - A function that allocates returns NULL when memory is short or when size arithmetic overflows,
-// and then sets
-//   errno to ENOMEM (Windows: the functions of the C runtime's shape set the C runtime's errno, the
-//   others none).
-// - A size of 0 gives a unique, freeable block. Blocks are aligned to 16 bytes (8 bytes: sizes of
-// at most 8).
-// - Any thread may call any function at any time and free or resize blocks of any other thread.
-// - Freeing NULL does nothing. A pointer that is not ours is reported on stderr and otherwise left
+// Rules that hold for every function here unless its comment says otherwise: - Sizes and alignments
+// are in bytes. An alignment is a power of two. - A function that allocates returns NULL when
+// memory is short or when size arithmetic overflows, and then sets errno to ENOMEM (Windows: the
+// functions of the C runtime's shape set the C runtime's errno, the others none). - A size of 0
+// gives a unique, freeable block. Blocks are aligned to 16 bytes (8 bytes: sizes of at most 8). -
+// Any thread may call any function at any time and free or resize blocks of any other thread. -
+// Freeing NULL does nothing. A pointer that is not ours is reported on stderr and otherwise left
 // alone.
 #ifndef MIMALLOC_H
 #define MIMALLOC_H
@@ -164,8 +161,8 @@ mi_decl_nodiscard mi_decl_export size_t mi_good_size(size_t size) mi_attr_noexce
 
 // ---- forms that also tell the usable size ----
 //
-// As the functions without
-// the u; *block_size (may be NULL) gets the usable size of the block, 0 on failure.
+// As the functions without the u; *block_size (may be NULL) gets the usable size of the block, 0 on
+// failure.
 
 // mi_malloc; *block_size is the usable size of the result.
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
@@ -276,9 +273,8 @@ mi_decl_export void mi_thread_set_in_threadpool(void) mi_attr_noexcept;
 
 // ---- aligned allocation ----
 //
-// alignment
-// is a power of two, of any magnitude; else NULL with EINVAL (POSIX forms) or NULL. The _at forms
-// align p + offset instead of p. Blocks are freed with mi_free as every other block.
+// alignment is a power of two, of any magnitude; else NULL with EINVAL (POSIX forms) or NULL. The
+// _at forms align p + offset instead of p. Blocks are freed with mi_free as every other block.
 
 // A block of size bytes aligned to alignment.
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
@@ -315,8 +311,7 @@ mi_realloc_aligned_at(void *p, size_t newsize, size_t alignment, size_t offset) 
 
 // ---- resizing with zeroes ----
 //
-// As the
-// realloc forms, and every byte beyond the old size is zero, if p itself came from a zeroing
+// As the realloc forms, and every byte beyond the old size is zero, if p itself came from a zeroing
 // function and was only resized by zeroing functions.
 
 // mi_realloc with the added bytes zero.
@@ -522,10 +517,9 @@ mi_decl_export void mi_free_aligned(void *p, size_t alignment) mi_attr_noexcept;
 
 // ---- what C++ operators are made of ----
 //
-// As operator new: when
-// memory is short the installed new-handler is called and the allocation tried again; without a
-// handler std::bad_alloc is thrown where the C++ runtime is there, else (C programs) the process is
-// ended by abort.
+// As operator new: when memory is short the installed new-handler is called and the allocation
+// tried again; without a handler std::bad_alloc is thrown where the C++ runtime is there, else (C
+// programs) the process is ended by abort.
 
 // operator new(size).
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *mi_new(size_t size) mi_attr_malloc

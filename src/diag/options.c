@@ -1,0 +1,261 @@
+#include "diag/options.h"
+
+#include "base/atomic.h"
+#include "base/text.h"
+#include "diag/message.h"
+#include "os/os.h"
+
+#include <limits.h>
+
+#define OPTION_COUNT    ((int)_mi_option_last)
+#define OPTION_TEXT_MAX 64 // a longer value in the environment is not understood
+
+typedef enum option_state_e {
+    OPTION_UNREAD,  // the environment was not asked yet
+    OPTION_BUSY,    // some thread is storing the value
+    OPTION_DEFAULT, // nobody set it
+    OPTION_SET      // by the environment or the program
+} option_state_t;
+
+typedef struct option_desc_s {
+    const char *name;     // after MIMALLOC_ in lower case
+    const char *old_name; // an earlier spelling, or NULL
+    long value;           // default; KiB when is_size
+    bool is_size;
+} option_desc_t;
+
+#define GUARDED_MAX (1024L * 1024 * 1024)
+#define ARENA_KIB   (MI_ARCH_X86 ? 128L * 1024 : 1024L * 1024)
+
+static const option_desc_t option_table[] = {
+    [mi_option_show_errors] = {"show_errors", NULL, 1, false},
+    [mi_option_show_stats] = {"show_stats", NULL, 0, false},
+    [mi_option_verbose] = {"verbose", NULL, 0, false},
+    [mi_option_deprecated_eager_commit] = {"eager_commit", NULL, 1, false},
+    [mi_option_arena_eager_commit] = {"arena_eager_commit", "eager_region_commit", 2, false},
+    [mi_option_purge_decommits] = {"purge_decommits", "reset_decommits", 1, false},
+    [mi_option_allow_large_os_pages] = {"allow_large_os_pages", "large_os_pages", 0, false},
+    [mi_option_reserve_huge_os_pages] = {"reserve_huge_os_pages", NULL, 0, false},
+    [mi_option_reserve_huge_os_pages_at] = {"reserve_huge_os_pages_at", NULL, -1, false},
+    [mi_option_reserve_os_memory] = {"reserve_os_memory", NULL, 0, true},
+    [mi_option_deprecated_segment_cache] = {"segment_cache", NULL, 0, false},
+    [mi_option_deprecated_page_reset] = {"page_reset", NULL, 0, false},
+    [mi_option_deprecated_abandoned_page_purge] = {"abandoned_page_purge", "abandoned_page_reset",
+                                                   0, false},
+    [mi_option_deprecated_segment_reset] = {"segment_reset", NULL, 0, false},
+    [mi_option_deprecated_eager_commit_delay] = {"eager_commit_delay", NULL, 1, false},
+    [mi_option_purge_delay] = {"purge_delay", "reset_delay", 1000, false},
+    [mi_option_use_numa_nodes] = {"use_numa_nodes", NULL, 0, false},
+    [mi_option_disallow_os_alloc] = {"disallow_os_alloc", "limit_os_alloc", 0, false},
+    [mi_option_os_tag] = {"os_tag", NULL, 100, false},
+    [mi_option_max_errors] = {"max_errors", NULL, 32, false},
+    [mi_option_max_warnings] = {"max_warnings", NULL, 32, false},
+    [mi_option_deprecated_max_segment_reclaim] = {"max_segment_reclaim", NULL, 10, false},
+    [mi_option_destroy_on_exit] = {"destroy_on_exit", NULL, 0, false},
+    [mi_option_arena_reserve] = {"arena_reserve", NULL, ARENA_KIB, true},
+    [mi_option_arena_purge_mult] = {"arena_purge_mult", NULL, 1, false},
+    [mi_option_deprecated_purge_extend_delay] = {"purge_extend_delay", "decommit_extend_delay", 1,
+                                                 false},
+    [mi_option_disallow_arena_alloc] = {"disallow_arena_alloc", NULL, 0, false},
+    [mi_option_retry_on_oom] = {"retry_on_oom", NULL, 400, false},
+    [mi_option_visit_abandoned] = {"visit_abandoned", NULL, 0, false},
+    [mi_option_guarded_min] = {"guarded_min", NULL, 0, false},
+    [mi_option_guarded_max] = {"guarded_max", NULL, GUARDED_MAX, false},
+    [mi_option_guarded_precise] = {"guarded_precise", NULL, 0, false},
+    [mi_option_guarded_sample_rate] = {"guarded_sample_rate", NULL, 0, false},
+    [mi_option_guarded_sample_seed] = {"guarded_sample_seed", NULL, 0, false},
+    [mi_option_generic_collect] = {"generic_collect", "target_segments_per_thread", 10000, false},
+    [mi_option_page_reclaim_on_free] = {"page_reclaim_on_free", "abandoned_reclaim_on_free", 0,
+                                        false},
+    [mi_option_page_full_retain] = {"page_full_retain", NULL, 2, false},
+    [mi_option_page_max_candidates] = {"page_max_candidates", NULL, 4, false},
+    [mi_option_max_vabits] = {"max_vabits", NULL, 0, false},
+    [mi_option_pagemap_commit] = {"pagemap_commit", NULL, 0, false},
+    [mi_option_page_commit_on_demand] = {"page_commit_on_demand", NULL, 0, false},
+    [mi_option_page_max_reclaim] = {"page_max_reclaim", NULL, -1, false},
+    [mi_option_page_cross_thread_max_reclaim] = {"page_cross_thread_max_reclaim", NULL, 32, false},
+    [mi_option_allow_thp] = {"allow_thp", NULL, 1, false},
+    [mi_option_minimal_purge_size] = {"minimal_purge_size", NULL, 0, true},
+    [mi_option_arena_max_object_size] = {"arena_max_object_size", NULL, ARENA_KIB, true},
+    [mi_option_arena_is_numa_local] = {"arena_is_numa_local", NULL, 0, false},
+};
+static_assert(sizeof(option_table) / sizeof(option_table[0]) == _mi_option_last,
+              "every option has a row");
+
+static struct {
+    _Atomic(int) state;  // option_state_t
+    _Atomic(long) value; // valid when state is DEFAULT or SET
+} option_now[OPTION_COUNT];
+
+static bool option_exists(mi_option_t option) {
+    return (int)option >= 0 && (int)option < OPTION_COUNT;
+}
+
+const char *mi_option_name(mi_option_t option) {
+    return option_exists(option) ? option_table[option].name : NULL;
+}
+
+bool mi_option_is_size(mi_option_t option) {
+    return option_exists(option) && option_table[option].is_size;
+}
+
+static bool text_is_any(const char *text, const char *const *words, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (mi_str_eq_nocase(text, words[i]))
+            return true;
+    return false;
+}
+
+// The factor of a size suffix: K, KB, KiB and so on. 0 when there is another text.
+static uint64_t suffix_factor(const char *s) {
+    if (*s == 0)
+        return 1;
+    const char *letters = "KkMmGgTt";
+    uint64_t factor = 0;
+    for (size_t i = 0; letters[i] != 0; i++)
+        if (letters[i] == *s)
+            factor = (uint64_t)1 << (10 * (i / 2 + 1));
+    s++;
+    if (*s == 'i' && s[1] == 'B')
+        s++;
+    if (*s == 'B')
+        s++;
+    return *s == 0 ? factor : 0;
+}
+
+static bool parse_number(const char *text, bool is_size, long *out) {
+    const bool is_negative = (*text == '-');
+    const char *s = text + (*text == '-' || *text == '+');
+    if (*s < '0' || *s > '9')
+        return false;
+    uint64_t v = 0;
+    for (; *s >= '0' && *s <= '9'; s++) {
+        if (v > (UINT64_MAX - 9) / 10)
+            return false;
+        v = v * 10 + (uint64_t)(*s - '0');
+    }
+    const uint64_t factor = suffix_factor(s);
+    if (factor == 0 || (is_size && is_negative))
+        return false;
+    v = (v > UINT64_MAX / factor ? UINT64_MAX : v * factor);
+    if (is_size) // kept in KiB, so that a long holds any size on every system
+        v = v / 1024 + (v % 1024 != 0);
+    if (v > (uint64_t)LONG_MAX)
+        v = (uint64_t)LONG_MAX;
+    *out = is_negative ? -(long)v : (long)v;
+    return true;
+}
+
+bool mi_option_parse(const char *text, bool is_size, long *out) {
+    static const char *const on[] = {"", "true", "yes", "on"};
+    static const char *const off[] = {"false", "no", "off"};
+    if (text_is_any(text, on, 4)) {
+        *out = 1;
+        return true;
+    }
+    if (text_is_any(text, off, 3)) {
+        *out = 0;
+        return true;
+    }
+    return parse_number(text, is_size, out);
+}
+
+// Looks for PREFIX_NAME in the environment.
+static bool env_find(const char *prefix, const char *name, char *buf, size_t cap) {
+    char key[OPTION_TEXT_MAX];
+    mi_text_t t;
+    mi_text_init(&t, key, sizeof(key));
+    mi_text_str(&t, prefix);
+    for (const char *s = name; *s != 0; s++)
+        mi_text_char(&t, (char)(*s >= 'a' && *s <= 'z' ? *s - 'a' + 'A' : *s));
+    return mi_os_env(key, buf, cap);
+}
+
+// The value in the environment under any spelling; warns of a value that cannot be understood.
+static bool env_value(const option_desc_t *d, long *out) {
+    static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
+    for (int pass = 0; pass < 2; pass++) {
+        const char *name = (pass == 0 ? d->name : d->old_name);
+        for (size_t i = 0; name != NULL && i < 2; i++) {
+            char text[OPTION_TEXT_MAX];
+            if (!env_find(prefixes[i], name, text, sizeof(text)))
+                continue;
+            if (mi_option_parse(text, d->is_size, out)) {
+                if (pass == 1)
+                    mi_message_warning("option %s is deprecated, its name is now %s", name,
+                                       d->name);
+                return true;
+            }
+            mi_message_warning("option %s: value \"%s\" not understood, it stays %ld", name, text,
+                               d->value);
+        }
+    }
+    return false;
+}
+
+// Stores the value unless another thread was first.
+static void option_store(mi_option_t option, int from, long value, option_state_t state) {
+    int expected = from;
+    // acq_rel pairs with the acquire in mi_option_value: whoever sees the state sees the value.
+    if (mi_cas_strong_acq_rel(&option_now[option].state, &expected, OPTION_BUSY)) {
+        mi_store_relaxed(&option_now[option].value, value);
+        mi_store_release(&option_now[option].state, (int)state);
+    }
+}
+
+static MI_NOINLINE long option_read(mi_option_t option) {
+    const option_desc_t *d = &option_table[option];
+    // The messages about the environment ask for options again: those see the default meanwhile.
+    static _Atomic(int) depth;
+    if (mi_fetch_add_relaxed(&depth, 1) > 8) {
+        mi_fetch_sub_relaxed(&depth, 1);
+        return d->value;
+    }
+    long value = d->value;
+    const bool is_set = env_value(d, &value);
+    mi_fetch_sub_relaxed(&depth, 1);
+    option_store(option, OPTION_UNREAD, value, is_set ? OPTION_SET : OPTION_DEFAULT);
+    return value;
+}
+
+long mi_option_value(mi_option_t option) {
+    if (!option_exists(option))
+        return 0;
+    const int state = mi_load_acquire(&option_now[option].state);
+    if (MI_LIKELY(state >= OPTION_DEFAULT))
+        return mi_load_relaxed(&option_now[option].value);
+    return option_read(option);
+}
+
+size_t mi_option_bytes(mi_option_t option) {
+    const long value = mi_option_value(option);
+    if (value <= 0)
+        return 0;
+    if (!mi_option_is_size(option))
+        return (size_t)value;
+    return (size_t)value > SIZE_MAX / MI_KiB ? SIZE_MAX : (size_t)value * MI_KiB;
+}
+
+void mi_option_assign(mi_option_t option, long value, bool weak) {
+    if (!option_exists(option))
+        return;
+    (void)mi_option_value(option);
+    for (;;) {
+        const int state = mi_load_acquire(&option_now[option].state);
+        if (weak && state == OPTION_SET)
+            return;
+        if (state != OPTION_BUSY) {
+            option_store(option, state, value, weak ? OPTION_DEFAULT : OPTION_SET);
+            if (mi_load_relaxed(&option_now[option].value) == value)
+                return;
+        }
+        mi_cpu_relax();
+    }
+}
+
+bool mi_option_is_set(mi_option_t option) {
+    if (!option_exists(option))
+        return false;
+    (void)mi_option_value(option);
+    return mi_load_acquire(&option_now[option].state) == OPTION_SET;
+}
