@@ -1,0 +1,183 @@
+#include "pe/crt_table.h"
+#include "base/text.h"
+
+#define MAKES    MI_CRT_MAKES
+#define TAKES    MI_CRT_TAKES
+#define INSPECTS MI_CRT_INSPECTS
+
+const mi_crt_function_t mi_crt_functions[MI_CRT_FN_COUNT] = {
+    [MI_CRT_MALLOC] = {"malloc", MAKES, 1, true, MI_CRT_MALLOC},
+    [MI_CRT_CALLOC] = {"calloc", MAKES, 2, true, MI_CRT_CALLOC},
+    [MI_CRT_REALLOC] = {"realloc", TAKES, 2, true, MI_CRT_REALLOC},
+    [MI_CRT_FREE] = {"free", TAKES, 1, true, MI_CRT_FREE},
+    [MI_CRT_MSIZE] = {"_msize", TAKES, 1, false, MI_CRT_MSIZE},
+    [MI_CRT_EXPAND] = {"_expand", TAKES, 2, false, MI_CRT_EXPAND},
+    [MI_CRT_RECALLOC] = {"_recalloc", TAKES, 3, false, MI_CRT_RECALLOC},
+    [MI_CRT_ALIGNED_MALLOC] = {"_aligned_malloc", MAKES, 2, false, MI_CRT_ALIGNED_MALLOC},
+    [MI_CRT_ALIGNED_FREE] = {"_aligned_free", TAKES, 1, false, MI_CRT_ALIGNED_FREE},
+    [MI_CRT_ALIGNED_REALLOC] = {"_aligned_realloc", TAKES, 3, false, MI_CRT_ALIGNED_REALLOC},
+    [MI_CRT_ALIGNED_RECALLOC] = {"_aligned_recalloc", TAKES, 4, false, MI_CRT_ALIGNED_RECALLOC},
+    [MI_CRT_ALIGNED_MSIZE] = {"_aligned_msize", TAKES, 3, false, MI_CRT_ALIGNED_MSIZE},
+    [MI_CRT_ALIGNED_OFFSET_MALLOC] = {"_aligned_offset_malloc", MAKES, 3, false,
+                                      MI_CRT_ALIGNED_OFFSET_MALLOC},
+    [MI_CRT_ALIGNED_OFFSET_REALLOC] = {"_aligned_offset_realloc", TAKES, 4, false,
+                                       MI_CRT_ALIGNED_OFFSET_REALLOC},
+    [MI_CRT_ALIGNED_OFFSET_RECALLOC] = {"_aligned_offset_recalloc", TAKES, 5, false,
+                                        MI_CRT_ALIGNED_OFFSET_RECALLOC},
+    [MI_CRT_NEW] = {"operator new", MAKES, 1, false, MI_CRT_MALLOC},
+    [MI_CRT_NEW_NOTHROW] = {"operator new (nothrow)", MAKES, 1, false, MI_CRT_MALLOC},
+    [MI_CRT_DELETE] = {"operator delete", TAKES, 1, false, MI_CRT_FREE},
+    [MI_CRT_IS_VALID_HEAP_POINTER] = {"_CrtIsValidHeapPointer", INSPECTS, 1, false,
+                                      MI_CRT_IS_VALID_HEAP_POINTER},
+    [MI_CRT_IS_MEMORY_BLOCK] = {"_CrtIsMemoryBlock", INSPECTS, 2, false, MI_CRT_IS_MEMORY_BLOCK},
+    [MI_CRT_REPORT_BLOCK_TYPE] = {"_CrtReportBlockType", INSPECTS, 1, false,
+                                  MI_CRT_REPORT_BLOCK_TYPE},
+    [MI_CRT_SET_BLOCK_TYPE] = {"_CrtSetDbgBlockType", INSPECTS, 2, false, MI_CRT_SET_BLOCK_TYPE},
+};
+
+const mi_crt_name_t mi_crt_names[] = {
+    {"malloc", MI_CRT_MALLOC, MI_CRT_PUBLIC},
+    {"calloc", MI_CRT_CALLOC, MI_CRT_PUBLIC},
+    {"realloc", MI_CRT_REALLOC, MI_CRT_PUBLIC},
+    {"free", MI_CRT_FREE, MI_CRT_PUBLIC},
+    {"_msize", MI_CRT_MSIZE, MI_CRT_PUBLIC},
+    {"_expand", MI_CRT_EXPAND, MI_CRT_PUBLIC},
+    {"_recalloc", MI_CRT_RECALLOC, MI_CRT_PUBLIC},
+    {"_aligned_malloc", MI_CRT_ALIGNED_MALLOC, MI_CRT_PUBLIC},
+    {"_aligned_free", MI_CRT_ALIGNED_FREE, MI_CRT_PUBLIC},
+    {"_aligned_realloc", MI_CRT_ALIGNED_REALLOC, MI_CRT_PUBLIC},
+    {"_aligned_recalloc", MI_CRT_ALIGNED_RECALLOC, MI_CRT_PUBLIC},
+    {"_aligned_msize", MI_CRT_ALIGNED_MSIZE, MI_CRT_PUBLIC},
+    {"_aligned_offset_malloc", MI_CRT_ALIGNED_OFFSET_MALLOC, MI_CRT_PUBLIC},
+    {"_aligned_offset_realloc", MI_CRT_ALIGNED_OFFSET_REALLOC, MI_CRT_PUBLIC},
+    {"_aligned_offset_recalloc", MI_CRT_ALIGNED_OFFSET_RECALLOC, MI_CRT_PUBLIC},
+    {"_malloc_base", MI_CRT_MALLOC, MI_CRT_BASE},
+    {"_calloc_base", MI_CRT_CALLOC, MI_CRT_BASE},
+    {"_realloc_base", MI_CRT_REALLOC, MI_CRT_BASE},
+    {"_free_base", MI_CRT_FREE, MI_CRT_BASE},
+    {"_msize_base", MI_CRT_MSIZE, MI_CRT_BASE},
+    {"_expand_base", MI_CRT_EXPAND, MI_CRT_BASE},
+    {"_recalloc_base", MI_CRT_RECALLOC, MI_CRT_BASE},
+    {"_o_malloc", MI_CRT_MALLOC, MI_CRT_PRIVATE},
+    {"_o_calloc", MI_CRT_CALLOC, MI_CRT_PRIVATE},
+    {"_o_realloc", MI_CRT_REALLOC, MI_CRT_PRIVATE},
+    {"_o_free", MI_CRT_FREE, MI_CRT_PRIVATE},
+    {"_o__msize", MI_CRT_MSIZE, MI_CRT_PRIVATE},
+    {"_o__expand", MI_CRT_EXPAND, MI_CRT_PRIVATE},
+    {"_o__recalloc", MI_CRT_RECALLOC, MI_CRT_PRIVATE},
+    {"_o__aligned_malloc", MI_CRT_ALIGNED_MALLOC, MI_CRT_PRIVATE},
+    {"_o__aligned_free", MI_CRT_ALIGNED_FREE, MI_CRT_PRIVATE},
+    {"_o__aligned_realloc", MI_CRT_ALIGNED_REALLOC, MI_CRT_PRIVATE},
+    {"_o__aligned_recalloc", MI_CRT_ALIGNED_RECALLOC, MI_CRT_PRIVATE},
+    {"_o__aligned_msize", MI_CRT_ALIGNED_MSIZE, MI_CRT_PRIVATE},
+    {"_o__aligned_offset_malloc", MI_CRT_ALIGNED_OFFSET_MALLOC, MI_CRT_PRIVATE},
+    {"_o__aligned_offset_realloc", MI_CRT_ALIGNED_OFFSET_REALLOC, MI_CRT_PRIVATE},
+    {"_o__aligned_offset_recalloc", MI_CRT_ALIGNED_OFFSET_RECALLOC, MI_CRT_PRIVATE},
+    {"_o__malloc_base", MI_CRT_MALLOC, MI_CRT_PRIVATE | MI_CRT_BASE},
+    {"_o__calloc_base", MI_CRT_CALLOC, MI_CRT_PRIVATE | MI_CRT_BASE},
+    {"_o__realloc_base", MI_CRT_REALLOC, MI_CRT_PRIVATE | MI_CRT_BASE},
+    {"_o__free_base", MI_CRT_FREE, MI_CRT_PRIVATE | MI_CRT_BASE},
+    {"_malloc_crt", MI_CRT_MALLOC, MI_CRT_INTERNAL},
+    {"_calloc_crt", MI_CRT_CALLOC, MI_CRT_INTERNAL},
+    {"_realloc_crt", MI_CRT_REALLOC, MI_CRT_INTERNAL},
+    {"_recalloc_crt", MI_CRT_RECALLOC, MI_CRT_INTERNAL},
+    {"_malloc_dbg", MI_CRT_MALLOC, MI_CRT_DEBUG},
+    {"_calloc_dbg", MI_CRT_CALLOC, MI_CRT_DEBUG},
+    {"_realloc_dbg", MI_CRT_REALLOC, MI_CRT_DEBUG},
+    {"_free_dbg", MI_CRT_FREE, MI_CRT_DEBUG},
+    {"_msize_dbg", MI_CRT_MSIZE, MI_CRT_DEBUG},
+    {"_expand_dbg", MI_CRT_EXPAND, MI_CRT_DEBUG},
+    {"_recalloc_dbg", MI_CRT_RECALLOC, MI_CRT_DEBUG},
+    {"_aligned_malloc_dbg", MI_CRT_ALIGNED_MALLOC, MI_CRT_DEBUG},
+    {"_aligned_free_dbg", MI_CRT_ALIGNED_FREE, MI_CRT_DEBUG},
+    {"_aligned_realloc_dbg", MI_CRT_ALIGNED_REALLOC, MI_CRT_DEBUG},
+    {"_aligned_recalloc_dbg", MI_CRT_ALIGNED_RECALLOC, MI_CRT_DEBUG},
+    {"_aligned_msize_dbg", MI_CRT_ALIGNED_MSIZE, MI_CRT_DEBUG},
+    {"_aligned_offset_malloc_dbg", MI_CRT_ALIGNED_OFFSET_MALLOC, MI_CRT_DEBUG},
+    {"_aligned_offset_realloc_dbg", MI_CRT_ALIGNED_OFFSET_REALLOC, MI_CRT_DEBUG},
+    {"_aligned_offset_recalloc_dbg", MI_CRT_ALIGNED_OFFSET_RECALLOC, MI_CRT_DEBUG},
+    {"_CrtIsValidHeapPointer", MI_CRT_IS_VALID_HEAP_POINTER, MI_CRT_DEBUG},
+    {"_CrtIsMemoryBlock", MI_CRT_IS_MEMORY_BLOCK, MI_CRT_DEBUG},
+    {"_CrtReportBlockType", MI_CRT_REPORT_BLOCK_TYPE, MI_CRT_DEBUG},
+    {"_CrtSetDbgBlockType", MI_CRT_SET_BLOCK_TYPE, MI_CRT_DEBUG},
+    {"?\?2@YAPEAX_K@Z", MI_CRT_NEW, MI_CRT_OPERATOR},
+    {"?\?2@YAPEAX_KAEBUnothrow_t@std@@@Z", MI_CRT_NEW_NOTHROW, MI_CRT_OPERATOR},
+    {"?\?2@YAPEAX_KHPEBDH@Z", MI_CRT_NEW, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?_U@YAPEAX_K@Z", MI_CRT_NEW, MI_CRT_OPERATOR},
+    {"?\?_U@YAPEAX_KAEBUnothrow_t@std@@@Z", MI_CRT_NEW_NOTHROW, MI_CRT_OPERATOR},
+    {"?\?_U@YAPEAX_KHPEBDH@Z", MI_CRT_NEW, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?3@YAXPEAX@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?3@YAXPEAXAEBUnothrow_t@std@@@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?3@YAXPEAX_K@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?3@YAXPEAXHPEBDH@Z", MI_CRT_DELETE, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?_V@YAXPEAX@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?_V@YAXPEAXAEBUnothrow_t@std@@@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?_V@YAXPEAX_K@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?_V@YAXPEAXHPEBDH@Z", MI_CRT_DELETE, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?2@YAPAXI@Z", MI_CRT_NEW, MI_CRT_OPERATOR},
+    {"?\?2@YAPAXIABUnothrow_t@std@@@Z", MI_CRT_NEW_NOTHROW, MI_CRT_OPERATOR},
+    {"?\?2@YAPAXIHPBDH@Z", MI_CRT_NEW, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?_U@YAPAXI@Z", MI_CRT_NEW, MI_CRT_OPERATOR},
+    {"?\?_U@YAPAXIABUnothrow_t@std@@@Z", MI_CRT_NEW_NOTHROW, MI_CRT_OPERATOR},
+    {"?\?_U@YAPAXIHPBDH@Z", MI_CRT_NEW, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?3@YAXPAX@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?3@YAXPAXABUnothrow_t@std@@@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?3@YAXPAXI@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?3@YAXPAXHPBDH@Z", MI_CRT_DELETE, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    {"?\?_V@YAXPAX@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?_V@YAXPAXABUnothrow_t@std@@@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?_V@YAXPAXI@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
+    {"?\?_V@YAXPAXHPBDH@Z", MI_CRT_DELETE, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+};
+
+const size_t mi_crt_name_count = sizeof(mi_crt_names) / sizeof(mi_crt_names[0]);
+
+const mi_crt_name_t *mi_crt_name_find(const char *name) {
+    for (size_t i = 0; i < mi_crt_name_count; i++)
+        if (mi_str_eq(mi_crt_names[i].name, name))
+            return &mi_crt_names[i];
+    return NULL;
+}
+
+// Prefixes, with an optional _o_ before them.
+static const struct {
+    const char *prefix;
+    const char *why;
+} left_alone[] = {
+    {"_heap", "walks or checks the CRT's own heap, which goes on to exist"},
+    {"_get_heap_handle", "names the CRT's own heap, which goes on to exist"},
+    {"_callnewh", "the new-handler belongs to the CRT; we call it"},
+    {"_set_malloc_crt_max_wait", "a delay of the CRT's own retry loop"},
+    {"_set_new_", "the new-handler belongs to the CRT; we call it"},
+    {"_query_new_", "the new-handler belongs to the CRT; we call it"},
+    {"?_set_new_", "the new-handler belongs to the CRT; we call it"},
+    {"?_query_new_", "the new-handler belongs to the CRT; we call it"},
+    {"?set_new_handler", "the new-handler belongs to the CRT; we call it"},
+    {"?_callnewh", "the new-handler belongs to the CRT; we call it"},
+    {"_free_locale", "ends in free"},
+    {"__free_locale", "ends in free"},
+    {"_freea", "looks for its own mark below the block and ends in free"},
+    {"_get_sbh_threshold", "the small-block heap no longer exists"},
+    {"_set_sbh_threshold", "the small-block heap no longer exists"},
+    {"?Alloc@Concurrency@@", "a pool of its own with its own Free"},
+    {"?Free@Concurrency@@", "takes only what Concurrency::Alloc made"},
+    {"_CrtSetAllocHook", "observes the debug heap"},
+    {"_CrtGetAllocHook", "observes the debug heap"},
+    {"_CrtSetBreakAlloc", "observes the debug heap"},
+    {"_malloc_options", "data"},
+    {"_strdup", "ends in malloc"},
+    {"strdup", "ends in malloc"},
+    {"_wcsdup", "ends in malloc"},
+    {"wcsdup", "ends in malloc"},
+    {"_mbsdup", "ends in malloc"},
+    {"_scalloc", "ends in calloc"},
+};
+
+const char *mi_crt_name_left_alone(const char *name) {
+    if (mi_str_starts(name, "_o_"))
+        name += 3;
+    for (size_t i = 0; i < sizeof(left_alone) / sizeof(left_alone[0]); i++)
+        if (mi_str_starts(name, left_alone[i].prefix))
+            return left_alone[i].why;
+    return NULL;
+}

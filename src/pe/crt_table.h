@@ -1,0 +1,77 @@
+// The one table of what gets redirected: every exported name of the CRT allocation family, which function it
+// is, and how that function is shaped. The hook engine, its proof, the offline planner, the tests and the
+// documentation all work from it; nobody else lists CRT functions. Constant data: any thread.
+#ifndef MI_PE_CRT_TABLE_H
+#define MI_PE_CRT_TABLE_H
+
+#include "base/base.h"
+
+// The functions, each with one replacement. Names with more arguments than these (the _dbg forms add the block
+// type, file and line at the end) are redirected to the same replacement, which does not look at the rest.
+typedef enum mi_crt_fn_e {
+    MI_CRT_MALLOC,                  // (size)
+    MI_CRT_CALLOC,                  // (count, size)
+    MI_CRT_REALLOC,                 // (p, size)
+    MI_CRT_FREE,                    // (p)
+    MI_CRT_MSIZE,                   // (p)
+    MI_CRT_EXPAND,                  // (p, size)
+    MI_CRT_RECALLOC,                // (p, count, size)
+    MI_CRT_ALIGNED_MALLOC,          // (size, align)
+    MI_CRT_ALIGNED_FREE,            // (p)
+    MI_CRT_ALIGNED_REALLOC,         // (p, size, align)
+    MI_CRT_ALIGNED_RECALLOC,        // (p, count, size, align)
+    MI_CRT_ALIGNED_MSIZE,           // (p, align, offset)
+    MI_CRT_ALIGNED_OFFSET_MALLOC,   // (size, align, offset)
+    MI_CRT_ALIGNED_OFFSET_REALLOC,  // (p, size, align, offset)
+    MI_CRT_ALIGNED_OFFSET_RECALLOC, // (p, count, size, align, offset)
+    MI_CRT_NEW,                     // (size), throws
+    MI_CRT_NEW_NOTHROW,             // (size)
+    MI_CRT_DELETE,                  // (p)
+    MI_CRT_IS_VALID_HEAP_POINTER,   // (p); debug CRTs only, like the next three
+    MI_CRT_IS_MEMORY_BLOCK,         // (p, size, ...)
+    MI_CRT_REPORT_BLOCK_TYPE,       // (p)
+    MI_CRT_SET_BLOCK_TYPE,          // (p, type)
+    MI_CRT_FN_COUNT
+} mi_crt_fn_t;
+
+typedef enum mi_crt_kind_e {
+    MI_CRT_MAKES,   // returns a new block and takes none
+    MI_CRT_TAKES,   // is given a block: must know whose it is
+    MI_CRT_INSPECTS // debug CRTs: asks about a block
+} mi_crt_kind_t;
+
+typedef struct mi_crt_function_s {
+    const char *name; // the public name
+    mi_crt_kind_t kind;
+    uint8_t args;        // arguments that the replacement takes
+    bool is_core;        // a CRT without it is not redirected at all
+    mi_crt_fn_t same_as; // what may share its code: itself, or the function that replaces both
+} mi_crt_function_t;
+
+typedef enum mi_crt_name_flag_e {
+    MI_CRT_PUBLIC = 0,
+    MI_CRT_BASE = 1,     // below the debug heap: left alone in a debug CRT
+    MI_CRT_PRIVATE = 2,  // the _o_ names, used by system DLLs
+    MI_CRT_INTERNAL = 4, // the _crt names, blocks inside the CRT
+    MI_CRT_DEBUG = 8,    // the _dbg names, and what only debug CRTs do differently
+    MI_CRT_OPERATOR = 16
+} mi_crt_name_flag_t;
+
+typedef struct mi_crt_name_s {
+    const char *name; // as exported
+    uint8_t fn;       // mi_crt_fn_t
+    uint8_t flags;    // mi_crt_name_flag_t
+} mi_crt_name_t;
+
+extern const mi_crt_function_t mi_crt_functions[MI_CRT_FN_COUNT];
+extern const mi_crt_name_t mi_crt_names[];
+extern const size_t mi_crt_name_count;
+
+// The row of a name, or NULL.
+const mi_crt_name_t *mi_crt_name_find(const char *name);
+
+// Names that look like allocation and that are left alone on purpose, with the reason: they call one of the
+// functions above, or they own no memory of the caller's. NULL = not such a name. For the completeness test.
+const char *mi_crt_name_left_alone(const char *name);
+
+#endif

@@ -1,0 +1,299 @@
+#include "pe/plan.h"
+#include "base/text.h"
+
+// What only a CRT exports: one of these must accompany the family.
+static const char *const crt_markers[] = {"_initterm", "_get_heap_handle", "_errno", "__doserrno"};
+
+// Byte order, as in the sorted name table.
+static int name_order(const char *a, const char *b) {
+    while (*a == *b && *a != 0) {
+        a++;
+        b++;
+    }
+    return (int)(uint8_t)*a - (int)(uint8_t)*b;
+}
+
+bool mi_plan_export(const mi_pe_exports_t *ex, const char *name, mi_pe_export_t *out) {
+    uint32_t low = 0, high = ex->name_count;
+    while (low < high) {
+        const uint32_t mid = low + (high - low) / 2;
+        const char *at = mi_pe_string(ex->pe, mi_pe_u32(ex->names + (size_t)mid * 4));
+        if (at == NULL)
+            return false;
+        const int order = name_order(name, at);
+        if (order == 0)
+            return mi_pe_export_by_index(ex, mid, out);
+        if (order < 0)
+            high = mid;
+        else
+            low = mid + 1;
+    }
+    return false;
+}
+
+static bool has_code(const mi_pe_exports_t *ex, const char *name) {
+    mi_pe_export_t e;
+    return mi_plan_export(ex, name, &e) && e.forwarder == NULL;
+}
+
+bool mi_plan_is_crt(const mi_pe_t *pe) {
+    mi_pe_exports_t ex;
+    if (!mi_pe_exports_open(pe, &ex))
+        return false;
+    if (!has_code(&ex, "malloc") || !has_code(&ex, "free") || !has_code(&ex, "calloc") ||
+        !has_code(&ex, "realloc") || !has_code(&ex, "_msize"))
+        return false;
+    // An allocator that also answers for foreign names is not a CRT.
+    if (has_code(&ex, "mi_malloc") || has_code(&ex, "mi_version"))
+        return false;
+    for (size_t i = 0; i < sizeof(crt_markers) / sizeof(crt_markers[0]); i++)
+        if (has_code(&ex, crt_markers[i]))
+            return true;
+    return false;
+}
+
+static bool plan_cpu(const mi_pe_t *pe, mi_plan_t *plan) {
+    if (pe->machine == MI_PE_MACHINE_X64)
+        plan->cpu = MI_CPU_X64;
+    else if (pe->machine == MI_PE_MACHINE_X86)
+        plan->cpu = MI_CPU_X86;
+    else if (pe->machine == MI_PE_MACHINE_ARM64)
+        plan->cpu = MI_CPU_ARM64;
+    else
+        return false;
+    return true;
+}
+
+static mi_plan_site_t *plan_site_at(mi_plan_t *plan, uint32_t rva) {
+    for (uint32_t i = 0; i < plan->site_count; i++)
+        if (plan->sites[i].rva == rva && plan->sites[i].verdict != MI_SITE_ALIAS &&
+            plan->sites[i].verdict != MI_SITE_FORWARDED)
+            return &plan->sites[i];
+    return NULL;
+}
+
+static mi_plan_site_t *plan_add(mi_plan_t *plan, const char *name, uint32_t rva, uint8_t fn,
+                                uint8_t flags) {
+    if (plan->site_count >= MI_PLAN_SITES_MAX) {
+        plan->reason = MI_REASON_TOO_MANY;
+        return NULL;
+    }
+    mi_plan_site_t *site = &plan->sites[plan->site_count++];
+    *site = (mi_plan_site_t){.name = name, .rva = rva, .fn = fn, .flags = flags, .verdict = MI_SITE_PATCH};
+    return site;
+}
+
+// Two names at one address: the first one's replacement serves both when it is the same, or when the table
+// says that one may stand for the other (operator new as malloc). The stronger one wins.
+static void plan_add_alias(mi_plan_t *plan, mi_plan_site_t *first, const mi_crt_name_t *row) {
+    const mi_crt_fn_t a = mi_crt_functions[first->fn].same_as;
+    const mi_crt_fn_t b = mi_crt_functions[row->fn].same_as;
+    mi_plan_site_t *site = plan_add(plan, row->name, first->rva, row->fn, row->flags);
+    if (site == NULL)
+        return;
+    site->verdict = MI_SITE_ALIAS;
+    if (a != b) {
+        site->verdict = MI_SITE_REFUSED;
+        site->reason = MI_REASON_ALIAS_CONFLICT;
+    }
+}
+
+static void plan_collect(const mi_pe_exports_t *ex, mi_plan_t *plan) {
+    for (size_t i = 0; i < mi_crt_name_count; i++) {
+        const mi_crt_name_t *row = &mi_crt_names[i];
+        mi_pe_export_t e;
+        if (!mi_plan_export(ex, row->name, &e))
+            continue;
+        if (e.forwarder != NULL) {
+            mi_plan_site_t *site = plan_add(plan, row->name, 0, row->fn, row->flags);
+            if (site != NULL) {
+                site->verdict = MI_SITE_FORWARDED;
+                site->reason = MI_REASON_FORWARDED;
+            }
+            continue;
+        }
+        mi_plan_site_t *first = plan_site_at(plan, e.rva);
+        if (first != NULL)
+            plan_add_alias(plan, first, row);
+        else
+            (void)plan_add(plan, row->name, e.rva, row->fn, row->flags);
+    }
+}
+
+// The first direct jump or call reached in a straight line from rva that lands on a given address.
+static bool reaches_directly(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, uint32_t wanted) {
+    uint32_t steps = 0;
+    for (uint32_t at = rva; steps < 64; steps++) {
+        mi_insn_t i;
+        const size_t room = mi_pe_room(pe, at);
+        const uint8_t *code = (room == 0 ? NULL : mi_pe_at(pe, at, room < 16 ? room : 16));
+        if (code == NULL || !mi_decode(cpu, code, room < 16 ? room : 16, &i))
+            return false;
+        if (i.rel_bytes != 0 && (int64_t)at + i.rel == (int64_t)wanted)
+            return true;
+        if (i.flow == MI_FLOW_JUMP && i.rel > 0 && i.rel < 4096)
+            at += (uint32_t)i.rel; // a jump over padding, or an incremental-link thunk
+        else if (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND || i.flow == MI_FLOW_END)
+            return false;
+        else
+            at += i.bytes;
+    }
+    return false;
+}
+
+// In a debug CRT free hands its block to _free_dbg. Release CRTs may export the name too, but there the calls
+// go the other way.
+static bool plan_is_debug(const mi_pe_t *pe, const mi_pe_exports_t *ex, const mi_plan_t *plan) {
+    mi_pe_export_t pub, dbg;
+    if (!mi_plan_export(ex, "free", &pub) || !mi_plan_export(ex, "_free_dbg", &dbg))
+        return false;
+    if (pub.rva == dbg.rva || pub.forwarder != NULL || dbg.forwarder != NULL)
+        return false;
+    return reaches_directly(pe, plan->cpu, pub.rva, dbg.rva);
+}
+
+// Where an entry that only passes its arguments on passes them to: a plain jump, or on x86 the empty frame
+// "mov edi,edi; push ebp; mov ebp,esp; pop ebp; jmp". 0 = the entry does something of its own.
+static uint32_t plan_tail_target(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) {
+    static const uint8_t frame[] = {0x8B, 0xFF, 0x55, 0x8B, 0xEC, 0x5D};
+    uint32_t at = rva;
+    const uint8_t *code = mi_pe_at(pe, at, sizeof(frame) + 5);
+    if (cpu == MI_CPU_X86 && code != NULL) {
+        size_t same = 0;
+        while (same < sizeof(frame) && code[same] == frame[same])
+            same++;
+        if (same == sizeof(frame))
+            at += (uint32_t)sizeof(frame);
+    }
+    mi_insn_t i;
+    const size_t room = mi_pe_room(pe, at);
+    code = (room == 0 ? NULL : mi_pe_at(pe, at, room < 16 ? room : 16));
+    if (code == NULL || !mi_decode(cpu, code, room < 16 ? room : 16, &i) || i.flow != MI_FLOW_JUMP)
+        return 0;
+    const int64_t target = (int64_t)at + i.rel;
+    mi_pe_section_t s;
+    if (target <= 0 || target > UINT32_MAX || !mi_pe_section_of(pe, (uint32_t)target, &s) ||
+        (s.flags & MI_PE_SECTION_EXECUTE) == 0)
+        return 0;
+    return (uint32_t)target;
+}
+
+// Is the address the start of a function, as far as the unwind table knows? Leaf functions have no entry.
+static bool plan_may_begin(const mi_pe_t *pe, uint32_t rva) {
+    mi_pe_extent_t e;
+    return !mi_pe_function_extent(pe, rva, &e) || e.begin == rva;
+}
+
+// _msize, _recalloc and _expand are jumps to unexported functions that the CRT also calls from inside: those
+// are patched as well, else the CRT would measure our blocks with HeapSize.
+static void plan_derive(const mi_pe_t *pe, mi_plan_t *plan) {
+    const uint32_t exported = plan->site_count;
+    for (uint32_t k = 0; k < exported; k++) {
+        const mi_plan_site_t site = plan->sites[k];
+        if (site.verdict != MI_SITE_PATCH)
+            continue;
+        const uint32_t target = plan_tail_target(pe, plan->cpu, site.rva);
+        if (target == 0 || plan_site_at(plan, target) != NULL || !plan_may_begin(pe, target))
+            continue;
+        mi_plan_site_t *derived = plan_add(plan, site.name, target, site.fn, site.flags);
+        if (derived != NULL)
+            derived->is_derived = true;
+    }
+}
+
+// A release CRT has no debug heap: the inspecting functions stay. A debug CRT's base functions lie below its
+// debug heap, which goes on to hold the blocks of before: they stay, too.
+static bool plan_is_wanted(const mi_plan_t *plan, const mi_plan_site_t *site) {
+    if (mi_crt_functions[site->fn].kind == MI_CRT_INSPECTS)
+        return plan->is_debug;
+    return !(plan->is_debug && (site->flags & MI_CRT_BASE) != 0);
+}
+
+// A site that cannot be patched: does it spoil the CRT, or does it do no harm?
+static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *site) {
+    const mi_crt_function_t *fn = &mi_crt_functions[site->fn];
+    if (site->reason == MI_REASON_TOO_SHORT) {
+        const uint32_t target = plan_tail_target(pe, plan->cpu, site->rva);
+        const mi_plan_site_t *there = (target == 0 ? NULL : plan_site_at(plan, target));
+        if (there != NULL && there != site &&
+            mi_crt_functions[there->fn].same_as == fn->same_as) {
+            site->verdict = MI_SITE_COVERED;
+            site->reason = MI_REASON_NONE;
+            return;
+        }
+    }
+    // What only makes blocks may go on to make the CRT's own: those are recognised when they come back.
+    const bool is_harmless = (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC) &&
+                              site->reason != MI_REASON_ALREADY_HOOKED);
+    if (is_harmless || site->is_derived)
+        site->verdict = MI_SITE_LEFT;
+}
+
+static void plan_verify(const mi_pe_t *pe, mi_plan_t *plan) {
+    for (uint32_t k = 0; k < plan->site_count; k++) {
+        mi_plan_site_t *site = &plan->sites[k];
+        if (site->verdict == MI_SITE_PATCH) {
+            if (!plan_is_wanted(plan, site)) {
+                site->verdict = MI_SITE_LEFT;
+                continue;
+            }
+            mi_plan_judge(pe, plan, site);
+            if (site->verdict == MI_SITE_REFUSED)
+                plan_forgive(pe, plan, site);
+        }
+        if (site->verdict == MI_SITE_PATCH)
+            plan->patch_count++;
+        if (site->verdict == MI_SITE_REFUSED && plan->reason == MI_REASON_NONE) {
+            plan->reason = (mi_reason_t)site->reason;
+            plan->reason_site = k;
+        }
+    }
+}
+
+static bool plan_has_core(const mi_plan_t *plan) {
+    for (uint32_t f = 0; f < MI_CRT_FN_COUNT; f++) {
+        bool is_there = !mi_crt_functions[f].is_core;
+        for (uint32_t k = 0; k < plan->site_count && !is_there; k++)
+            is_there = (plan->sites[k].fn == f && plan->sites[k].verdict != MI_SITE_FORWARDED);
+        if (!is_there)
+            return false;
+    }
+    return true;
+}
+
+static mi_reason_t plan_open(const mi_pe_t *pe, mi_plan_t *plan, mi_pe_exports_t *ex) {
+    mi_pe_load_config_t config;
+    if (!plan_cpu(pe, plan))
+        return MI_REASON_MACHINE;
+    if (!mi_pe_exports_open(pe, ex))
+        return MI_REASON_NOT_A_CRT;
+    if (mi_pe_load_config(pe, &config) && config.chpe_rva != 0)
+        return MI_REASON_HYBRID;
+    return MI_REASON_NONE;
+}
+
+bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
+    mi_pe_exports_t ex;
+    plan->site_count = 0;
+    plan->patch_count = 0;
+    plan->reason_site = 0;
+    plan->is_debug = false;
+    plan->reason = plan_open(pe, plan, &ex);
+    if (plan->reason != MI_REASON_NONE)
+        return false;
+    plan_collect(&ex, plan);
+    if (plan->reason == MI_REASON_NONE && !plan_has_core(plan))
+        plan->reason = (mi_plan_is_crt(pe) ? MI_REASON_CORE_MISSING : MI_REASON_NOT_A_CRT);
+    if (plan->reason != MI_REASON_NONE)
+        return false;
+    plan->is_debug = plan_is_debug(pe, &ex, plan);
+    if (!plan->is_debug)
+        plan_derive(pe, plan);
+    plan_verify(pe, plan);
+    return plan->reason == MI_REASON_NONE;
+}
+
+const char *mi_site_verdict_text(mi_site_verdict_t verdict) {
+    static const char *const text[] = {"patch", "alias", "covered", "forwarded", "left", "refused"};
+    return text[verdict];
+}

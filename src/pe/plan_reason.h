@@ -1,0 +1,68 @@
+// Why something was not redirected: one number, one sentence, one cure, in one table. The numbers are public
+// (reports, JSON, documentation) and never change their meaning. Constant data: any thread.
+#ifndef MI_PE_PLAN_REASON_H
+#define MI_PE_PLAN_REASON_H
+
+#include "base/base.h"
+
+typedef enum mi_reason_e {
+    MI_REASON_NONE = 0,
+    // the image and its functions (the planner)
+    MI_REASON_NOT_A_CRT = 1,
+    MI_REASON_MACHINE = 2,
+    MI_REASON_HYBRID = 3,
+    MI_REASON_MALFORMED = 4,
+    MI_REASON_CORE_MISSING = 5,
+    MI_REASON_NOT_CODE = 6,
+    MI_REASON_UNKNOWN_INSTRUCTION = 7,
+    MI_REASON_TOO_SHORT = 8,
+    MI_REASON_OVERLAP = 9,
+    MI_REASON_BRANCH_INTO = 10,
+    MI_REASON_CALL_IN_RANGE = 11,
+    MI_REASON_ALIAS_CONFLICT = 12,
+    MI_REASON_TOO_MANY = 13,
+    MI_REASON_ALREADY_HOOKED = 14,
+    MI_REASON_NOT_RELOCATABLE = 15,
+    MI_REASON_FORWARDED = 16,
+    // switches and the partner
+    MI_REASON_DISABLED = 20,
+    MI_REASON_POLICY_OFF = 21,
+    MI_REASON_NO_ALLOCATOR = 22,
+    MI_REASON_ALLOCATOR_VERSION = 23,
+    MI_REASON_ALLOCATOR_INCOMPLETE = 24,
+    MI_REASON_NO_CRT = 25,
+    MI_REASON_DEBUG_LEFT_ALONE = 26,
+    MI_REASON_SECOND_REDIRECT = 27,
+    // the transaction
+    MI_REASON_NO_NEAR_MEMORY = 30,
+    MI_REASON_PROTECT_FAILED = 31,
+    MI_REASON_DYNAMIC_CODE = 32,
+    MI_REASON_THREADS = 33,
+    MI_REASON_THREAD_IN_RANGE = 34,
+    MI_REASON_WRITE_LOST = 35,
+    MI_REASON_PROOF_FAILED = 36,
+    MI_REASON_ROLLBACK_FAILED = 37,
+    MI_REASON_REMOVED = 38,
+    MI_REASON_UNLOADED = 39,
+    // modules and pointers
+    MI_REASON_MODULE_OWN_CRT = 40,
+    MI_REASON_MODULE_CRT_LEFT = 41,
+    MI_REASON_MODULE_UNKNOWN = 42,
+    MI_REASON_UNKNOWN_POINTER = 43,
+    MI_REASON_GUARD_OFF = 44,
+} mi_reason_t;
+
+typedef struct mi_reason_row_s {
+    mi_reason_t code;
+    const char *name;  // short, stable, for JSON
+    const char *cause; // one sentence
+    const char *cure;  // one sentence
+} mi_reason_row_t;
+
+extern const mi_reason_row_t mi_reasons[];
+extern const size_t mi_reason_count;
+
+// Never NULL: an unknown number has a row of its own.
+const mi_reason_row_t *mi_reason_row(mi_reason_t code);
+
+#endif

@@ -1,0 +1,161 @@
+// One entry under the lens: can a jump be written over its first bytes without harm to anybody?
+#include "pe/plan.h"
+
+enum {
+    WALK_STEPS_MAX = 1024, // instructions followed from one entry; a prologue's neighbourhood, not the program
+    WALK_PENDING_MAX = 64,
+    WALK_SEEN_SLOTS = 512 // power of two, of a hash set
+};
+
+// A walk over the code that can be reached from an entry by direct jumps.
+typedef struct walk_s {
+    const mi_pe_t *pe;
+    mi_cpu_t cpu;
+    uint32_t entry;
+    uint32_t patch_end; // rva behind the patch
+    uint32_t pending_count;
+    uint32_t seen_count;
+    uint32_t pending[WALK_PENDING_MAX];
+    uint32_t seen[WALK_SEEN_SLOTS];
+} walk_t;
+
+static bool is_executable(const mi_pe_t *pe, uint32_t rva) {
+    mi_pe_section_t s;
+    return mi_pe_section_of(pe, rva, &s) && (s.flags & MI_PE_SECTION_EXECUTE) != 0;
+}
+
+static bool decode_at(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, mi_insn_t *out) {
+    const size_t room = mi_pe_room(pe, rva);
+    const size_t bytes = (room < 16 ? room : 16);
+    const uint8_t *code = (bytes == 0 ? NULL : mi_pe_at(pe, rva, bytes));
+    return code != NULL && mi_decode(cpu, code, bytes, out);
+}
+
+// Adds an address to the set; false = it was there, or the set is as full as it may be.
+static bool walk_first_visit(walk_t *w, uint32_t rva) {
+    if (w->seen_count >= WALK_SEEN_SLOTS / 4 * 3)
+        return false;
+    uint32_t slot = (rva * 2654435761u) & (WALK_SEEN_SLOTS - 1);
+    while (w->seen[slot] != 0) {
+        if (w->seen[slot] == rva)
+            return false;
+        slot = (slot + 1) & (WALK_SEEN_SLOTS - 1);
+    }
+    w->seen[slot] = rva;
+    w->seen_count++;
+    return true;
+}
+
+// false = the target lies inside the patch.
+static bool walk_target(walk_t *w, uint32_t rva, const mi_insn_t *i) {
+    const int64_t target = (int64_t)rva + i->rel;
+    if (target <= 0 || target > UINT32_MAX)
+        return true;
+    const uint32_t t = (uint32_t)target;
+    if (t > w->entry && t < w->patch_end)
+        return false;
+    if (i->flow != MI_FLOW_CALL && w->pending_count < WALK_PENDING_MAX && is_executable(w->pe, t))
+        w->pending[w->pending_count++] = t;
+    return true;
+}
+
+// Follows every direct jump from the entry. Bytes that cannot be decoded end a path quietly: what lies behind a
+// call that never returns is not code.
+static bool walk_is_clean(walk_t *w) {
+    uint32_t steps = 0;
+    w->pending[w->pending_count++] = w->entry;
+    while (w->pending_count > 0) {
+        uint32_t rva = w->pending[--w->pending_count];
+        mi_insn_t i = {.flow = MI_FLOW_NEXT};
+        while (steps++ < WALK_STEPS_MAX && walk_first_visit(w, rva)) {
+            if (!decode_at(w->pe, w->cpu, rva, &i))
+                break;
+            if (i.rel_bytes != 0 && !walk_target(w, rva, &i))
+                return false;
+            if (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND || i.flow == MI_FLOW_END)
+                break;
+            rva += i.bytes;
+        }
+    }
+    return true;
+}
+
+// Reads whole instructions until they contain the patch. MI_REASON_NONE, or what is wrong with them.
+static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *site) {
+    uint32_t at = 0;
+    while (at < site->patch_bytes) {
+        mi_insn_t i;
+        if (!decode_at(pe, cpu, site->rva + at, &i))
+            return MI_REASON_UNKNOWN_INSTRUCTION;
+        at += i.bytes;
+        const bool is_over = (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND ||
+                              i.flow == MI_FLOW_END);
+        if (at < site->patch_bytes && is_over)
+            return MI_REASON_TOO_SHORT;
+        if (at < site->patch_bytes && (i.flow == MI_FLOW_CALL || i.flow == MI_FLOW_CALL_IND))
+            return MI_REASON_CALL_IN_RANGE;
+        const int64_t target = (int64_t)site->rva + (int64_t)at - i.bytes + i.rel;
+        if (at - i.bytes == 0 && i.flow == MI_FLOW_JUMP && pe->is_mapped &&
+            (target < 0 || target >= (int64_t)pe->image_bytes))
+            return MI_REASON_ALREADY_HOOKED;
+    }
+    site->whole_bytes = (uint8_t)at;
+    return MI_REASON_NONE;
+}
+
+// Does a function other than this one begin inside the patch?
+static bool site_is_overlapped(const mi_pe_t *pe, const mi_plan_t *plan, const mi_plan_site_t *site) {
+    const uint32_t end = site->rva + site->patch_bytes;
+    mi_pe_extent_t next, own;
+    if (mi_pe_function_after(pe, site->rva, &next) && next.begin > site->rva && next.begin < end)
+        return true;
+    // An unwind entry that covers the site but ends within the patch: code of the next function follows.
+    if (mi_pe_function_extent(pe, site->rva, &own) && own.end > site->rva && own.end < end)
+        return true;
+    for (uint32_t k = 0; k < plan->site_count; k++)
+        if (plan->sites[k].rva > site->rva && plan->sites[k].rva < end)
+            return true;
+    mi_pe_exports_t ex;
+    if (!mi_pe_exports_open(pe, &ex))
+        return false;
+    for (uint32_t k = 0; k < ex.function_count; k++) {
+        const uint32_t rva = mi_pe_u32(ex.functions + (size_t)k * 4);
+        if (rva > site->rva && rva < end)
+            return true;
+    }
+    return false;
+}
+
+static bool site_is_movable(const mi_pe_t *pe, mi_cpu_t cpu, const mi_plan_site_t *site) {
+    uint8_t out[80];
+    const uint8_t *code = mi_pe_at(pe, site->rva, site->whole_bytes);
+    // The distance does not matter here: a place near the entry is always meant.
+    return code != NULL && mi_plan_move(cpu, code, site->whole_bytes, 0x10000000u, out, sizeof(out),
+                                        0x10400000u) != 0;
+}
+
+void mi_plan_judge(const mi_pe_t *pe, const mi_plan_t *plan, mi_plan_site_t *site) {
+    site->verdict = MI_SITE_REFUSED;
+    site->patch_bytes = (plan->cpu == MI_CPU_ARM64 ? MI_PLAN_PATCH_ARM64 : MI_PLAN_PATCH_X86);
+    if (!is_executable(pe, site->rva) || mi_pe_room(pe, site->rva) < site->patch_bytes) {
+        site->reason = MI_REASON_NOT_CODE;
+        return;
+    }
+    site->reason = (uint8_t)site_entry(pe, plan->cpu, site);
+    if (site->reason != MI_REASON_NONE)
+        return;
+    if (site_is_overlapped(pe, plan, site)) {
+        site->reason = MI_REASON_OVERLAP;
+        return;
+    }
+    walk_t w = {.pe = pe,
+                .cpu = plan->cpu,
+                .entry = site->rva,
+                .patch_end = site->rva + site->patch_bytes};
+    if (!walk_is_clean(&w)) {
+        site->reason = MI_REASON_BRANCH_INTO;
+        return;
+    }
+    site->is_movable = site_is_movable(pe, plan->cpu, site);
+    site->verdict = MI_SITE_PATCH;
+}
