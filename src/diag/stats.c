@@ -3,36 +3,6 @@
 #include "diag/message.h"
 #include "os/os.h"
 
-mi_live_stats_t mi_live_stats;
-
-void mi_live_count_add(mi_live_count_t *count, int64_t amount) {
-    const int64_t now = mi_fetch_add_relaxed(&count->current, amount) + amount;
-    if (amount <= 0)
-        return;
-    mi_fetch_add_relaxed(&count->total, amount);
-    int64_t peak = mi_load_relaxed(&count->peak);
-    while (now > peak && !mi_cas_weak_relaxed(&count->peak, &peak, now)) {
-    }
-}
-
-static mi_stat_count_t count_copy(mi_live_count_t *live) {
-    const mi_stat_count_t c = {.total = mi_load_relaxed(&live->total),
-                               .peak = mi_load_relaxed(&live->peak),
-                               .current = mi_load_relaxed(&live->current)};
-    return c;
-}
-
-void mi_stats_snapshot(mi_stats_t *stats) {
-    mi_memzero(stats, sizeof(*stats));
-    stats->size = sizeof(*stats);
-    stats->version = MI_STAT_VERSION;
-#define MI_STAT_COUNT(stat)   stats->stat = count_copy(&mi_live_stats.stat);
-#define MI_STAT_COUNTER(stat) stats->stat.total = mi_load_relaxed(&mi_live_stats.stat.total);
-    MI_STAT_FIELDS()
-#undef MI_STAT_COUNT
-#undef MI_STAT_COUNTER
-}
-
 // Bytes as a short human figure; the result lives in buf.
 static const char *bytes_text(int64_t bytes, char *buf, size_t cap) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
