@@ -1,0 +1,67 @@
+// What all commands of the tool share: the parsed command line, messages, opening of an image.
+#ifndef MI_MINJECT_CLI_H
+#define MI_MINJECT_CLI_H
+
+#include "minject/exit_codes.h"
+#include "minject/platform.h"
+#include "pe/pe_edit.h"
+
+#define CLI_PATH_BYTES 4096u
+
+typedef enum cli_command_e {
+    CLI_INJECT,
+    CLI_REMOVE,
+    CLI_LIST,
+    CLI_CHECK,
+    CLI_RUN,
+    CLI_HELP,
+    CLI_VERSION,
+    CLI_COMPLETION
+} cli_command_t;
+
+typedef struct cli_s {
+    cli_command_t command;
+    bool is_inplace;
+    bool is_forced;
+    bool is_quiet;
+    bool is_verbose;
+    bool has_backup; // keep the original beside an in-place change
+    bool is_json;
+    bool is_plan;        // check: show what would be patched in CRT files
+    bool has_postfix;    // --postfix was given (an empty one means the release DLL)
+    const char *postfix; // "debug", "secure", ...
+    const char *output;
+    const char *dll_folder; // where the allocator DLLs are, for run and check
+    char **files;           // files, or for run: the program and its arguments
+    int file_count;
+} cli_t;
+
+// false: the message is out, *exit_code says how to end (also after --help and --version).
+bool cli_parse(cli_t *cli, int argc, char **argv, int *exit_code);
+
+// "minject: <text>" on stderr.
+void say_error(const char *fmt, ...) MI_PRINTF(1, 2);
+void say_warning(const cli_t *cli, const char *fmt, ...) MI_PRINTF(2, 3);
+void say_note(const cli_t *cli, const char *fmt, ...) MI_PRINTF(2, 3); // only with --verbose
+
+// Reads and opens an image; on failure the message is out and the exit code returned.
+minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe);
+// The allocator DLL that --postfix asks for, in out.
+void cli_allocator_name(const cli_t *cli, char *out, size_t cap);
+// folder + name. false = too long.
+bool cli_join(char *out, size_t cap, const char *folder, size_t folder_length, const char *name);
+// Whether a DLL name is a C runtime (or its API set).
+bool cli_is_crt_name(const char *dll);
+
+int cmd_list(const cli_t *cli);
+int cmd_inject(const cli_t *cli);
+int cmd_remove(const cli_t *cli);
+int cmd_check(const cli_t *cli);
+int cmd_run(const cli_t *cli);
+int cmd_help(const char *topic);
+int cmd_completion(const char *shell);
+
+// The closest word of a NULL-terminated list, or NULL when none is close.
+const char *cli_suggest(const char *word, const char *const *words);
+
+#endif

@@ -1,0 +1,377 @@
+// list, inject and remove.
+#include "minject/cli.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// ---- list ----
+
+static void print_descriptor(const mi_pe_t *pe, const mi_pe_import_t *imp, const cli_t *cli) {
+    mi_pe_thunk_t thunk;
+    uint32_t n = 0;
+    while (mi_pe_thunk_at(pe, imp, n, &thunk)) {
+        if (cli->is_verbose) {
+            if (thunk.name != NULL)
+                printf("      %s\n", thunk.name);
+            else
+                printf("      #%u\n", thunk.ordinal);
+        }
+        n++;
+    }
+    static const char *const roles[] = {"", "  <- redirection", "  <- allocator"};
+    printf("  %-40s %4u %s%s%s\n", imp->dll, n, n == 1 ? "symbol " : "symbols",
+           imp->is_delay ? " (delay)" : "", roles[mi_pe_role_of(imp->dll)]);
+}
+
+static int list_file(const cli_t *cli, const char *path) {
+    plat_file_t file;
+    mi_pe_t pe;
+    mi_pe_import_t imp;
+    mi_pe_undo_t undo;
+    minject_exit_t rc = cli_open(path, &file, &pe);
+    if (rc != EXIT_OK)
+        return (int)rc;
+    bool is_dll = (pe.characteristics & MI_PE_FILE_DLL) != 0;
+    bool is_ours = mi_pe_undo_find(&undo, &pe) == MI_PE_EDIT_OK;
+    printf("%s: %s %s, %s\n", path, mi_pe_machine_name(pe.machine), is_dll ? "DLL" : "program",
+           is_ours ? "injected by minject (remove gives the original back)" : "imports in order:");
+    uint32_t n = 0;
+    for (; mi_pe_import_at(&pe, n, &imp); n++)
+        print_descriptor(&pe, &imp, cli);
+    for (uint32_t i = 0; mi_pe_delay_import_at(&pe, i, &imp); i++, n++)
+        print_descriptor(&pe, &imp, cli);
+    if (n == 0)
+        printf("  (imports nothing)\n");
+    plat_free_file(&file);
+    return EXIT_OK;
+}
+
+static int for_each_file(const cli_t *cli, int (*one)(const cli_t *, const char *)) {
+    int rc = EXIT_OK;
+    for (int i = 0; i < cli->file_count; i++) {
+        int code = one(cli, cli->files[i]);
+        if (code != EXIT_OK)
+            rc = code;
+    }
+    return rc;
+}
+
+int cmd_list(const cli_t *cli) {
+    return for_each_file(cli, list_file);
+}
+
+// ---- writing results ----
+
+static minject_exit_t write_result(const char *path, const plat_file_t *file, const char *like) {
+    plat_status_t status = plat_write_atomic(path, file, like);
+    if (status == PLAT_OK)
+        return EXIT_OK;
+    say_error("%s: cannot be written: %s; choose another place with --output", path,
+              status == PLAT_DIRECTORY ? "is a folder" : plat_last_error());
+    return EXIT_UNWRITABLE;
+}
+
+// The first free name of file.bak, file.bak2, ...; a backup with the same bytes is as good as a new
+// one.
+static minject_exit_t make_backup(const cli_t *cli, const char *path, const plat_file_t *file) {
+    char backup[CLI_PATH_BYTES];
+    for (int i = 1; i < 1000; i++) {
+        char number[8] = "";
+        plat_file_t old;
+        if (i > 1)
+            snprintf(number, sizeof number, "%d", i);
+        if (snprintf(backup, sizeof backup, "%s.bak%s", path, number) >= (int)sizeof backup)
+            break;
+        if (plat_read_file(backup, &old) == PLAT_OK) {
+            bool is_same = old.size == file->size && memcmp(old.bytes, file->bytes, old.size) == 0;
+            plat_free_file(&old);
+            if (is_same)
+                return EXIT_OK;
+        } else if (!plat_file_exists(backup)) {
+            minject_exit_t rc = write_result(backup, file, path);
+            if (rc == EXIT_OK && !cli->is_quiet)
+                printf("%s: the original is kept as %s\n", path, backup);
+            return rc;
+        }
+    }
+    say_error("%s: no name is free for a backup; use --no-backup or tidy up", path);
+    return EXIT_UNWRITABLE;
+}
+
+// name.exe -> name-mi.exe, beside it.
+static bool default_output(const char *path, char *out, size_t cap) {
+    size_t folder = plat_folder_length(path);
+    const char *dot = strrchr(path + folder, '.');
+    size_t stem = dot != NULL ? (size_t)(dot - path) : strlen(path);
+    int n = snprintf(out, cap, "%.*s-mi%s", (int)stem, path, dot != NULL ? dot : "");
+    return n > 0 && (size_t)n < cap;
+}
+
+// An output that exists may be replaced without asking only when it is an injected copy of the same
+// file.
+static bool may_replace(const cli_t *cli, const char *output, const plat_file_t *original) {
+    plat_file_t old;
+    mi_pe_t pe;
+    mi_pe_undo_t undo;
+    if (cli->is_forced || !plat_file_exists(output))
+        return true;
+    bool is_copy = false;
+    if (plat_read_file(output, &old) == PLAT_OK) {
+        if (mi_pe_open(&pe, old.bytes, old.size, false) &&
+            mi_pe_undo_find(&undo, &pe) == MI_PE_EDIT_OK && undo.original_bytes == original->size) {
+            uint8_t *bytes = (uint8_t *)malloc(original->size + 1);
+            is_copy = bytes != NULL && mi_pe_undo_write(&undo, &pe, bytes) == MI_PE_EDIT_OK &&
+                      memcmp(bytes, original->bytes, original->size) == 0;
+            free(bytes);
+        }
+        plat_free_file(&old);
+    }
+    if (!is_copy)
+        say_error("%s: exists already and is something else; use --force to replace it, "
+                  "or --output for another name",
+                  output);
+    return is_copy;
+}
+
+// ---- inject ----
+
+static minject_exit_t refuse(const char *path, mi_pe_edit_t reason) {
+    static const struct {
+        minject_exit_t code;
+        const char *text;
+    } table[] = {
+        [MI_PE_EDIT_SIGNED] = {EXIT_SIGNED,
+                               "is signed, and any change makes the signature void; use --force to "
+                               "drop the signature (remove brings it back), or 'minject run'"},
+        [MI_PE_EDIT_IL_ONLY] = {EXIT_IL_ONLY,
+                                "is a .NET program without native code: Windows does not read its "
+                                "import table; use 'minject run'"},
+        [MI_PE_EDIT_HYBRID] = {EXIT_HYBRID,
+                               "holds code for ARM64EC or ARM64X, whose import table exists twice; "
+                               "this kind of image is not supported"},
+        [MI_PE_EDIT_KERNEL] =
+            {EXIT_KERNEL, "is a driver, a native or a boot program, where no allocator DLL can "
+                          "be loaded"},
+        [MI_PE_EDIT_ALIGNMENT] =
+            {EXIT_NO_ROOM, "has sections aligned to less than a page, so that nothing can be "
+                           "added to the file"},
+        [MI_PE_EDIT_NO_ROOM] = {EXIT_NO_ROOM,
+                                "has room neither for another section nor behind its last one"},
+        [MI_PE_EDIT_IMPORTS] = {EXIT_MALFORMED,
+                                "has an import table that cannot be read to its end"},
+        [MI_PE_EDIT_NOT_OURS] = {EXIT_NOT_INJECTED,
+                                 "was not injected by minject, so there is nothing to take out"},
+        [MI_PE_EDIT_CHANGED] =
+            {EXIT_CHANGED, "was changed after the injection (signed, packed or edited), so the "
+                           "original cannot be given back; use your backup"},
+    };
+    say_error("%s: %s. Nothing was written", path, table[reason].text);
+    return table[reason].code;
+}
+
+// A partner DLL beside the output: present, and for the right machine.
+static void check_partner(const cli_t *cli, const char *output, const char *dll, uint16_t machine) {
+    char folder[CLI_PATH_BYTES];
+    char found[CLI_PATH_BYTES];
+    plat_file_t file;
+    mi_pe_t pe;
+    if (!cli_join(folder, sizeof folder, output, plat_folder_length(output), ""))
+        return;
+    if (!plat_find_in_folder(folder, dll, found, sizeof found)) {
+        say_warning(cli,
+                    "%s is not beside %s; the program will not start without it: copy it there",
+                    dll, output);
+        return;
+    }
+    if (plat_read_file(found, &file) != PLAT_OK)
+        return;
+    if (!mi_pe_open(&pe, file.bytes, file.size, false))
+        say_warning(cli, "%s: %s; replace it", found, mi_pe_error_text(pe.error));
+    else if (pe.machine != machine)
+        say_warning(
+            cli,
+            "%s is built for %s, the program for %s; it will not start: copy the %s build there",
+            found, mi_pe_machine_name(pe.machine), mi_pe_machine_name(machine),
+            mi_pe_machine_name(machine));
+    plat_free_file(&file);
+}
+
+static void warn_about_image(const cli_t *cli, const char *path, const mi_pe_t *pe,
+                             const mi_pe_inject_t *plan) {
+    mi_pe_import_t imp;
+    mi_pe_clr_t clr;
+    bool has_crt = false;
+    for (uint32_t i = 0; mi_pe_import_at(pe, i, &imp); i++)
+        has_crt = has_crt || cli_is_crt_name(imp.dll);
+    if (!has_crt)
+        say_warning(cli,
+                    "%s imports no C runtime DLL: if its runtime is linked statically, its own "
+                    "malloc stays as "
+                    "it is; that of its DLLs is redirected. 'minject check' tells more",
+                    path);
+    if (mi_pe_clr(pe, &clr))
+        say_warning(cli, "%s is a .NET program: only its native part is redirected", path);
+    if (plan->has_overlay)
+        say_warning(cli,
+                    "%s carries data behind its last section (an installer, an archive); it stays "
+                    "at the end of "
+                    "the file but moves by %llu bytes: test that the program still finds it",
+                    path, (unsigned long long)(plan->insert_bytes));
+    if (plan->cut_bytes != 0)
+        say_warning(cli, "%s: the signature is taken out; remove brings it back", path);
+    else if ((pe->dll_characteristics & MI_PE_DLLFLAG_INTEGRITY) != 0)
+        say_warning(cli, "%s demands a valid signature; Windows will refuse it", path);
+    if (plan->extends_last)
+        say_note(cli, "%s: no room for a section header; the last section is made longer", path);
+    if (plan->had_bound)
+        say_note(cli, "%s: bound imports cleared", path);
+}
+
+static minject_exit_t write_injected(const cli_t *cli, const char *path,
+                                     const plat_file_t *original, const mi_pe_inject_t *plan) {
+    char output[CLI_PATH_BYTES];
+    plat_file_t result = {(uint8_t *)malloc(plan->out_bytes), plan->out_bytes};
+    minject_exit_t rc = EXIT_OK;
+    if (result.bytes == NULL || !default_output(path, output, sizeof output)) {
+        say_error("%s: no memory for the result", path);
+        rc = EXIT_INTERNAL;
+    } else {
+        const char *to = cli->is_inplace ? path : cli->output != NULL ? cli->output : output;
+        warn_about_image(cli, path, plan->pe, plan);
+        mi_pe_inject_write(plan, result.bytes);
+        if (!cli->is_inplace && !may_replace(cli, to, original))
+            rc = EXIT_EXISTS;
+        else if (cli->is_inplace && cli->has_backup)
+            rc = make_backup(cli, path, original);
+        if (rc == EXIT_OK)
+            rc = write_result(to, &result, path);
+        if (rc == EXIT_OK) {
+            if (!cli->is_quiet)
+                printf("%s: %s, %s first of %u imports\n", to, plan->options.redirect_dll,
+                       plan->options.allocator_dll, plan->old_count + plan->new_count);
+            check_partner(cli, to, plan->options.redirect_dll, plan->pe->machine);
+            check_partner(cli, to, plan->options.allocator_dll, plan->pe->machine);
+        }
+    }
+    plat_free_file(&result);
+    return rc;
+}
+
+// Gives the original of a file that minject has injected before, so that another variant can be put
+// in.
+static bool undo_in_memory(plat_file_t *file, mi_pe_t *pe) {
+    mi_pe_undo_t undo;
+    if (mi_pe_undo_find(&undo, pe) != MI_PE_EDIT_OK)
+        return false;
+    plat_file_t original = {(uint8_t *)malloc((size_t)undo.original_bytes + 1),
+                            (size_t)undo.original_bytes};
+    if (original.bytes == NULL || mi_pe_undo_write(&undo, pe, original.bytes) != MI_PE_EDIT_OK ||
+        !mi_pe_open(pe, original.bytes, original.size, false)) {
+        free(original.bytes);
+        mi_pe_open(pe, file->bytes, file->size, false);
+        return false;
+    }
+    plat_free_file(file);
+    *file = original;
+    return true;
+}
+
+static minject_exit_t say_nothing_to_do(const cli_t *cli, const char *path,
+                                        const plat_file_t *file) {
+    if (cli->output != NULL && !plat_same_file(path, cli->output)) {
+        if (!may_replace(cli, cli->output, file))
+            return EXIT_EXISTS;
+        minject_exit_t rc = write_result(cli->output, file, path);
+        if (rc != EXIT_OK)
+            return rc;
+        if (!cli->is_quiet)
+            printf("%s: a copy of %s, which is injected already\n", cli->output, path);
+    } else if (!cli->is_quiet) {
+        printf("%s: injected already, nothing to do\n", path);
+    }
+    return EXIT_OK;
+}
+
+static int inject_file(const cli_t *cli, const char *path) {
+    plat_file_t file;
+    mi_pe_t pe;
+    char allocator[64];
+    mi_pe_inject_t plan;
+    minject_exit_t rc = cli_open(path, &file, &pe);
+    if (rc != EXIT_OK)
+        return (int)rc;
+    cli_allocator_name(cli, allocator, sizeof allocator);
+    const mi_pe_inject_options_t options = {mi_pe_redirect_name(pe.machine), allocator,
+                                            cli->has_postfix, cli->is_forced};
+    mi_pe_edit_t edit = mi_pe_inject_plan(&plan, &pe, &options);
+    if (edit == MI_PE_EDIT_OK && undo_in_memory(&file, &pe))
+        edit = mi_pe_inject_plan(&plan, &pe, &options);
+    if (edit == MI_PE_EDIT_NOTHING) {
+        rc = say_nothing_to_do(cli, path, &file);
+    } else if (edit != MI_PE_EDIT_OK) {
+        rc = refuse(path, edit);
+    } else if (cli->is_inplace && plat_is_read_only(path) && !cli->is_forced) {
+        say_error("%s: is read-only; make it writable, leave --inplace away, or use --force. "
+                  "Nothing was written",
+                  path);
+        rc = EXIT_READ_ONLY;
+    } else {
+        rc = write_injected(cli, path, &file, &plan);
+    }
+    plat_free_file(&file);
+    return (int)rc;
+}
+
+int cmd_inject(const cli_t *cli) {
+    return for_each_file(cli, inject_file);
+}
+
+// ---- remove ----
+
+static minject_exit_t write_original(const cli_t *cli, const char *path, const mi_pe_t *pe,
+                                     const mi_pe_undo_t *undo) {
+    const char *to = cli->output != NULL ? cli->output : path;
+    plat_file_t result = {(uint8_t *)malloc((size_t)undo->original_bytes + 1),
+                          (size_t)undo->original_bytes};
+    minject_exit_t rc;
+    if (result.bytes == NULL) {
+        say_error("%s: no memory for the result", path);
+        rc = EXIT_INTERNAL;
+    } else if (mi_pe_undo_write(undo, pe, result.bytes) != MI_PE_EDIT_OK) {
+        rc = refuse(path, MI_PE_EDIT_CHANGED);
+    } else if (cli->output == NULL && plat_is_read_only(path) && !cli->is_forced) {
+        say_error(
+            "%s: is read-only; make it writable, or use --output or --force. Nothing was written",
+            path);
+        rc = EXIT_READ_ONLY;
+    } else if (cli->output != NULL && plat_file_exists(to) && !cli->is_forced) {
+        say_error("%s: exists already; use --force to replace it", to);
+        rc = EXIT_EXISTS;
+    } else {
+        rc = write_result(to, &result, path);
+        if (rc == EXIT_OK && !cli->is_quiet)
+            printf("%s: the original again, %llu bytes, SHA-256 verified\n", to,
+                   (unsigned long long)undo->original_bytes);
+    }
+    plat_free_file(&result);
+    return rc;
+}
+
+static int remove_file(const cli_t *cli, const char *path) {
+    plat_file_t file;
+    mi_pe_t pe;
+    mi_pe_undo_t undo;
+    minject_exit_t rc = cli_open(path, &file, &pe);
+    if (rc != EXIT_OK)
+        return (int)rc;
+    mi_pe_edit_t edit = mi_pe_undo_find(&undo, &pe);
+    rc = edit == MI_PE_EDIT_OK ? write_original(cli, path, &pe, &undo) : refuse(path, edit);
+    plat_free_file(&file);
+    return (int)rc;
+}
+
+int cmd_remove(const cli_t *cli) {
+    return for_each_file(cli, remove_file);
+}

@@ -1,0 +1,52 @@
+// minject: puts the redirection first in a program's import table, takes it out, shows, checks,
+// runs.
+#include "minject/cli.h"
+
+#include <stdio.h>
+
+#ifndef MINJECT_VERSION
+#    define MINJECT_VERSION "unknown"
+#endif
+
+static int run_command(const cli_t *cli) {
+    switch (cli->command) {
+    case CLI_INJECT:
+        return cmd_inject(cli);
+    case CLI_REMOVE:
+        return cmd_remove(cli);
+    case CLI_LIST:
+        return cmd_list(cli);
+    case CLI_CHECK:
+        return cmd_check(cli);
+    case CLI_RUN:
+        return cmd_run(cli);
+    case CLI_COMPLETION:
+        return cmd_completion(cli->files[0]);
+    case CLI_HELP:
+        return cmd_help(cli->file_count > 0 ? cli->files[0] : NULL);
+    case CLI_VERSION:
+        printf("minject %s\n", MINJECT_VERSION);
+        return EXIT_OK;
+    }
+    return EXIT_INTERNAL;
+}
+
+int minject_main(int argc, char **argv);
+
+// argv is UTF-8; the system's entry point is in its platform file.
+int minject_main(int argc, char **argv) {
+    cli_t cli;
+    int exit_code;
+    if (argc < 2) {
+        cmd_help(NULL);
+        return EXIT_USAGE;
+    }
+    if (!cli_parse(&cli, argc, argv, &exit_code))
+        return exit_code;
+    exit_code = run_command(&cli);
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        say_error("standard output cannot be written");
+        return exit_code == EXIT_OK ? EXIT_UNWRITABLE : exit_code;
+    }
+    return exit_code;
+}

@@ -1,0 +1,58 @@
+// The files and processes of the system, for the tool. One implementation per system; paths are
+// UTF-8.
+#ifndef MI_MINJECT_PLATFORM_H
+#define MI_MINJECT_PLATFORM_H
+
+#include "base/base.h"
+
+typedef enum plat_status_e {
+    PLAT_OK = 0,
+    PLAT_NOT_FOUND,
+    PLAT_DIRECTORY,
+    PLAT_DENIED,
+    PLAT_READ_ONLY,
+    PLAT_NO_MEMORY,
+    PLAT_FAILED
+} plat_status_t;
+
+typedef struct plat_file_s {
+    uint8_t *bytes; // malloc; freed by plat_free_file
+    size_t size;
+} plat_file_t;
+
+// On failure plat_last_error() says what the system said.
+plat_status_t plat_read_file(const char *path, plat_file_t *out);
+void plat_free_file(plat_file_t *file);
+const char *plat_last_error(void);
+
+bool plat_file_exists(const char *path);
+bool plat_same_file(const char *a, const char *b);
+// Whether the file is marked as read-only; false when it does not exist.
+bool plat_is_read_only(const char *path);
+
+// Writes a temporary file in the same folder, flushes it to the disk, gives it the permissions and
+// times of `like`, and renames it over path: a reader sees the old file or the new one, nothing
+// between.
+plat_status_t plat_write_atomic(const char *path, const plat_file_t *file, const char *like);
+
+// The folder part of a path with its separator, "" when it has none, as a length.
+size_t plat_folder_length(const char *path);
+// A file of this name in the folder, whatever its case: its path in out. false = none.
+bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t cap);
+bool plat_is_terminal(int fd);
+
+// Starts prog with its arguments (NULL-terminated, args[0] = prog) through the system and waits. On
+// Linux this goes through Wine. redirect and allocator are the DLL names to be imported first,
+// machine is the program's.
+typedef struct plat_run_s {
+    const char *prog;
+    char **args;
+    const char *redirect_dll;
+    const char *allocator_dll;
+    const char *dll_folder; // where the two DLLs are, or NULL: beside the program
+    bool is_verbose;
+} plat_run_t;
+// false: it could not be started and plat_last_error() says why; true: *exit_code is the program's.
+bool plat_run(const plat_run_t *run, int *exit_code);
+
+#endif

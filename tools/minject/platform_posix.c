@@ -1,0 +1,180 @@
+#include "minject/platform.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int minject_main(int argc, char **argv);
+
+int main(int argc, char **argv) {
+    return minject_main(argc, argv);
+}
+
+const char *plat_last_error(void) {
+    return strerror(errno);
+}
+
+static plat_status_t status_of_errno(void) {
+    if (errno == ENOENT || errno == ENOTDIR)
+        return PLAT_NOT_FOUND;
+    if (errno == EISDIR)
+        return PLAT_DIRECTORY;
+    return errno == EACCES || errno == EPERM ? PLAT_DENIED : PLAT_FAILED;
+}
+
+static plat_status_t read_all(int fd, plat_file_t *out, size_t size) {
+    out->bytes = (uint8_t *)malloc(size != 0 ? size : 1);
+    if (out->bytes == NULL)
+        return PLAT_NO_MEMORY;
+    while (out->size < size) {
+        ssize_t n = read(fd, out->bytes + out->size, size - out->size);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0) {
+            plat_free_file(out);
+            return PLAT_FAILED;
+        }
+        if (n == 0)
+            break;
+        out->size += (size_t)n;
+    }
+    return PLAT_OK;
+}
+
+plat_status_t plat_read_file(const char *path, plat_file_t *out) {
+    struct stat st;
+    *out = (plat_file_t){NULL, 0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return status_of_errno();
+    plat_status_t status = PLAT_FAILED;
+    if (fstat(fd, &st) == 0) {
+        if (S_ISDIR(st.st_mode))
+            status = PLAT_DIRECTORY;
+        else if (S_ISREG(st.st_mode))
+            status = read_all(fd, out, (size_t)st.st_size);
+        else
+            errno = EINVAL;
+    }
+    int saved = errno;
+    close(fd);
+    errno = saved;
+    return status;
+}
+
+void plat_free_file(plat_file_t *file) {
+    free(file->bytes);
+    *file = (plat_file_t){NULL, 0};
+}
+
+bool plat_file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
+
+bool plat_same_file(const char *a, const char *b) {
+    struct stat sa;
+    struct stat sb;
+    return stat(a, &sa) == 0 && stat(b, &sb) == 0 && sa.st_dev == sb.st_dev &&
+           sa.st_ino == sb.st_ino;
+}
+
+bool plat_is_read_only(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && (st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0;
+}
+
+static bool write_all(int fd, const plat_file_t *file) {
+    size_t done = 0;
+    while (done < file->size) {
+        ssize_t n = write(fd, file->bytes + done, file->size - done);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        done += (size_t)n;
+    }
+    return true;
+}
+
+// Owner and group are kept where we may; the rest must succeed.
+static bool make_like(int fd, const char *like) {
+    struct stat st;
+    if (stat(like, &st) != 0)
+        return false;
+    const struct timespec times[2] = {st.st_atim, st.st_mtim};
+    if (fchown(fd, st.st_uid, st.st_gid) != 0)
+        errno = 0;
+    return fchmod(fd, st.st_mode & 07777) == 0 && futimens(fd, times) == 0;
+}
+
+// The name of the file is safe on the disk only when its folder is.
+static void sync_folder(const char *path) {
+    char folder[4096];
+    size_t n = plat_folder_length(path);
+    if (n >= sizeof folder)
+        return;
+    memcpy(folder, n != 0 ? path : ".", n != 0 ? n : 1);
+    folder[n != 0 ? n : 1] = 0;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        fsync(fd);
+        close(fd);
+    }
+}
+
+plat_status_t plat_write_atomic(const char *path, const plat_file_t *file, const char *like) {
+    char temporary[4096 + 32];
+    char target[4096];
+    // A symbolic link stays one: the file it names is replaced.
+    if (realpath(path, target) == NULL && snprintf(target, sizeof target, "%s", path) >= 4096)
+        return PLAT_FAILED;
+    snprintf(temporary, sizeof temporary, "%s.minject-XXXXXX", target);
+    int fd = mkstemp(temporary);
+    if (fd < 0)
+        return status_of_errno();
+    bool ok = write_all(fd, file) && make_like(fd, like) && fsync(fd) == 0;
+    int saved = errno;
+    ok = close(fd) == 0 && ok;
+    if (ok && rename(temporary, target) == 0) {
+        sync_folder(target);
+        return PLAT_OK;
+    }
+    if (ok)
+        saved = errno;
+    unlink(temporary);
+    errno = saved;
+    return status_of_errno();
+}
+
+size_t plat_folder_length(const char *path) {
+    const char *slash = strrchr(path, '/');
+    return slash != NULL ? (size_t)(slash - path) + 1 : 0;
+}
+
+bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t cap) {
+    DIR *d = opendir(*folder != 0 ? folder : ".");
+    if (d == NULL)
+        return false;
+    bool found = false;
+    for (struct dirent *e = readdir(d); e != NULL && !found; e = readdir(d)) {
+        if (strcasecmp(e->d_name, name) == 0) {
+            size_t n = strlen(folder);
+            const char *separator = n != 0 && folder[n - 1] != '/' ? "/" : "";
+            int length = snprintf(out, cap, "%s%s%s", folder, separator, e->d_name);
+            found = length > 0 && (size_t)length < cap;
+        }
+    }
+    closedir(d);
+    return found;
+}
+
+bool plat_is_terminal(int fd) {
+    return isatty(fd) != 0;
+}
