@@ -8,7 +8,7 @@ run() {
     "$@" || bad=1
 }
 run scripts/format.sh --check
-[ -f scripts/check_layers.py ] && run python3 scripts/check_layers.py
+run python3 scripts/check_house.py --compile
 run cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --enable=warning,portability \
     --suppress=missingIncludeSystem --suppress=preprocessorErrorDirective \
     -j "$(nproc)" -D__x86_64__ -D__GNUC__=4 -D__clang__ -I src -I include src tools
