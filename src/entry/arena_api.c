@@ -1,0 +1,120 @@
+// Memory by request: reserving it from the OS, or giving the allocator memory of one's own.
+#include "mimalloc.h"
+
+#include "base/base.h"
+#include "core/alloc.h"
+#include "diag/message.h"
+#include "entry/entry.h"
+#include "os/os.h"
+
+int mi_reserve_os_memory_ex(size_t size, bool commit, bool allow_large, bool exclusive,
+                            mi_arena_id_t *arena_id) mi_attr_noexcept {
+    if (arena_id != NULL)
+        *arena_id = NULL;
+    if (size == 0 || size > MI_REQUEST_MAX)
+        return MI_ENOMEM;
+    return mi_core_arena_reserve(size, commit, allow_large, exclusive, arena_id) ? 0 : MI_ENOMEM;
+}
+
+int mi_reserve_os_memory(size_t size, bool commit, bool allow_large) mi_attr_noexcept {
+    return mi_reserve_os_memory_ex(size, commit, allow_large, false, NULL);
+}
+
+int mi_reserve_huge_os_pages_at_ex(size_t pages, int numa_node, size_t timeout_msecs,
+                                   bool exclusive, mi_arena_id_t *arena_id) mi_attr_noexcept {
+    if (arena_id != NULL)
+        *arena_id = NULL;
+    if (pages == 0)
+        return 0;
+    size_t bytes;
+    if (!mi_mul_ok(pages, MI_GiB, &bytes))
+        return MI_ENOMEM;
+    const uint64_t start = mi_os_clock_ms();
+    void *p = mi_os_reserve_huge_pages(bytes, numa_node);
+    if (p == NULL)
+        return MI_ENOMEM;
+    if (timeout_msecs != 0 && mi_os_clock_ms() - start > timeout_msecs)
+        mi_message_warning("reserving %zu huge pages took longer than %zu ms", pages,
+                           timeout_msecs);
+    return mi_core_arena_manage(p, bytes, true, true, exclusive, arena_id) ? 0 : MI_ENOMEM;
+}
+
+int mi_reserve_huge_os_pages_at(size_t pages, int numa_node,
+                                size_t timeout_msecs) mi_attr_noexcept {
+    return mi_reserve_huge_os_pages_at_ex(pages, numa_node, timeout_msecs, false, NULL);
+}
+
+int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
+                                        size_t timeout_msecs) mi_attr_noexcept {
+    const size_t nodes = (numa_nodes == 0 ? mi_os_numa_node_count() : numa_nodes);
+    for (size_t node = 0; node < nodes && pages > 0; node++) {
+        const size_t part = pages / (nodes - node) + (pages % (nodes - node) != 0);
+        const int error = mi_reserve_huge_os_pages_at(part, (int)node, timeout_msecs / nodes + 1);
+        if (error != 0)
+            return error;
+        pages -= part;
+    }
+    return 0;
+}
+
+int mi_reserve_huge_os_pages(size_t pages, double max_secs,
+                             size_t *pages_reserved) mi_attr_noexcept {
+    const size_t timeout_msecs = (max_secs > 0 && max_secs < 1e6 ? (size_t)(max_secs * 1000) : 0);
+    const int error = mi_reserve_huge_os_pages_interleave(pages, 0, timeout_msecs);
+    if (pages_reserved != NULL)
+        *pages_reserved = (error == 0 ? pages : 0);
+    return error;
+}
+
+bool mi_manage_os_memory_ex(void *start, size_t size, bool is_committed, bool is_large,
+                            bool is_zero, int numa_node, bool exclusive,
+                            mi_arena_id_t *arena_id) mi_attr_noexcept {
+    return mi_manage_memory(start, size, is_committed, is_large, is_zero, numa_node, exclusive,
+                            NULL, NULL, arena_id);
+}
+
+bool mi_manage_os_memory(void *start, size_t size, bool is_committed, bool is_large, bool is_zero,
+                         int numa_node) mi_attr_noexcept {
+    return mi_manage_os_memory_ex(start, size, is_committed, is_large, is_zero, numa_node, false,
+                                  NULL);
+}
+
+bool mi_manage_memory(void *start, size_t size, bool is_committed, bool is_pinned, bool is_zero,
+                      int numa_node, bool exclusive, mi_commit_fun_t *commit_fun,
+                      void *commit_fun_arg, mi_arena_id_t *arena_id) mi_attr_noexcept {
+    (void)is_pinned; // the core never purges memory that it was given
+    (void)numa_node;
+    if (arena_id != NULL)
+        *arena_id = NULL;
+    if (start == NULL || size == 0)
+        return false;
+    // Memory that only the caller can commit is committed as a whole, before the core sees it.
+    if (!is_committed && commit_fun != NULL) {
+        bool zeroed = false;
+        if (!commit_fun(true, start, size, &zeroed, commit_fun_arg))
+            return false;
+        is_committed = true;
+        is_zero = zeroed;
+    }
+    return mi_core_arena_manage(start, size, is_committed, is_zero, exclusive, arena_id);
+}
+
+void *mi_arena_area(mi_arena_id_t arena_id, size_t *size) mi_attr_noexcept {
+    size_t bytes = 0;
+    void *start = (arena_id == NULL ? NULL : mi_core_arena_area(arena_id, &bytes));
+    if (size != NULL)
+        *size = bytes;
+    return start;
+}
+
+bool mi_arena_contains(mi_arena_id_t arena_id, const void *p) mi_attr_noexcept {
+    return arena_id != NULL && mi_core_arena_contains(arena_id, p);
+}
+
+size_t mi_arena_min_alignment(void) mi_attr_noexcept {
+    return MI_SLICE_BYTES;
+}
+
+mi_heap_t *mi_heap_new_in_arena(mi_arena_id_t arena_id) {
+    return arena_id == NULL ? mi_heap_new() : mi_core_heap_new_in_arena(arena_id);
+}

@@ -1,0 +1,272 @@
+// First-class heaps: allocation from a given heap. A block of another heap is resized by moving it.
+#include "mimalloc.h"
+
+#include "base/base.h"
+#include "core/alloc.h"
+#include "diag/message.h"
+#include "entry/entry.h"
+#include "os/os.h"
+
+static void *heap_alloc_any(mi_heap_t *heap, size_t size, bool is_zero) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    void *p = mi_core_heap_malloc(heap, size, is_zero);
+    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
+}
+
+static void *heap_alloc_aligned_any(mi_heap_t *heap, size_t size, size_t alignment, size_t offset,
+                                    bool is_zero) {
+    if (MI_UNLIKELY(!mi_is_pow2(alignment))) {
+        mi_platform_errno(MI_EINVAL);
+        return NULL;
+    }
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    size_t all;
+    void *p = NULL;
+    if (mi_add_ok(size, alignment, &all) && all <= MI_REQUEST_MAX)
+        p = mi_core_heap_malloc_aligned(heap, size, alignment, offset, is_zero);
+    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
+}
+
+static void *heap_realloc_any(mi_heap_t *heap, void *p, size_t size, unsigned flags) {
+    mi_free_result_t result = MI_FREE_OK;
+    void *q = mi_core_heap_realloc(heap, p, size, flags, &result);
+    if (MI_LIKELY(q != NULL))
+        return q;
+    if (result != MI_FREE_OK) {
+        mi_report_pointer(result, p, "realloc");
+        mi_platform_errno(MI_EINVAL);
+        return NULL;
+    }
+    return mi_no_memory(size);
+}
+
+// In place when it is aligned and wastes at most half; else a new block of the heap.
+static void *heap_realloc_aligned_any(mi_heap_t *heap, void *p, size_t size, size_t alignment,
+                                      size_t offset, unsigned flags) {
+    const bool is_zero = (flags & MI_REALLOC_ZERO) != 0;
+    if (p == NULL)
+        return heap_alloc_aligned_any(heap, size, alignment, offset, is_zero);
+    mi_free_result_t result = MI_FREE_OK;
+    const size_t old_size = mi_core_usable(p, &result);
+    if (result != MI_FREE_OK) {
+        mi_report_pointer(result, p, "realloc");
+        mi_platform_errno(MI_EINVAL);
+        return NULL;
+    }
+    if (mi_is_pow2(alignment) && (((uintptr_t)p + offset) & (alignment - 1)) == 0 &&
+        size <= old_size && size >= old_size / 2)
+        return p;
+    void *q = heap_alloc_aligned_any(heap, size, alignment, offset, is_zero);
+    if (q == NULL)
+        return NULL;
+    mi_memcpy(q, p, old_size < size ? old_size : size);
+    mi_free(p);
+    return q;
+}
+
+void *mi_heap_malloc(mi_heap_t *heap, size_t size) mi_attr_noexcept {
+    return heap_alloc_any(heap, size, false);
+}
+
+void *mi_heap_zalloc(mi_heap_t *heap, size_t size) mi_attr_noexcept {
+    return heap_alloc_any(heap, size, true);
+}
+
+void *mi_heap_malloc_small(mi_heap_t *heap, size_t size) mi_attr_noexcept {
+    return heap_alloc_any(heap, size, false);
+}
+
+void *mi_heap_zalloc_small(mi_heap_t *heap, size_t size) mi_attr_noexcept {
+    return heap_alloc_any(heap, size, true);
+}
+
+void *mi_heap_calloc(mi_heap_t *heap, size_t count, size_t size) mi_attr_noexcept {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
+        return mi_no_memory(SIZE_MAX);
+    return heap_alloc_any(heap, bytes, true);
+}
+
+void *mi_heap_mallocn(mi_heap_t *heap, size_t count, size_t size) mi_attr_noexcept {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
+        return mi_no_memory(SIZE_MAX);
+    return heap_alloc_any(heap, bytes, false);
+}
+
+void *mi_heap_realloc(mi_heap_t *heap, void *p, size_t newsize) mi_attr_noexcept {
+    return heap_realloc_any(heap, p, newsize, 0);
+}
+
+void *mi_heap_reallocn(mi_heap_t *heap, void *p, size_t count, size_t size) mi_attr_noexcept {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
+        return mi_no_memory(SIZE_MAX);
+    return heap_realloc_any(heap, p, bytes, 0);
+}
+
+void *mi_heap_reallocf(mi_heap_t *heap, void *p, size_t newsize) mi_attr_noexcept {
+    void *q = heap_realloc_any(heap, p, newsize, 0);
+    if (MI_UNLIKELY(q == NULL && p != NULL))
+        mi_free(p);
+    return q;
+}
+
+void *mi_heap_rezalloc(mi_heap_t *heap, void *p, size_t newsize) mi_attr_noexcept {
+    return heap_realloc_any(heap, p, newsize, MI_REALLOC_ZERO);
+}
+
+void *mi_heap_recalloc(mi_heap_t *heap, void *p, size_t newcount, size_t size) mi_attr_noexcept {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(newcount, size, &bytes)))
+        return mi_no_memory(SIZE_MAX);
+    return heap_realloc_any(heap, p, bytes, MI_REALLOC_ZERO);
+}
+
+void *mi_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t alignment) mi_attr_noexcept {
+    return heap_alloc_aligned_any(heap, size, alignment, 0, false);
+}
+
+void *mi_heap_malloc_aligned_at(mi_heap_t *heap, size_t size, size_t alignment,
+                                size_t offset) mi_attr_noexcept {
+    return heap_alloc_aligned_any(heap, size, alignment, offset, false);
+}
+
+void *mi_heap_zalloc_aligned(mi_heap_t *heap, size_t size, size_t alignment) mi_attr_noexcept {
+    return heap_alloc_aligned_any(heap, size, alignment, 0, true);
+}
+
+void *mi_heap_zalloc_aligned_at(mi_heap_t *heap, size_t size, size_t alignment,
+                                size_t offset) mi_attr_noexcept {
+    return heap_alloc_aligned_any(heap, size, alignment, offset, true);
+}
+
+void *mi_heap_calloc_aligned_at(mi_heap_t *heap, size_t count, size_t size, size_t alignment,
+                                size_t offset) mi_attr_noexcept {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
+        return mi_no_memory(SIZE_MAX);
+    return heap_alloc_aligned_any(heap, bytes, alignment, offset, true);
+}
+
+void *mi_heap_calloc_aligned(mi_heap_t *heap, size_t count, size_t size,
+                             size_t alignment) mi_attr_noexcept {
+    return mi_heap_calloc_aligned_at(heap, count, size, alignment, 0);
+}
+
+void *mi_heap_realloc_aligned(mi_heap_t *heap, void *p, size_t newsize,
+                              size_t alignment) mi_attr_noexcept {
+    return heap_realloc_aligned_any(heap, p, newsize, alignment, 0, 0);
+}
+
+void *mi_heap_realloc_aligned_at(mi_heap_t *heap, void *p, size_t newsize, size_t alignment,
+                                 size_t offset) mi_attr_noexcept {
+    return heap_realloc_aligned_any(heap, p, newsize, alignment, offset, 0);
+}
+
+void *mi_heap_rezalloc_aligned(mi_heap_t *heap, void *p, size_t newsize,
+                               size_t alignment) mi_attr_noexcept {
+    return heap_realloc_aligned_any(heap, p, newsize, alignment, 0, MI_REALLOC_ZERO);
+}
+
+void *mi_heap_rezalloc_aligned_at(mi_heap_t *heap, void *p, size_t newsize, size_t alignment,
+                                  size_t offset) mi_attr_noexcept {
+    return heap_realloc_aligned_any(heap, p, newsize, alignment, offset, MI_REALLOC_ZERO);
+}
+
+void *mi_heap_recalloc_aligned_at(mi_heap_t *heap, void *p, size_t newcount, size_t size,
+                                  size_t alignment, size_t offset) mi_attr_noexcept {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(newcount, size, &bytes)))
+        return mi_no_memory(SIZE_MAX);
+    return heap_realloc_aligned_any(heap, p, bytes, alignment, offset, MI_REALLOC_ZERO);
+}
+
+void *mi_heap_recalloc_aligned(mi_heap_t *heap, void *p, size_t newcount, size_t size,
+                               size_t alignment) mi_attr_noexcept {
+    return mi_heap_recalloc_aligned_at(heap, p, newcount, size, alignment, 0);
+}
+
+// ---- life and questions ----
+
+mi_heap_t *mi_heap_new(void) {
+    if (!mi_entry_is_ready)
+        mi_entry_init();
+    return mi_core_heap_new();
+}
+
+void mi_heap_delete(mi_heap_t *heap) {
+    if (heap != NULL && heap != mi_core_heap_main())
+        mi_core_heap_delete(heap);
+}
+
+void mi_heap_destroy(mi_heap_t *heap) {
+    if (heap != NULL && heap != mi_core_heap_main())
+        mi_core_heap_destroy(heap);
+}
+
+void mi_heap_collect(mi_heap_t *heap, bool force) {
+    (void)heap; // the core collects the calling thread's part of every heap at once
+    mi_core_collect(force);
+}
+
+mi_heap_t *mi_heap_main(void) {
+    return mi_core_heap_main();
+}
+
+mi_heap_t *mi_heap_of(const void *p) {
+    return mi_core_heap_of(p);
+}
+
+bool mi_heap_contains(const mi_heap_t *heap, const void *p) {
+    return heap != NULL && mi_core_heap_of(p) == heap;
+}
+
+bool mi_any_heap_contains(const void *p) {
+    return mi_core_contains(p);
+}
+
+bool mi_heap_contains_block(mi_heap_t *heap, const void *p) {
+    return mi_heap_contains(heap, p);
+}
+
+bool mi_heap_check_owned(mi_heap_t *heap, const void *p) {
+    return mi_heap_contains(heap, p);
+}
+
+bool mi_check_owned(const void *p) {
+    return mi_heap_contains(mi_heap_get_default(), p);
+}
+
+mi_heap_t *mi_heap_get_backing(void) {
+    return mi_core_heap_main();
+}
+
+// The walk of the core with the public form of an area.
+typedef struct visit_s {
+    mi_block_visit_fun *visitor;
+    void *arg;
+} visit_t;
+
+static bool visit_one(const mi_heap_t *heap, const mi_core_area_t *area, void *block,
+                      size_t block_bytes, void *arg) {
+    const visit_t *visit = arg;
+    const mi_heap_area_t public_area = {.blocks = area->start,
+                                        .reserved = area->bytes,
+                                        .committed = area->committed,
+                                        .used = area->used,
+                                        .block_size = area->block_bytes,
+                                        .full_block_size = area->block_bytes,
+                                        .reserved1 = NULL};
+    return visit->visitor(heap, &public_area, block, block_bytes, visit->arg);
+}
+
+bool mi_heap_visit_blocks(mi_heap_t *heap, bool visit_blocks, mi_block_visit_fun *visitor,
+                          void *arg) {
+    if (heap == NULL || visitor == NULL)
+        return false;
+    visit_t visit = {visitor, arg};
+    return mi_core_heap_visit(heap, visit_blocks, visit_one, &visit);
+}

@@ -1,0 +1,142 @@
+// What the entry layer needs from Linux and glibc: errno, constructors, the C++ runtime if there is
+// one, and the functions of the API that are made of C library calls.
+#include "entry/entry.h"
+
+#include "base/text.h"
+#include "diag/message.h"
+#include "mimalloc.h"
+#include "os/os.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#define CXX_GET_NEW_HANDLER "_ZSt15get_new_handlerv"
+#define CXX_THROW_BAD_ALLOC "_ZSt17__throw_bad_allocv"
+
+typedef void (*new_handler_t)(void);
+
+// There when the program is linked with a C++ runtime; else they are looked for when they are
+// needed.
+__attribute__((weak)) new_handler_t _ZSt15get_new_handlerv(void);
+__attribute__((weak)) void _ZSt17__throw_bad_allocv(void);
+
+static_assert(MI_ENOMEM == ENOMEM && MI_EINVAL == EINVAL && MI_EAGAIN == EAGAIN &&
+                  MI_EFAULT == EFAULT && MI_EOVERFLOW == EOVERFLOW,
+              "our error numbers are Linux' own");
+
+__attribute__((constructor(101))) static void entry_construct(void) {
+    mi_entry_init();
+}
+
+__attribute__((destructor(101))) static void entry_destruct(void) {
+    mi_entry_exit();
+}
+
+void mi_platform_errno(int error) {
+    errno = error;
+}
+
+const char *mi_platform_name(void) {
+    return "Linux";
+}
+
+bool mi_platform_is_redirected(void) {
+    // The program's own malloc, not the one that this file would be bound to in a static library.
+    void *(*program_malloc)(size_t) = (void *(*)(size_t))dlsym(RTLD_DEFAULT, "malloc");
+    void (*program_free)(void *) = (void (*)(void *))dlsym(RTLD_DEFAULT, "free");
+    if (program_malloc == NULL || program_free == NULL)
+        return false;
+    void *p = program_malloc(1);
+    const bool is_ours = mi_core_contains(p);
+    program_free(p);
+    return is_ours;
+}
+
+bool mi_platform_foreign_free(void *p) {
+    (void)p;
+    return false;
+}
+
+bool mi_platform_foreign_realloc(void *p, size_t size, void **out) {
+    (void)p;
+    (void)size;
+    (void)out;
+    return false;
+}
+
+bool mi_platform_foreign_usable(const void *p, size_t *out) {
+    (void)p;
+    (void)out;
+    return false;
+}
+
+bool mi_platform_new_handler(size_t size) {
+    (void)size;
+    new_handler_t (*get)(void) = &_ZSt15get_new_handlerv;
+    if (get == NULL)
+        get = (new_handler_t(*)(void))dlsym(RTLD_DEFAULT, CXX_GET_NEW_HANDLER);
+    new_handler_t handler = (get == NULL ? NULL : get());
+    if (handler == NULL)
+        return false;
+    handler();
+    return true;
+}
+
+MI_NORETURN void mi_platform_new_failed(size_t size) {
+    void (*throw_bad_alloc)(void) = &_ZSt17__throw_bad_allocv;
+    if (throw_bad_alloc == NULL)
+        throw_bad_alloc = (void (*)(void))dlsym(RTLD_DEFAULT, CXX_THROW_BAD_ALLOC);
+    errno = ENOMEM;
+    if (throw_bad_alloc != NULL)
+        throw_bad_alloc();
+    mi_message_fmt(NULL, NULL,
+                   "mimalloc: error: operator new has no memory for %zu bytes, and there is no "
+                   "C++ runtime to throw std::bad_alloc\n",
+                   size);
+    abort();
+}
+
+static char *path_resolve(mi_heap_t *heap, const char *fname, char *resolved_name) {
+    if (resolved_name != NULL)
+        return realpath(fname, resolved_name);
+    char path[PATH_MAX];
+    if (realpath(fname, path) == NULL)
+        return NULL;
+    return heap == NULL ? mi_strdup(path) : mi_heap_strdup(heap, path);
+}
+
+char *mi_realpath(const char *fname, char *resolved_name) mi_attr_noexcept {
+    return path_resolve(NULL, fname, resolved_name);
+}
+
+char *mi_heap_realpath(mi_heap_t *heap, const char *fname, char *resolved_name) mi_attr_noexcept {
+    return path_resolve(heap, fname, resolved_name);
+}
+
+int mi_dupenv_s(char **buf, size_t *size, const char *name) mi_attr_noexcept {
+    if (buf == NULL || name == NULL)
+        return EINVAL;
+    if (size != NULL)
+        *size = 0;
+    *buf = NULL;
+    const char *value = getenv(name);
+    if (value == NULL)
+        return 0;
+    *buf = mi_strdup(value);
+    if (*buf == NULL)
+        return ENOMEM;
+    if (size != NULL)
+        *size = mi_str_len(value) + 1;
+    return 0;
+}
+
+int mi_wdupenv_s(unsigned short **buf, size_t *size, const unsigned short *name) mi_attr_noexcept {
+    if (buf == NULL || name == NULL)
+        return EINVAL;
+    if (size != NULL)
+        *size = 0;
+    *buf = NULL;
+    return EINVAL; // the environment of Linux has no 16-bit form
+}

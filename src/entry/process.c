@@ -1,0 +1,101 @@
+// The process' start and end as this layer sees them: options are read and handed to the core,
+// messages said. The first slow path of any thread does it when no constructor came before.
+#include "entry/entry.h"
+
+#include "base/atomic.h"
+#include "diag/message.h"
+#include "diag/options.h"
+#include "mimalloc.h"
+#include "os/os.h"
+
+bool mi_entry_is_ready;
+
+static _Atomic(bool) init_began;
+static _Atomic(bool) exit_began;
+
+void mi_entry_options_changed(void) {
+    mi_core_config.purge_delay_ms = mi_option_value(mi_option_purge_delay);
+    if (mi_option_is_set(mi_option_arena_reserve))
+        mi_core_config.arena_bytes = mi_option_bytes(mi_option_arena_reserve);
+    mi_core_config.is_thp_allowed =
+        mi_option_is_set(mi_option_allow_thp) && mi_option_value(mi_option_allow_thp) > 0;
+    mi_core_config.never_use_os = mi_option_value(mi_option_disallow_os_alloc) > 0;
+}
+
+static void arenas_reserve(void) {
+    const long huge = mi_option_value(mi_option_reserve_huge_os_pages);
+    if (huge > 0) {
+        const long node = mi_option_value(mi_option_reserve_huge_os_pages_at);
+        if (node < 0)
+            mi_reserve_huge_os_pages_interleave((size_t)huge, 0, (size_t)huge * 500);
+        else
+            mi_reserve_huge_os_pages_at((size_t)huge, (int)node, (size_t)huge * 500);
+    }
+    const size_t bytes = mi_option_bytes(mi_option_reserve_os_memory);
+    if (bytes > 0)
+        mi_reserve_os_memory(bytes, true, mi_option_value(mi_option_allow_large_os_pages) > 0);
+}
+
+MI_COLD void mi_entry_init(void) {
+    if (mi_exchange_acq_rel(&init_began, true))
+        return; // some thread is at it; the core's defaults serve meanwhile
+    mi_assert_set_sink(mi_message_assert);
+    mi_entry_options_changed();
+    if (mi_option_value(mi_option_show_stats) > 0)
+        mi_core_count_all(true); // the printed number of allocations shall be exact
+    mi_core_process_init();
+    arenas_reserve();
+    mi_entry_is_ready = true;
+    if (mi_option_value(mi_option_verbose) > 0)
+        mi_options_print();
+}
+
+void mi_entry_exit(void) {
+    if (mi_exchange_acq_rel(&exit_began, true))
+        return;
+    if (mi_option_value(mi_option_show_stats) > 0 || mi_option_value(mi_option_verbose) > 1)
+        mi_stats_print_out(NULL, NULL);
+}
+
+void mi_process_init(void) mi_attr_noexcept {
+    mi_entry_init();
+}
+
+void mi_process_done(void) mi_attr_noexcept {
+    mi_entry_exit();
+}
+
+void mi_thread_init(void) mi_attr_noexcept {
+    if (!mi_entry_is_ready)
+        mi_entry_init();
+    mi_core_thread_init();
+}
+
+void mi_thread_done(void) mi_attr_noexcept {
+    mi_core_thread_done();
+}
+
+void mi_thread_set_in_threadpool(void) mi_attr_noexcept {
+    // Other threads never take memory from a living thread here, so that there is nothing to
+    // forbid.
+}
+
+void mi_collect(bool force) mi_attr_noexcept {
+    mi_core_collect(force);
+}
+
+int mi_version(void) mi_attr_noexcept {
+    return MI_MALLOC_VERSION;
+}
+
+bool mi_is_redirected(void) mi_attr_noexcept {
+    return mi_platform_is_redirected();
+}
+
+void mi_register_output(mi_output_fun *out, void *arg) mi_attr_noexcept {
+    mi_message_set_output(out, arg);
+}
+
+void mi_register_error(mi_error_fun *fun, void *arg) {
+    mi_message_set_error(fun, arg);
+}

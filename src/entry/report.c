@@ -1,0 +1,83 @@
+#include "entry/entry.h"
+
+#include "core/alloc_inline.h"
+#include "diag/message.h"
+
+void *mi_no_memory(size_t size) {
+    mi_message_no_memory(size);
+    mi_platform_errno(MI_ENOMEM);
+    return NULL;
+}
+
+void mi_report_pointer(mi_free_result_t result, const void *p, const char *operation) {
+    switch (result) {
+    case MI_FREE_OK:
+        return;
+    case MI_FREE_FOREIGN:
+        mi_message_error(MI_EINVAL, "%s of a pointer that this allocator did not allocate: %p",
+                         operation, p);
+        return;
+    case MI_FREE_INVALID:
+        mi_message_error(MI_EINVAL, "%s of a pointer that is not the start of a block: %p",
+                         operation, p);
+        return;
+    case MI_FREE_DOUBLE:
+        mi_message_error(MI_EAGAIN, "%s of a block that is already free: %p", operation, p);
+        return;
+    case MI_FREE_CORRUPT:
+        mi_message_error(MI_EFAULT, "%s of a block whose end was overwritten: %p", operation, p);
+        return;
+    }
+}
+
+MI_NOINLINE void *mi_malloc_slow(size_t size) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    void *p = mi_core_malloc(size, false);
+    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
+}
+
+MI_NOINLINE void *mi_zalloc_any(size_t size) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    void *p = mi_core_malloc(size, true);
+    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
+}
+
+MI_NOINLINE void mi_free_slow(void *p) {
+    const mi_free_result_t result = mi_core_free(p);
+    if (MI_LIKELY(result == MI_FREE_OK))
+        return;
+    if (result == MI_FREE_FOREIGN && mi_platform_foreign_free(p))
+        return;
+    mi_report_pointer(result, p, "free");
+}
+
+void *mi_realloc_any(void *p, size_t size, unsigned flags) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    mi_free_result_t result = MI_FREE_OK;
+    void *q = mi_core_realloc(p, size, flags, &result);
+    if (MI_LIKELY(q != NULL))
+        return q;
+    if (result == MI_FREE_FOREIGN && (flags & MI_REALLOC_IN_PLACE) == 0 &&
+        mi_platform_foreign_realloc(p, size, &q))
+        return q;
+    if (result != MI_FREE_OK) {
+        mi_report_pointer(result, p, "realloc");
+        mi_platform_errno(MI_EINVAL);
+        return NULL;
+    }
+    return (flags & MI_REALLOC_IN_PLACE) != 0 ? NULL : mi_no_memory(size);
+}
+
+size_t mi_usable_any(const void *p, const char *operation) {
+    mi_free_result_t result = MI_FREE_OK;
+    size_t size = mi_core_usable(p, &result);
+    if (MI_LIKELY(result == MI_FREE_OK))
+        return size;
+    if (result == MI_FREE_FOREIGN && mi_platform_foreign_usable(p, &size))
+        return size;
+    mi_report_pointer(result, p, operation);
+    return 0;
+}
