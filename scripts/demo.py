@@ -117,6 +117,14 @@ def fresh_folder(*parts):
     return path
 
 
+def join_tree(top, path):
+    """All files of a folder in one, in the order of their names."""
+    with open(path, "wb") as out:
+        for name in sorted(tree_names(top)):
+            with open(os.path.join(top, name), "rb") as f:
+                shutil.copyfileobj(f, out)
+
+
 def tail(data):
     text = data.decode("utf-8", "replace").strip().splitlines()
     return " | ".join(text[-3:])
@@ -221,6 +229,91 @@ def observe(row, folder, injected, arguments, name):
     shutil.rmtree(out)
 
 
+# ---- Linux programs -------------------------------------------------------------------------------------
+
+PYTHON_WORK = """
+import ast, glob, hashlib
+sum = hashlib.sha256()
+for path in sorted(glob.glob('/usr/lib/python3*/**/[a-m]*.py', recursive=True)):
+    with open(path, encoding='utf-8') as f:
+        sum.update(ast.dump(ast.parse(f.read())).encode())
+print(sum.hexdigest())
+"""
+SQL_WORK = """
+PRAGMA journal_mode=OFF;
+CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, value REAL);
+WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1000000)
+    INSERT INTO t SELECT i, printf('name %x', i * 2654435761 % 4294967296), i / 7.0 FROM n;
+CREATE INDEX by_name ON t(name);
+SELECT count(*), sum(value), min(name), max(name) FROM t;
+SELECT id, name FROM t WHERE name > 'name c' ORDER BY name LIMIT 50;
+"""
+
+
+def linux_jobs(text):
+    return [
+        ("python3", "parse its own library", ["/usr/bin/python3", "-c", PYTHON_WORK],
+         {"PYTHONMALLOC": "malloc", "PYTHONHASHSEED": "0"}),
+        ("sqlite3", "index a million rows", ["sqlite3", "-batch", ":memory:", SQL_WORK], {}),
+        ("xz -T2", "pack 60 MB", ["xz", "-T2", "-2", "--stdout", text], {}),
+    ]
+
+
+def run_linux_job(job):
+    program, what, command, env = job
+    row = Row(program, what)
+    row.crts = ["glibc"]
+    row.seconds_without, plain = run(command, env=env)
+    if plain.returncode != 0 or not plain.stdout:
+        row.problems.append(f"without our allocator it ends with {plain.returncode}: {tail(plain.stderr)}")
+        return row
+    library = os.path.join(LINUX, "libmimalloc.so")
+    if not os.path.exists(library):
+        row.problems.append("libmimalloc.so is not built")
+        return row
+    env = dict(env, LD_PRELOAD=library)
+    row.seconds_with, with_ours = run(command, env=env)
+    if with_ours.returncode != 0:
+        row.problems.append(f"with our allocator it ends with {with_ours.returncode}: {tail(with_ours.stderr)}")
+    row.identical = plain.stdout == with_ours.stdout
+    if not row.identical:
+        row.problems.append("the results differ")
+    observe_linux(row, command, env)
+    return row
+
+
+def observe_linux(row, command, env):
+    """What the dynamic linker bound to our library, and our own count; not the timed run."""
+    folder = fresh_folder("out", re.sub(r"\W+", "-", row.program))
+    _, done = run(command, env=dict(env, LD_DEBUG="files,bindings", LD_DEBUG_OUTPUT=folder + "/ld",
+                                    MIMALLOC_SHOW_STATS="1"))
+    modules, functions = set(), set()
+    for name in os.listdir(folder):
+        with open(os.path.join(folder, name), encoding="utf-8", errors="replace") as f:
+            for line in f:
+                hit = re.search(r"calling init: (\S+)", line)
+                if hit:
+                    modules.add(hit.group(1))
+                hit = re.search(r"binding file (\S+) \[0\] to (\S+/libmimalloc\.so\S*) \[0\]: \w+ symbol `(\w+)'", line)
+                if hit and hit.group(1) != hit.group(2):
+                    functions.add(hit.group(3))
+    row.modules, row.functions = len(modules), len(functions)
+    row.allocations = allocations_in(done.stderr)
+    if row.functions == 0 or "malloc" not in functions:
+        row.problems.append("the program's malloc is not bound to libmimalloc.so")
+    if not row.allocations:
+        row.problems.append("MIMALLOC_SHOW_STATS=1 shows no allocations")
+
+
+# ---- our reports ----------------------------------------------------------------------------------------
+
+def allocations_in(report):
+    """The number of blocks allocated, from the statistics that MIMALLOC_SHOW_STATS=1 prints at the end."""
+    text = report.decode("utf-8", "replace")
+    counts = [int(n) for n in re.findall(r"^ *(?:allocations|large allocs) .*?(\d+)\s*$", text, re.M)]
+    return sum(counts) if counts else None
+
+
 # ---- the table ------------------------------------------------------------------------------------------
 
 HEADS = ["program", "job", "modules", "CRTs", "functions redirected", "allocations served", "identical output",
@@ -264,6 +357,11 @@ def main():
     for job in windows_jobs(SOURCE_TREE, pdf, archive):
         print(f"running {job[3]}: {job[1]}", flush=True)
         rows.append(run_windows_job(job))
+    text = os.path.join(DEMO, "headers.txt")
+    join_tree(SOURCE_TREE, text)
+    for job in linux_jobs(text):
+        print(f"running {job[0]}: {job[1]}", flush=True)
+        rows.append(run_linux_job(job))
     print_table(rows)
     problems = [f"{row.program}, {row.job}: {text}" for row in rows for text in row.problems]
     for text in problems:
