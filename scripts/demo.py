@@ -234,7 +234,7 @@ def observe(row, folder, injected, arguments, name):
 PYTHON_WORK = """
 import ast, glob, hashlib
 sum = hashlib.sha256()
-for path in sorted(glob.glob('/usr/lib/python3*/**/[a-m]*.py', recursive=True)):
+for path in sorted(glob.glob('/usr/lib/python3*/**/[a-d]*.py', recursive=True)):
     with open(path, encoding='utf-8') as f:
         sum.update(ast.dump(ast.parse(f.read())).encode())
 print(sum.hexdigest())
