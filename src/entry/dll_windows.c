@@ -1,0 +1,211 @@
+// The allocator DLL's entry point, and how it finds its redirect DLL: one that is loaded already,
+// known by its export and not by its name, else the one in our own folder. Runs inside the loader
+// lock: loads at most one DLL, waits for nothing. The DLL stays loaded once it was loaded, for its
+// blocks may be anywhere.
+#include "entry/redirect_entry.h"
+
+#include "base/text.h"
+#include "core/alloc.h"
+#include "diag/message.h"
+#include "diag/options.h"
+#include "entry/entry.h"
+#include "mimalloc.h"
+#include "os/os.h"
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+#include <winternl.h>
+
+#define MI_DLL_EXPORT __declspec(dllexport)
+#define PATH_UNITS    600 // of a folder's path; a longer one cannot be searched
+
+#if MI_ARCH_X86
+#    define REDIRECT_NAME "mimalloc-redirect32.dll"
+#elif MI_ARCH_ARM64
+#    define REDIRECT_NAME "mimalloc-redirect-arm64.dll"
+#else
+#    define REDIRECT_NAME "mimalloc-redirect.dll"
+#endif
+
+typedef bool (*allocator_init_fn)(const char **message);
+typedef bool (*is_active_fn)(void *module_address);
+typedef void *(__cdecl *crt_malloc_fn)(size_t);
+typedef void(__cdecl *crt_free_fn)(void *);
+
+// The compiler marks code that uses floating point with a reference to it; the C runtimes define
+// it.
+int _fltused = 0x9875;
+extern int _fltused;
+
+static HMODULE redirect_module; // NULL = none
+static bool redirect_began;     // mi_allocator_init said that it redirects
+
+BOOL WINAPI DllMain(HINSTANCE instance, DWORD reason, LPVOID reserved);
+MI_DLL_EXPORT void _mi_redirect_entry(DWORD reason);
+
+// The export of a loaded module as a function pointer of any type.
+static FARPROC export_find(HMODULE module, const char *name) {
+    const DWORD error = GetLastError();
+    FARPROC f = GetProcAddress(module, name);
+    SetLastError(error);
+    return f;
+}
+
+// A loaded module that exports mi_allocator_init. The loader lock is held, so the list stands
+// still.
+static HMODULE redirect_find_loaded(HMODULE own) {
+    const PEB *peb = NtCurrentTeb()->ProcessEnvironmentBlock;
+    const LIST_ENTRY *head = &peb->Ldr->InMemoryOrderModuleList;
+    for (const LIST_ENTRY *e = head->Flink; e != head; e = e->Flink) {
+        const LDR_DATA_TABLE_ENTRY *entry =
+            CONTAINING_RECORD(e, LDR_DATA_TABLE_ENTRY, InMemoryOrderLinks);
+        HMODULE module = (HMODULE)entry->DllBase;
+        if (module != NULL && module != own && export_find(module, "mi_allocator_init") != NULL)
+            return module;
+    }
+    return NULL;
+}
+
+// Our folder with the redirect DLL's name; false when the path is too long.
+static bool redirect_path(HMODULE own, WCHAR *path, size_t units) {
+    const char *name = REDIRECT_NAME;
+    const DWORD n = GetModuleFileNameW(own, path, (DWORD)units);
+    if (n == 0 || n + sizeof(REDIRECT_NAME) >= units)
+        return false;
+    size_t end = n;
+    while (end > 0 && path[end - 1] != '\\' && path[end - 1] != '/')
+        end--;
+    for (size_t i = 0; i < sizeof(REDIRECT_NAME); i++)
+        path[end + i] = (WCHAR)name[i];
+    return true;
+}
+
+static void redirect_missing(const WCHAR *path, DWORD error) {
+    char text[PATH_UNITS];
+    mi_text_t t;
+    mi_text_init(&t, text, sizeof(text));
+    mi_text_utf16(&t, (const uint16_t *)path, (size_t)lstrlenW(path));
+    const char *why = "it could not be loaded";
+    const char *cure = "see its error number";
+    if (error == ERROR_MOD_NOT_FOUND || error == ERROR_FILE_NOT_FOUND ||
+        error == ERROR_PATH_NOT_FOUND) {
+        why = "it is not there";
+        cure =
+            "put it beside the allocator's DLL, or set MIMALLOC_DISABLE_REDIRECT=1 to do without";
+    } else if (error == ERROR_BAD_EXE_FORMAT || error == ERROR_EXE_MACHINE_TYPE_MISMATCH) {
+        why = "it is no DLL for this processor architecture";
+        cure = "replace it by the one that was built with the allocator's DLL";
+    }
+    mi_message_fmt(NULL, NULL,
+                   "mimalloc: warning: malloc is not redirected: %s: %s (error %lu); %s.\n", text,
+                   why, (unsigned long)error, cure);
+}
+
+// Yes or no of an environment variable that is no allocator option; is_set says whether there is
+// one.
+static bool switch_is(const char *name, long wanted) {
+    char text[16];
+    long value;
+    return mi_os_env(name, text, sizeof(text)) && mi_option_parse(text, false, &value) &&
+           (value != 0) == (wanted != 0);
+}
+
+static bool redirect_is_unwanted(void) {
+    char text[16];
+    return switch_is("MIMALLOC_DISABLE_REDIRECT", 1) || switch_is("MI_DISABLE_REDIRECT", 1) ||
+           switch_is("MIMALLOC_DISABLE_OVERRIDE", 1) || switch_is("MIMALLOC_ENABLE_REDIRECT", 0) ||
+           (mi_os_env("MIMALLOC_REDIRECT", text, sizeof(text)) && mi_str_eq_nocase(text, "off"));
+}
+
+static HMODULE redirect_load(HMODULE own) {
+    WCHAR path[PATH_UNITS];
+    if (!redirect_path(own, path, PATH_UNITS))
+        return NULL;
+    HMODULE module = LoadLibraryExW(path, NULL, LOAD_WITH_ALTERED_SEARCH_PATH);
+    if (module == NULL) {
+        redirect_missing(path, GetLastError());
+        return NULL;
+    }
+    if (export_find(module, "mi_allocator_init") == NULL) {
+        mi_message_fmt(NULL, NULL,
+                       "mimalloc: warning: malloc is not redirected: %s beside the allocator's DLL "
+                       "is another DLL of that name; replace it.\n",
+                       REDIRECT_NAME);
+        return NULL;
+    }
+    return module;
+}
+
+// Prints the report of the redirect DLL, which may be longer than one message.
+static void report_print(const char *message) {
+    if (message == NULL || *message == 0 || mi_option_value(mi_option_verbose) <= 0)
+        return;
+    mi_message_text(NULL, NULL, message);
+    if (message[mi_str_len(message) - 1] != '\n')
+        mi_message_text(NULL, NULL, "\n");
+}
+
+void mi_redirect_begin(void *own_base) {
+    HMODULE own = own_base;
+    redirect_module = redirect_find_loaded(own);
+    if (redirect_module == NULL) {
+        if (redirect_is_unwanted())
+            return;
+        redirect_module = redirect_load(own);
+    }
+    if (redirect_module == NULL)
+        return;
+    allocator_init_fn init =
+        (allocator_init_fn)(void *)export_find(redirect_module, "mi_allocator_init");
+    const char *message = NULL;
+    redirect_began = init(&message);
+    report_print(message);
+}
+
+// The answer of behaviour for a redirect DLL that cannot give it: what the loaded UCRT's malloc
+// returns.
+static bool ucrt_is_ours(void) {
+    HMODULE ucrt = GetModuleHandleW(L"ucrtbase.dll");
+    if (ucrt == NULL)
+        return false;
+    crt_malloc_fn crt_malloc = (crt_malloc_fn)(void *)export_find(ucrt, "malloc");
+    crt_free_fn crt_free = (crt_free_fn)(void *)export_find(ucrt, "free");
+    if (crt_malloc == NULL || crt_free == NULL)
+        return false;
+    void *p = crt_malloc(1);
+    const bool is_ours = mi_core_contains(p);
+    crt_free(p);
+    return is_ours;
+}
+
+bool mi_redirect_is_active_for(void *module_base) {
+    if (redirect_module == NULL)
+        return false;
+    is_active_fn is_active =
+        (is_active_fn)(void *)export_find(redirect_module, "mi_redirect_is_active");
+    return is_active != NULL ? is_active(module_base) : ucrt_is_ours();
+}
+
+// Called by the redirect DLL, for a process possibly before our own DllMain.
+void _mi_redirect_entry(DWORD reason) {
+    if (reason == DLL_PROCESS_ATTACH)
+        mi_entry_init();
+    else if (reason == DLL_THREAD_DETACH)
+        mi_core_thread_done(); // what was allocated after our DllMain heard of the thread's end
+}
+
+BOOL WINAPI DllMain(HINSTANCE instance, DWORD reason, LPVOID reserved) {
+    if (reason == DLL_PROCESS_ATTACH) {
+        HMODULE pinned;
+        GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_PIN | GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS,
+                           (LPCWSTR)(void *)instance, &pinned);
+        mi_entry_init();
+        mi_redirect_begin(instance);
+    } else if (reason == DLL_THREAD_DETACH) {
+        mi_core_thread_done();
+    } else if (reason == DLL_PROCESS_DETACH) {
+        mi_entry_exit();
+    }
+    (void)reserved;
+    return TRUE;
+}

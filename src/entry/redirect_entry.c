@@ -1,0 +1,167 @@
+// The function table that the redirect DLL gets: CRT functions whose blocks are ours and whose
+// errors are those of the C runtime that was called, through its context. Patched entries jump
+// straight to them, so that malloc and free are the inline fast paths. Works before our DllMain ran
+// and after it was told of the process' end.
+#include "entry/redirect_entry.h"
+
+#include "base/atomic.h"
+#include "core/alloc_inline.h"
+#include "entry/entry.h"
+#include "mimalloc.h"
+#include "os/os.h"
+
+#define MI_DLL_EXPORT __declspec(dllexport)
+
+static _Atomic(mi_crt_ctx_t *) foreign_ctx;
+
+mi_crt_ctx_t *mi_redirect_foreign(void) {
+    return mi_load_acquire(&foreign_ctx); // pairs with foreign_set
+}
+
+static void foreign_set(mi_crt_ctx_t *ctx) {
+    mi_store_release(&foreign_ctx, ctx);
+}
+
+// ---- the CRT's shapes ----
+
+static MI_NOINLINE void *crt_malloc_slow(size_t size, mi_crt_ctx_t *ctx) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    for (;;) {
+        void *p = mi_core_malloc(size, false);
+        if (p != NULL || !ctx->no_memory(ctx, size))
+            return p;
+    }
+}
+
+static void *crt_malloc(size_t size, mi_crt_ctx_t *ctx) {
+    void *p = mi_malloc_try(size);
+    return MI_LIKELY(p != NULL) ? p : crt_malloc_slow(size, ctx);
+}
+
+static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    size_t bytes;
+    if (!mi_mul_ok(count, size, &bytes))
+        bytes = SIZE_MAX; // fails below, with the errno and the handler of any other failure
+    for (;;) {
+        void *p = mi_core_malloc(bytes, true);
+        if (p != NULL || !ctx->no_memory(ctx, bytes))
+            return p;
+    }
+}
+
+static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
+    const mi_free_result_t result = mi_core_free(p);
+    if (result == MI_FREE_FOREIGN)
+        ctx->foreign_free(ctx, p);
+    else
+        mi_report_pointer(result, p, "free");
+}
+
+static void crt_free(void *p, mi_crt_ctx_t *ctx) {
+    if (MI_UNLIKELY(!mi_free_try(p)))
+        crt_free_slow(p, ctx);
+}
+
+static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
+    if (p == NULL)
+        return crt_malloc(size, ctx);
+    if (size == 0) { // every Microsoft CRT frees here
+        crt_free(p, ctx);
+        return NULL;
+    }
+    for (;;) {
+        mi_free_result_t result = MI_FREE_OK;
+        void *q = mi_core_realloc(p, size, 0, &result);
+        if (q != NULL)
+            return q;
+        if (result == MI_FREE_FOREIGN)
+            return ctx->foreign_realloc(ctx, p, size);
+        if (result != MI_FREE_OK) {
+            mi_report_pointer(result, p, "realloc");
+            return NULL;
+        }
+        if (!ctx->no_memory(ctx, size))
+            return NULL;
+    }
+}
+
+static size_t crt_msize(const void *p, mi_crt_ctx_t *ctx) {
+    mi_free_result_t result = MI_FREE_OK;
+    const size_t size = mi_core_usable(p, &result);
+    if (result == MI_FREE_FOREIGN)
+        return ctx->foreign_msize(ctx, (void *)(uintptr_t)p);
+    mi_report_pointer(result, p, "_msize");
+    return size;
+}
+
+// ---- without a context ----
+
+static void *plain_alloc(size_t size) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    return mi_core_malloc(size, false);
+}
+
+static void *plain_alloc_zeroed(size_t size) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    return mi_core_malloc(size, true);
+}
+
+static void *plain_alloc_aligned(size_t size, size_t align, size_t offset) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    size_t all;
+    if (!mi_is_pow2(align) || !mi_add_ok(size, align, &all) || all > MI_REQUEST_MAX)
+        return NULL;
+    return mi_core_malloc_aligned(size, align, offset, false);
+}
+
+static void *plain_realloc_in_place(void *p, size_t size) {
+    return p == NULL ? NULL : mi_core_realloc(p, size, MI_REALLOC_IN_PLACE, NULL);
+}
+
+static void plain_free(void *p) {
+    mi_report_pointer(mi_core_free(p), p, "free");
+}
+
+static size_t plain_usable_size(const void *p) {
+    return mi_core_usable(p, NULL);
+}
+
+static uint64_t plain_allocation_count(void) {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    return stats.malloc_count;
+}
+
+MI_DLL_EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi);
+
+const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
+    static const mi_redirect_allocator_t table = {
+        .abi = MI_REDIRECT_ABI,
+        .table_bytes = sizeof(mi_redirect_allocator_t),
+        .version = MI_MALLOC_VERSION,
+        .variant = MI_DEBUG    ? 1
+                   : MI_SECURE ? 2
+                               : 0,
+        .is_ours = mi_core_contains,
+        .crt_malloc = crt_malloc,
+        .crt_calloc = crt_calloc,
+        .crt_realloc = crt_realloc,
+        .crt_free = crt_free,
+        .crt_msize = crt_msize,
+        .alloc = plain_alloc,
+        .alloc_zeroed = plain_alloc_zeroed,
+        .alloc_aligned = plain_alloc_aligned,
+        .realloc_in_place = plain_realloc_in_place,
+        .free = plain_free,
+        .usable_size = plain_usable_size,
+        .set_foreign = foreign_set,
+        .allocation_count = plain_allocation_count,
+    };
+    return abi >> 16 == MI_REDIRECT_ABI_MAJOR ? &table : NULL;
+}
