@@ -229,8 +229,8 @@ xm_block_t xm_block_make(const xm_module_t *m, xm_kind_t kind, size_t bytes, xm_
     }
     check_owner(b.p, &b, m->name, owner);
     if (kind == XM_MALLOC || kind == XM_REALLOC || (kind >= XM_NEW && kind < XM_NEW_ALIGNED)) {
-        CHECK_MSG((uintptr_t)b.p % 16 == 0 || bytes < 16, "%s of %zu bytes by %s at %p",
-                  xm_kind_name(kind), bytes, m->name, b.p);
+        CHECK_MSG((uintptr_t)b.p % (2 * sizeof(void *)) == 0 || bytes < 16,
+                  "%s of %zu bytes by %s at %p", xm_kind_name(kind), bytes, m->name, b.p);
         fill(&b);
     }
     b.sum = sum_of(b.p, b.bytes);

@@ -232,7 +232,7 @@ void xm_scene_impossible(const xm_cast_t *cast) {
         m->release(p);
         m->release(NULL);
         if (m->new_nothrow != NULL) {
-            CHECK_MSG(m->new_nothrow((size_t)1 << 62) == NULL, "%s", m->name);
+            CHECK_MSG(m->new_nothrow(SIZE_MAX / 2) == NULL, "%s", m->name);
         }
     }
 }
