@@ -1,0 +1,78 @@
+// One redirected CRT: what we know about it, where its own helpers are, how to put it back. Objects are made by
+// mi_crt_new under the loader lock and live until the process ends, since the allocator and the islands hold
+// their addresses; the object of an unloaded CRT is used again for the next one.
+#ifndef MI_REDIRECT_CRT_H
+#define MI_REDIRECT_CRT_H
+
+#include "base/atomic.h"
+#include "base/redirect_abi.h"
+#include "pe/plan.h"
+#include "redirect/modules.h"
+#include "redirect/patch.h"
+
+typedef enum mi_crt_state_e {
+    MI_CRT_FREE_SLOT,
+    MI_CRT_REFUSED,    // left exactly as it was; reason says why
+    MI_CRT_REDIRECTED, // patched and proven
+    MI_CRT_UNLOADED
+} mi_crt_state_t;
+
+// The CRT's own functions that we call; each may be NULL.
+typedef struct mi_crt_helpers_s {
+    int *(*errno_of)(void);
+    int (*query_new_mode)(void);
+    int (*call_new_handler)(size_t size);
+    intptr_t (*heap_handle)(void);
+    void (*invalid_parameter)(void);
+    // Originals kept by moving their first instructions; debug CRTs and throwing new only.
+    void *(*new_original)(size_t size);
+    void (*free_dbg)(void *p, int use);
+    size_t (*msize_dbg)(void *p, int use);
+    void (*aligned_free_dbg)(void *p);
+    size_t (*aligned_msize_dbg)(void *p, size_t align, size_t offset);
+    int (*is_valid_heap_pointer)(const void *p);
+    int (*report_block_type)(const void *p);
+    int (*is_memory_block)(const void *p, unsigned size, long *request, char **file, int *line);
+    void (*set_block_type)(void *p, int type);
+} mi_crt_helpers_t;
+
+typedef struct mi_crt_s mi_crt_t;
+struct mi_crt_s {
+    mi_crt_ctx_t ctx; // first: the allocator's view; what the islands pass on
+    mi_crt_t *_Atomic next; // all objects, in order of creation; NULL = last
+    mi_crt_state_t state;
+    mi_reason_t reason;
+    const mi_nt_module_t *module_opt; // NULL while the loader tells us about it, and after it has gone
+    uint8_t *base;
+    uint32_t image_bytes;
+    char name[64];
+    mi_pe_version_t version; // of its file; zero = none
+    bool is_late;            // its entry point had already run: it may have allocated
+    mi_crt_helpers_t own;
+    mi_island_t island;
+    uint32_t patch_count;
+    uint32_t proof_count; // functions that were called and found redirected
+    const char *failed_name; // the function that caused the reason, or NULL
+    mi_patch_t patches[MI_PLAN_SITES_MAX];
+    uint8_t *originals[MI_PLAN_SITES_MAX]; // moved first instructions of the i-th site, or NULL
+    mi_plan_t plan;
+    _Atomic(uint64_t) foreign_frees;    // blocks of before that came back
+    _Atomic(uint64_t) foreign_reallocs; // and were moved into our heap
+    _Atomic(uint64_t) foreign_sizes;
+    _Atomic(uint64_t) unknown_pointers;
+};
+
+MI_INLINE mi_crt_t *mi_crt_of(mi_crt_ctx_t *ctx) {
+    return (mi_crt_t *)(void *)ctx;
+}
+
+mi_crt_t *mi_crt_new(void); // NULL = no memory
+mi_crt_t *mi_crt_first(void);
+// The redirected or refused CRT that contains the address, or NULL.
+mi_crt_t *mi_crt_at(const void *address);
+
+// Has the CRT been initialised, so that its helpers may be called?
+bool mi_crt_is_attached(const mi_crt_t *crt);
+void mi_crt_find_helpers(mi_crt_t *crt);
+
+#endif

@@ -1,0 +1,189 @@
+#include "redirect/crt_foreign.h"
+#include "redirect/allocator.h"
+#include "redirect/proof.h"
+#include "redirect/report.h"
+
+enum { CRT_ENOMEM = 12, DEBUG_NORMAL_BLOCK = 1, HEAPS_MAX = 256 };
+
+void mi_foreign_set_errno(mi_crt_t *crt, int value) {
+    if (crt->own.errno_of == NULL || !mi_crt_is_attached(crt))
+        return;
+    int *place = crt->own.errno_of();
+    if (place != NULL)
+        *place = value;
+}
+
+bool mi_foreign_new_handler(mi_crt_t *crt, size_t size) {
+    if (crt->own.call_new_handler == NULL || !mi_crt_is_attached(crt))
+        return false;
+    return crt->own.call_new_handler(size) != 0;
+}
+
+bool mi_foreign_no_memory(mi_crt_ctx_t *ctx, size_t size) {
+    mi_crt_t *crt = mi_crt_of(ctx);
+    const bool has_mode = (crt->own.query_new_mode != NULL && mi_crt_is_attached(crt) &&
+                           crt->own.query_new_mode() != 0);
+    if (has_mode && mi_foreign_new_handler(crt, size))
+        return true;
+    mi_foreign_set_errno(crt, CRT_ENOMEM);
+    return false;
+}
+
+static HANDLE crt_heap(const mi_crt_t *crt) {
+    if (crt == NULL || crt->own.heap_handle == NULL || crt->state == MI_CRT_UNLOADED)
+        return NULL;
+    return (HANDLE)crt->own.heap_handle();
+}
+
+// HeapValidate reads the block's header; it answers false, and does not fault, for what is no block.
+static bool heap_has(HANDLE heap, const void *p) {
+    return heap != NULL && ((uintptr_t)p & (2 * sizeof(void *) - 1)) == 0 && HeapValidate(heap, 0, p);
+}
+
+// The heap that a block belongs to: the CRT's own first, then the process heap, then any other.
+static HANDLE heap_of(const mi_crt_t *crt, const void *p) {
+    if ((uintptr_t)p < 0x10000)
+        return NULL;
+    const HANDLE own = crt_heap(crt);
+    if (heap_has(own, p))
+        return own;
+    const HANDLE process = GetProcessHeap();
+    if (process != own && heap_has(process, p))
+        return process;
+    HANDLE heaps[HEAPS_MAX];
+    const DWORD count = GetProcessHeaps(HEAPS_MAX, heaps);
+    for (DWORD i = 0; i < count && i < HEAPS_MAX; i++)
+        if (heaps[i] != own && heaps[i] != process && heap_has(heaps[i], p))
+            return heaps[i];
+    return NULL;
+}
+
+// The debug CRT that made the block, or NULL. Its own function looks for the header.
+static mi_crt_t *debug_crt_of(mi_crt_t *crt, const void *p) {
+    if ((uintptr_t)p < 0x10000)
+        return NULL;
+    if (crt->own.is_valid_heap_pointer != NULL && crt->own.is_valid_heap_pointer(p))
+        return crt;
+    for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
+        if (c != crt && c->state == MI_CRT_REDIRECTED && c->own.is_valid_heap_pointer != NULL &&
+            c->own.is_valid_heap_pointer(p))
+            return c;
+    return NULL;
+}
+
+static void unknown(mi_crt_t *crt, const void *p, const char *what) {
+    if (mi_fetch_add_relaxed(&crt->unknown_pointers, 1) == 0)
+        mi_report_unknown_pointer(crt->name, p, what);
+}
+
+void mi_foreign_free(mi_crt_ctx_t *ctx, void *p) {
+    mi_crt_t *crt = mi_crt_of(ctx);
+    if (mi_proof_is_probe(crt, p))
+        return;
+    // free keeps the caller's error code, as the CRT does.
+    const DWORD error = GetLastError();
+    const HANDLE heap = heap_of(crt, p);
+    if (heap != NULL) {
+        mi_fetch_add_relaxed(&crt->foreign_frees, 1);
+        (void)HeapFree(heap, 0, p);
+    } else {
+        mi_crt_t *owner = debug_crt_of(crt, p);
+        if (owner != NULL) {
+            mi_fetch_add_relaxed(&crt->foreign_frees, 1);
+            owner->own.free_dbg(p, DEBUG_NORMAL_BLOCK);
+        } else {
+            unknown(crt, p, "freed");
+        }
+    }
+    SetLastError(error);
+}
+
+size_t mi_foreign_msize(mi_crt_ctx_t *ctx, void *p) {
+    mi_crt_t *crt = mi_crt_of(ctx);
+    const HANDLE heap = heap_of(crt, p);
+    if (heap != NULL) {
+        mi_fetch_add_relaxed(&crt->foreign_sizes, 1);
+        return HeapSize(heap, 0, p);
+    }
+    mi_crt_t *owner = debug_crt_of(crt, p);
+    if (owner != NULL)
+        return owner->own.msize_dbg(p, DEBUG_NORMAL_BLOCK);
+    unknown(crt, p, "measured");
+    return (size_t)-1;
+}
+
+void *mi_foreign_realloc(mi_crt_ctx_t *ctx, void *p, size_t size) {
+    mi_crt_t *crt = mi_crt_of(ctx);
+    if (size == 0) {
+        mi_foreign_free(ctx, p);
+        return NULL;
+    }
+    const size_t old_size = mi_foreign_msize(ctx, p);
+    if (old_size == (size_t)-1)
+        return NULL;
+    void *q = mi_alloc.crt_malloc(size, ctx);
+    if (q == NULL)
+        return NULL;
+    memcpy(q, p, old_size < size ? old_size : size);
+    mi_foreign_free(ctx, p);
+    mi_fetch_add_relaxed(&crt->foreign_reallocs, 1);
+    return q;
+}
+
+void *mi_foreign_expand(mi_crt_t *crt, void *p, size_t size) {
+    const HANDLE heap = heap_of(crt, p);
+    if (heap != NULL)
+        return HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, size);
+    mi_crt_t *owner = debug_crt_of(crt, p);
+    if (owner != NULL)
+        return owner->own.msize_dbg(p, DEBUG_NORMAL_BLOCK) >= size ? p : NULL;
+    unknown(crt, p, "resized");
+    return NULL;
+}
+
+// The aligned functions of a release CRT store the start of the heap block in the aligned word below p. The page
+// below p may be missing when p is no such block.
+static void *aligned_start(const void *p) {
+    const uintptr_t word = ((uintptr_t)p & ~(sizeof(void *) - 1)) - sizeof(void *);
+    MEMORY_BASIC_INFORMATION info;
+    if ((uintptr_t)p < 0x10000 || VirtualQuery((const void *)word, &info, sizeof(info)) == 0)
+        return NULL;
+    const DWORD unreadable = PAGE_NOACCESS | PAGE_GUARD;
+    if (info.State != MEM_COMMIT || (info.Protect & unreadable) != 0)
+        return NULL;
+    void *start = *(void *const *)word;
+    return (uintptr_t)start <= word ? start : NULL;
+}
+
+void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
+    if (mi_proof_is_probe(crt, p))
+        return;
+    void *start = aligned_start(p);
+    const HANDLE heap = (start == NULL ? NULL : heap_of(crt, start));
+    if (heap != NULL) {
+        mi_fetch_add_relaxed(&crt->foreign_frees, 1);
+        (void)HeapFree(heap, 0, start);
+    } else if (crt->own.aligned_free_dbg != NULL) {
+        mi_fetch_add_relaxed(&crt->foreign_frees, 1);
+        crt->own.aligned_free_dbg(p);
+    } else {
+        unknown(crt, p, "freed as an aligned block");
+    }
+}
+
+size_t mi_foreign_aligned_msize(mi_crt_t *crt, void *p, size_t align, size_t offset) {
+    void *start = aligned_start(p);
+    const HANDLE heap = (start == NULL ? NULL : heap_of(crt, start));
+    if (heap != NULL) {
+        // What the CRT adds to the size that is asked for: the word, what offset needs, and room to align.
+        const size_t word = sizeof(void *);
+        const size_t gap = (0 - offset) & (word - 1);
+        const size_t extra = word + gap + (align > word ? align : word) - 1;
+        const size_t all = HeapSize(heap, 0, start);
+        return all > extra ? all - extra : 0;
+    }
+    if (crt->own.aligned_msize_dbg != NULL)
+        return crt->own.aligned_msize_dbg(p, align, offset);
+    unknown(crt, p, "measured as an aligned block");
+    return (size_t)-1;
+}

@@ -1,0 +1,265 @@
+#include "redirect/crt_shims.h"
+#include "redirect/allocator.h"
+#include "redirect/crt_foreign.h"
+
+enum { CRT_EINVAL = 22, CRT_ENOMEM = 12 };
+
+// ---- over the plain functions of an original half ----
+
+void *mi_shim_malloc(size_t size, mi_crt_ctx_t *ctx) {
+    for (;;) {
+        void *p = mi_alloc.alloc(size == 0 ? 1 : size);
+        if (MI_LIKELY(p != NULL) || !ctx->no_memory(ctx, size))
+            return p;
+    }
+}
+
+void *mi_shim_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
+    size_t bytes;
+    if (!mi_mul_ok(count, size, &bytes))
+        bytes = SIZE_MAX; // too large for any allocator: the way of all failures
+    for (;;) {
+        void *p = mi_alloc.alloc_zeroed(bytes == 0 ? 1 : bytes);
+        if (MI_LIKELY(p != NULL) || !ctx->no_memory(ctx, bytes))
+            return p;
+    }
+}
+
+void *mi_shim_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
+    if (p == NULL)
+        return mi_shim_malloc(size, ctx);
+    if (MI_UNLIKELY(!mi_alloc.is_ours(p)))
+        return ctx->foreign_realloc(ctx, p, size);
+    if (size == 0) {
+        mi_alloc.free(p);
+        return NULL;
+    }
+    for (;;) {
+        void *q = mi_alloc.realloc_plain(p, size);
+        if (MI_LIKELY(q != NULL) || !ctx->no_memory(ctx, size))
+            return q;
+    }
+}
+
+void mi_shim_free(void *p, mi_crt_ctx_t *ctx) {
+    if (p == NULL)
+        return;
+    if (MI_LIKELY(mi_alloc.is_ours(p)))
+        mi_alloc.free(p);
+    else
+        ctx->foreign_free(ctx, p);
+}
+
+// A wrong argument: what the CRT does, by its own handler, which by default ends the program.
+static void invalid_argument(mi_crt_t *crt) {
+    mi_foreign_set_errno(crt, CRT_EINVAL);
+    if (crt->own.invalid_parameter != NULL && mi_crt_is_attached(crt))
+        crt->own.invalid_parameter();
+}
+
+size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx) {
+    if (p == NULL) {
+        invalid_argument(mi_crt_of(ctx));
+        return (size_t)-1;
+    }
+    if (MI_LIKELY(mi_alloc.is_ours(p)))
+        return mi_alloc.usable_size(p);
+    return ctx->foreign_msize(ctx, (void *)(uintptr_t)p);
+}
+
+// ---- the rest of the family ----
+
+static void *shim_expand(void *p, size_t size, mi_crt_ctx_t *ctx) {
+    if (p == NULL) {
+        invalid_argument(mi_crt_of(ctx));
+        return NULL;
+    }
+    void *q = (mi_alloc.is_ours(p) ? mi_alloc.realloc_in_place(p, size == 0 ? 1 : size)
+                                   : mi_foreign_expand(mi_crt_of(ctx), p, size));
+    if (q == NULL)
+        mi_foreign_set_errno(mi_crt_of(ctx), CRT_ENOMEM);
+    return q;
+}
+
+// New bytes are zero; the old size is what _msize says.
+static void *shim_recalloc(void *p, size_t count, size_t size, mi_crt_ctx_t *ctx) {
+    size_t bytes;
+    if (p == NULL)
+        return mi_alloc.crt_calloc(count, size, ctx);
+    if (!mi_mul_ok(count, size, &bytes)) {
+        mi_foreign_set_errno(mi_crt_of(ctx), CRT_ENOMEM);
+        return NULL;
+    }
+    const size_t old_bytes = mi_alloc.crt_msize(p, ctx);
+    if (old_bytes == (size_t)-1)
+        return NULL;
+    void *q = mi_alloc.crt_realloc(p, bytes, ctx);
+    if (q != NULL && bytes > old_bytes)
+        memset((uint8_t *)q + old_bytes, 0, bytes - old_bytes);
+    return q;
+}
+
+static void *aligned_offset_malloc(size_t size, size_t align, size_t offset, mi_crt_ctx_t *ctx) {
+    if (!mi_is_pow2(align) || (offset != 0 && offset >= size)) {
+        invalid_argument(mi_crt_of(ctx));
+        return NULL;
+    }
+    const size_t least = (align < sizeof(void *) ? sizeof(void *) : align);
+    for (;;) {
+        void *p = mi_alloc.alloc_aligned(size == 0 ? 1 : size, least, offset);
+        if (MI_LIKELY(p != NULL) || !ctx->no_memory(ctx, size))
+            return p;
+    }
+}
+
+static void *aligned_malloc(size_t size, size_t align, mi_crt_ctx_t *ctx) {
+    return aligned_offset_malloc(size, align, 0, ctx);
+}
+
+static void aligned_free(void *p, mi_crt_ctx_t *ctx) {
+    if (p == NULL)
+        return;
+    if (MI_LIKELY(mi_alloc.is_ours(p)))
+        mi_alloc.crt_free(p, ctx);
+    else
+        mi_foreign_aligned_free(mi_crt_of(ctx), p);
+}
+
+static size_t aligned_msize(void *p, size_t align, size_t offset, mi_crt_ctx_t *ctx) {
+    if (p == NULL) {
+        invalid_argument(mi_crt_of(ctx));
+        return (size_t)-1;
+    }
+    if (MI_LIKELY(mi_alloc.is_ours(p)))
+        return mi_alloc.crt_msize(p, ctx);
+    return mi_foreign_aligned_msize(mi_crt_of(ctx), p, align, offset);
+}
+
+static void *aligned_offset_realloc(void *p, size_t size, size_t align, size_t offset, mi_crt_ctx_t *ctx) {
+    if (p == NULL)
+        return aligned_offset_malloc(size, align, offset, ctx);
+    if (size == 0) {
+        aligned_free(p, ctx);
+        return NULL;
+    }
+    if (!mi_is_pow2(align) || (offset != 0 && offset >= size)) {
+        invalid_argument(mi_crt_of(ctx));
+        return NULL;
+    }
+    const bool is_ours = mi_alloc.is_ours(p);
+    if (is_ours && (((uintptr_t)p + offset) & (align - 1)) == 0 &&
+        mi_alloc.realloc_in_place(p, size) != NULL)
+        return p;
+    const size_t old_size = aligned_msize(p, align, offset, ctx);
+    if (old_size == (size_t)-1)
+        return NULL;
+    void *q = aligned_offset_malloc(size, align, offset, ctx);
+    if (q == NULL)
+        return NULL;
+    memcpy(q, p, old_size < size ? old_size : size);
+    aligned_free(p, ctx);
+    return q;
+}
+
+static void *aligned_realloc(void *p, size_t size, size_t align, mi_crt_ctx_t *ctx) {
+    return aligned_offset_realloc(p, size, align, 0, ctx);
+}
+
+static void *aligned_offset_recalloc(void *p, size_t count, size_t size, size_t align, size_t offset,
+                                     mi_crt_ctx_t *ctx) {
+    size_t bytes;
+    if (!mi_mul_ok(count, size, &bytes)) {
+        mi_foreign_set_errno(mi_crt_of(ctx), CRT_ENOMEM);
+        return NULL;
+    }
+    const size_t old_bytes = (p == NULL ? 0 : aligned_msize(p, align, offset, ctx));
+    if (old_bytes == (size_t)-1)
+        return NULL;
+    void *q = aligned_offset_realloc(p, bytes, align, offset, ctx);
+    if (q != NULL && bytes > old_bytes)
+        memset((uint8_t *)q + old_bytes, 0, bytes - old_bytes);
+    return q;
+}
+
+static void *aligned_recalloc(void *p, size_t count, size_t size, size_t align, mi_crt_ctx_t *ctx) {
+    return aligned_offset_recalloc(p, count, size, align, 0, ctx);
+}
+
+// operator new: the new-handler whatever the new-mode; then the CRT's own operator, which throws. It may also
+// find memory in its own heap: the block is recognised when it comes back.
+static void *shim_new(size_t size, mi_crt_ctx_t *ctx) {
+    mi_crt_t *crt = mi_crt_of(ctx);
+    for (;;) {
+        void *p = mi_alloc.alloc(size == 0 ? 1 : size);
+        if (MI_LIKELY(p != NULL))
+            return p;
+        if (!mi_foreign_new_handler(crt, size))
+            return crt->own.new_original != NULL ? crt->own.new_original(size) : NULL;
+    }
+}
+
+static void *shim_new_nothrow(size_t size, mi_crt_ctx_t *ctx) {
+    for (;;) {
+        void *p = mi_alloc.alloc(size == 0 ? 1 : size);
+        if (MI_LIKELY(p != NULL) || !mi_foreign_new_handler(mi_crt_of(ctx), size))
+            return p;
+    }
+}
+
+// ---- what debug CRTs are asked about a block: ours have no header to look at ----
+
+static int is_valid_heap_pointer(const void *p, mi_crt_ctx_t *ctx) {
+    const mi_crt_t *crt = mi_crt_of(ctx);
+    if (p != NULL && mi_alloc.is_ours(p))
+        return 1;
+    return crt->own.is_valid_heap_pointer != NULL ? crt->own.is_valid_heap_pointer(p) : 0;
+}
+
+// The replacement sees the first two arguments; the others are only written by the original, for its own blocks.
+static int is_memory_block(const void *p, unsigned size, mi_crt_ctx_t *ctx) {
+    const mi_crt_t *crt = mi_crt_of(ctx);
+    if (p != NULL && mi_alloc.is_ours(p))
+        return mi_alloc.usable_size(p) >= size;
+    return crt->own.is_memory_block != NULL ? crt->own.is_memory_block(p, size, NULL, NULL, NULL) : 0;
+}
+
+static int report_block_type(const void *p, mi_crt_ctx_t *ctx) {
+    const mi_crt_t *crt = mi_crt_of(ctx);
+    if (p != NULL && mi_alloc.is_ours(p))
+        return 1; // a normal block
+    return crt->own.report_block_type != NULL ? crt->own.report_block_type(p) : -1;
+}
+
+static void set_block_type(void *p, int type, mi_crt_ctx_t *ctx) {
+    const mi_crt_t *crt = mi_crt_of(ctx);
+    if ((p == NULL || !mi_alloc.is_ours(p)) && crt->own.set_block_type != NULL)
+        crt->own.set_block_type(p, type);
+}
+
+uintptr_t mi_shim_target(mi_crt_fn_t fn) {
+    const uintptr_t targets[MI_CRT_FN_COUNT] = {
+        [MI_CRT_MALLOC] = (uintptr_t)mi_alloc.crt_malloc,
+        [MI_CRT_CALLOC] = (uintptr_t)mi_alloc.crt_calloc,
+        [MI_CRT_REALLOC] = (uintptr_t)mi_alloc.crt_realloc,
+        [MI_CRT_FREE] = (uintptr_t)mi_alloc.crt_free,
+        [MI_CRT_MSIZE] = (uintptr_t)mi_alloc.crt_msize,
+        [MI_CRT_EXPAND] = (uintptr_t)shim_expand,
+        [MI_CRT_RECALLOC] = (uintptr_t)shim_recalloc,
+        [MI_CRT_ALIGNED_MALLOC] = (uintptr_t)aligned_malloc,
+        [MI_CRT_ALIGNED_FREE] = (uintptr_t)aligned_free,
+        [MI_CRT_ALIGNED_REALLOC] = (uintptr_t)aligned_realloc,
+        [MI_CRT_ALIGNED_RECALLOC] = (uintptr_t)aligned_recalloc,
+        [MI_CRT_ALIGNED_MSIZE] = (uintptr_t)aligned_msize,
+        [MI_CRT_ALIGNED_OFFSET_MALLOC] = (uintptr_t)aligned_offset_malloc,
+        [MI_CRT_ALIGNED_OFFSET_REALLOC] = (uintptr_t)aligned_offset_realloc,
+        [MI_CRT_ALIGNED_OFFSET_RECALLOC] = (uintptr_t)aligned_offset_recalloc,
+        [MI_CRT_NEW] = (uintptr_t)shim_new,
+        [MI_CRT_NEW_NOTHROW] = (uintptr_t)shim_new_nothrow,
+        [MI_CRT_DELETE] = (uintptr_t)mi_alloc.crt_free,
+        [MI_CRT_IS_VALID_HEAP_POINTER] = (uintptr_t)is_valid_heap_pointer,
+        [MI_CRT_IS_MEMORY_BLOCK] = (uintptr_t)is_memory_block,
+        [MI_CRT_REPORT_BLOCK_TYPE] = (uintptr_t)report_block_type,
+        [MI_CRT_SET_BLOCK_TYPE] = (uintptr_t)set_block_type,
+    };
+    return targets[fn];
+}

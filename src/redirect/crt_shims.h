@@ -1,0 +1,20 @@
+// The replacements of the CRT functions that the allocator does not replace itself: CRT shape plus the context of
+// the CRT that was called. The meaning is the UCRT's documented one. Any thread, at any time after the allocator is
+// bound.
+#ifndef MI_REDIRECT_CRT_SHIMS_H
+#define MI_REDIRECT_CRT_SHIMS_H
+
+#include "base/redirect_abi.h"
+#include "pe/crt_table.h"
+
+// The five that the allocator of ours brings itself; these serve an original half.
+void *mi_shim_malloc(size_t size, mi_crt_ctx_t *ctx);
+void *mi_shim_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx);
+void *mi_shim_realloc(void *p, size_t size, mi_crt_ctx_t *ctx);
+void mi_shim_free(void *p, mi_crt_ctx_t *ctx);
+size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx);
+
+// Where a patched entry of this function goes, as an address. Never 0.
+uintptr_t mi_shim_target(mi_crt_fn_t fn);
+
+#endif

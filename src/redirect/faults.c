@@ -1,0 +1,23 @@
+#include "redirect/faults.h"
+#include "redirect/nt.h"
+#include "base/text.h"
+
+#if MI_REDIRECT_FAULTS
+
+static unsigned points_reached; // loader lock
+
+bool mi_fault(const char *point) {
+    char wanted[32];
+    const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, sizeof(wanted));
+    points_reached++;
+    if (len == 0 || len >= sizeof(wanted))
+        return false;
+    unsigned number = 0;
+    for (const char *p = wanted; *p >= '0' && *p <= '9'; p++)
+        number = number * 10 + (unsigned)(*p - '0');
+    return number == points_reached || mi_str_eq(wanted, point);
+}
+
+#else
+typedef int faults_not_built; // a translation unit must not be empty
+#endif

@@ -1,0 +1,20 @@
+// The transaction over one CRT: plan, prepare islands, write, prove, commit; or put everything back. And over all of
+// them: those in the process, and those that come later. Loader lock held.
+#ifndef MI_REDIRECT_INSTALL_H
+#define MI_REDIRECT_INSTALL_H
+
+#include "redirect/crt.h"
+
+// Redirects every CRT of the process that is not handled yet. The allocator must be bound.
+void mi_install_all(void);
+// A module that has just been mapped; nothing happens unless it is a CRT.
+void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name);
+void mi_install_unloaded(const uint8_t *base);
+
+// Is any CRT redirected?
+bool mi_install_is_active(void);
+// Puts the allocating functions of every CRT back, or redirects them again. The functions that take a block stay
+// redirected: they must go on to recognise ours.
+void mi_install_pause(bool is_paused);
+
+#endif

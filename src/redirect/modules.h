@@ -1,0 +1,30 @@
+// The modules of this process: walks the loader's own list, so that it works inside the loader lock and before
+// any CRT exists. Every function wants the loader lock held (mi_modules_lock), which may be taken recursively.
+// Knows nothing of allocators or CRTs.
+#ifndef MI_REDIRECT_MODULES_H
+#define MI_REDIRECT_MODULES_H
+
+#include "base/text.h"
+#include "pe/pe_image.h"
+#include "redirect/nt.h"
+
+typedef struct mi_modules_lock_s {
+    ULONG_PTR cookie;
+    bool is_held;
+} mi_modules_lock_t;
+
+mi_modules_lock_t mi_modules_lock(void);
+void mi_modules_unlock(mi_modules_lock_t lock);
+
+// In load order, beginning with the program itself; NULL = no more. Start with NULL.
+const mi_nt_module_t *mi_modules_next(const mi_nt_module_t *module);
+// The module that contains the address, or NULL.
+const mi_nt_module_t *mi_modules_of(const void *address);
+
+// An exported function of a module, by its name; NULL = absent, or a forwarder.
+void *mi_module_export(const void *base, const char *name);
+
+// The file name in UTF-8, without its folder.
+void mi_module_name(const mi_nt_string_t *name, char *buf, size_t cap);
+
+#endif

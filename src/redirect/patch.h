@@ -1,0 +1,20 @@
+// The one place that changes code. A set of patches is applied while every other thread of the process stands still,
+// all of them or none, and can be put back byte for byte. Loader lock held. It does not know what it patches.
+#ifndef MI_REDIRECT_PATCH_H
+#define MI_REDIRECT_PATCH_H
+
+#include "pe/plan_reason.h"
+#include "redirect/island.h"
+
+typedef struct mi_patch_s {
+    uint8_t *at;     // the entry
+    uint8_t bytes;   // at most 8
+    uint8_t before[8];
+    uint8_t after[8];
+} mi_patch_t;
+
+// MI_REASON_NONE = all applied. Otherwise none is, except for MI_REASON_ROLLBACK_FAILED.
+mi_reason_t mi_patch_apply(const mi_patch_t *patches, size_t count);
+mi_reason_t mi_patch_undo(const mi_patch_t *patches, size_t count);
+
+#endif

@@ -1,0 +1,146 @@
+#include "redirect/proof.h"
+#include "redirect/allocator.h"
+#include "redirect/faults.h"
+
+// Aligned and with a word in front that names it, so that the aligned functions find it as well.
+static struct {
+    void *below[2];
+    uint8_t byte[16];
+} probe;
+static const mi_crt_t *probe_seen_by; // the CRT whose context got the probe
+
+bool mi_proof_is_probe(const mi_crt_t *crt, const void *p) {
+    if (MI_LIKELY(p != (const void *)probe.byte))
+        return false;
+    probe_seen_by = crt;
+    return true;
+}
+
+static bool prove_made(mi_crt_t *crt, void *p, size_t bytes, size_t align) {
+    if (p == NULL || !mi_alloc.is_ours(p) || ((uintptr_t)p & (align - 1)) != 0)
+        return false;
+    memset(p, 0xA5, bytes);
+    mi_alloc.crt_free(p, &crt->ctx);
+    return true;
+}
+
+static bool is_filled(const uint8_t *p, size_t from, size_t to, uint8_t value) {
+    for (size_t i = from; i < to; i++)
+        if (p[i] != value)
+            return false;
+    return true;
+}
+
+// After a resizing from 24 filled bytes to 4000: ours, contents kept, and when asked the rest zero.
+static bool prove_resized(mi_crt_t *crt, void *p, bool is_zeroed) {
+    const bool is_good = (p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 24, 0x5A) &&
+                          (!is_zeroed || is_filled(p, 2048, 4000, 0)));
+    if (p != NULL && mi_alloc.is_ours(p))
+        mi_alloc.crt_free(p, &crt->ctx);
+    return is_good;
+}
+
+static bool prove_makes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
+    switch (fn) {
+    case MI_CRT_MALLOC:
+    case MI_CRT_NEW:
+    case MI_CRT_NEW_NOTHROW:
+        return prove_made(crt, ((void *(*)(size_t))at)(40), 40, 8);
+    case MI_CRT_CALLOC: {
+        uint8_t *p = ((uint8_t * (*)(size_t, size_t)) at)(3, 17);
+        return p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 51, 0) && prove_made(crt, p, 51, 8);
+    }
+    case MI_CRT_ALIGNED_MALLOC:
+        return prove_made(crt, ((void *(*)(size_t, size_t))at)(100, 64), 100, 64);
+    default: { // MI_CRT_ALIGNED_OFFSET_MALLOC
+        uint8_t *p = ((uint8_t * (*)(size_t, size_t, size_t)) at)(100, 64, 8);
+        return p != NULL && (((uintptr_t)p + 8) & 63) == 0 && prove_made(crt, p, 100, 8);
+    }
+    }
+}
+
+static bool prove_takes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
+    uint8_t *p = (uint8_t *)(fn >= MI_CRT_ALIGNED_MALLOC && fn <= MI_CRT_ALIGNED_OFFSET_RECALLOC
+                                 ? mi_alloc.alloc_aligned(24, 64, 0)
+                                 : mi_alloc.alloc(24));
+    if (p == NULL)
+        return false;
+    memset(p, 0x5A, 24);
+    switch (fn) {
+    case MI_CRT_REALLOC:
+        return prove_resized(crt, ((void *(*)(void *, size_t))at)(p, 4000), false);
+    case MI_CRT_RECALLOC:
+        return prove_resized(crt, ((void *(*)(void *, size_t, size_t))at)(p, 4, 1000), true);
+    case MI_CRT_ALIGNED_REALLOC:
+        return prove_resized(crt, ((void *(*)(void *, size_t, size_t))at)(p, 4000, 64), false);
+    case MI_CRT_ALIGNED_OFFSET_REALLOC:
+        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4000, 64, 0), false);
+    case MI_CRT_ALIGNED_RECALLOC:
+        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4, 1000, 64), true);
+    case MI_CRT_ALIGNED_OFFSET_RECALLOC:
+        return prove_resized(
+            crt, ((void *(*)(void *, size_t, size_t, size_t, size_t))at)(p, 4, 1000, 64, 0), true);
+    default:
+        break;
+    }
+    bool is_good = true;
+    if (fn == MI_CRT_MSIZE) {
+        const size_t size = ((size_t(*)(void *))at)(p);
+        is_good = (size >= 24 && size <= mi_alloc.usable_size(p));
+    } else if (fn == MI_CRT_ALIGNED_MSIZE) {
+        const size_t size = ((size_t(*)(void *, size_t, size_t))at)(p, 64, 0);
+        is_good = (size >= 24 && size <= mi_alloc.usable_size(p));
+    } else if (fn == MI_CRT_EXPAND) {
+        is_good = (((void *(*)(void *, size_t))at)(p, 20) == p);
+    } else { // the functions that free
+        probe_seen_by = NULL;
+        ((void (*)(void *))at)(probe.byte);
+        is_good = (probe_seen_by == crt);
+    }
+    mi_alloc.crt_free(p, &crt->ctx);
+    return is_good;
+}
+
+static bool prove_inspects(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
+    void *p = mi_alloc.alloc(24);
+    bool is_good = (p != NULL);
+    if (p == NULL)
+        return false;
+    if (fn == MI_CRT_SET_BLOCK_TYPE)
+        ((void (*)(void *, int))at)(p, 1);
+    else if (fn == MI_CRT_IS_MEMORY_BLOCK)
+        is_good = (((int (*)(void *, unsigned, long *, char **, int *))at)(p, 24, NULL, NULL, NULL) == 1);
+    else
+        is_good = (((int (*)(void *))at)(p) == 1);
+    mi_alloc.crt_free(p, &crt->ctx);
+    return is_good;
+}
+
+static bool prove_site(mi_crt_t *crt, const mi_plan_site_t *site) {
+    const mi_crt_fn_t fn = (mi_crt_fn_t)site->fn;
+    const uintptr_t at = (uintptr_t)crt->base + site->rva;
+    if (mi_fault("proof"))
+        return false;
+    if (mi_crt_functions[fn].kind == MI_CRT_MAKES)
+        return prove_makes(crt, fn, at);
+    if (mi_crt_functions[fn].kind == MI_CRT_TAKES)
+        return prove_takes(crt, fn, at);
+    return prove_inspects(crt, fn, at);
+}
+
+bool mi_proof_run(mi_crt_t *crt) {
+    probe.below[0] = probe.byte;
+    probe.below[1] = probe.byte;
+    crt->proof_count = 0;
+    for (uint32_t i = 0; i < crt->plan.site_count; i++) {
+        const mi_plan_site_t *site = &crt->plan.sites[i];
+        if (site->verdict != MI_SITE_PATCH)
+            continue;
+        if (!prove_site(crt, site)) {
+            crt->failed_name = site->name;
+            return false;
+        }
+        crt->proof_count++;
+    }
+    return true;
+}

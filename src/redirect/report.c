@@ -1,0 +1,192 @@
+#include "redirect/report.h"
+#include "redirect/allocator.h"
+#include "redirect/settings.h"
+
+#ifndef MI_REDIRECT_VERSION
+#    error "the build must define MI_REDIRECT_VERSION"
+#endif
+
+mi_report_state_t mi_report_state;
+
+static void write_log(const char *line, size_t bytes) {
+    const WCHAR *name = mi_settings()->log;
+    if (name[0] == 0)
+        return;
+    const HANDLE file = CreateFileW(name, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
+                                    OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return;
+    DWORD written;
+    (void)WriteFile(file, line, (DWORD)bytes, &written, NULL);
+    CloseHandle(file);
+}
+
+static void write_line(bool is_shown, const char *line, size_t bytes) {
+    const DWORD error = GetLastError();
+    if (is_shown) {
+        DWORD written;
+        const HANDLE out = GetStdHandle(STD_ERROR_HANDLE);
+        if (out != NULL && out != INVALID_HANDLE_VALUE)
+            (void)WriteFile(out, line, (DWORD)bytes, &written, NULL);
+        OutputDebugStringA(line);
+    }
+    write_log(line, bytes);
+    SetLastError(error);
+}
+
+void mi_report(bool is_verbose_only, const char *fmt, ...) {
+    const bool is_shown = (!is_verbose_only || mi_settings()->is_verbose);
+    if (!is_shown && mi_settings()->log[0] == 0)
+        return;
+    char line[512];
+    mi_text_t t;
+    mi_text_init(&t, line, sizeof(line) - 1); // room for the line end
+    mi_text_str(&t, "mimalloc-redirect: ");
+    va_list args;
+    va_start(args, fmt);
+    mi_text_vfmt(&t, fmt, args);
+    va_end(args);
+    line[t.len++] = '\n';
+    line[t.len] = 0;
+    write_line(is_shown, line, t.len);
+}
+
+static void put_version(mi_text_t *t, const mi_pe_version_t *v) {
+    mi_text_fmt(t, "%u.%u.%u.%u", (unsigned)v->part[0], (unsigned)v->part[1], (unsigned)v->part[2],
+                (unsigned)v->part[3]);
+}
+
+static const char *state_text(const mi_crt_t *crt) {
+    if (crt->state == MI_CRT_REDIRECTED)
+        return "redirected";
+    return crt->state == MI_CRT_UNLOADED ? "unloaded" : "left alone";
+}
+
+static void put_crt(mi_text_t *t, const mi_crt_t *crt) {
+    mi_text_str(t, crt->name);
+    mi_text_char(t, ' ');
+    put_version(t, &crt->version);
+    mi_text_fmt(t, " at %p: %s", (void *)crt->base, state_text(crt));
+    if (crt->state == MI_CRT_REDIRECTED)
+        mi_text_fmt(t, ", %u functions by entry patch, %s, proof: %u of %u called and found in the allocator%s",
+                    (unsigned)crt->patch_count, crt->is_late ? "late" : "early", (unsigned)crt->proof_count,
+                    (unsigned)crt->patch_count, crt->plan.is_debug ? ", debug CRT" : "");
+    if (crt->reason != MI_REASON_NONE) {
+        const mi_reason_row_t *row = mi_reason_row(crt->reason);
+        mi_text_fmt(t, ", reason %d (%s)%s%s: %s %s", (int)row->code, row->name,
+                    crt->failed_name != NULL ? " at " : "", crt->failed_name != NULL ? crt->failed_name : "",
+                    row->cause, row->cure);
+    }
+}
+
+void mi_report_crt(const mi_crt_t *crt) {
+    char text[480];
+    mi_text_t t;
+    mi_text_init(&t, text, sizeof(text));
+    put_crt(&t, crt);
+    mi_report(true, "%s", text);
+}
+
+void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *what) {
+    const mi_reason_row_t *row = mi_reason_row(MI_REASON_UNKNOWN_POINTER);
+    mi_report(false, "%s: pointer %p was %s; reason %d (%s): %s %s It is left alone; further ones are counted only.",
+              crt_name, (void *)(uintptr_t)p, what, (int)row->code, row->name, row->cause, row->cure);
+}
+
+static void put_number(mi_text_t *t, uint64_t v) {
+    mi_text_fmt(t, "%llu", (unsigned long long)v);
+}
+
+static void put_allocator_text(mi_text_t *t) {
+    if (!mi_allocator_is_bound()) {
+        mi_text_str(t, "allocator: none\n");
+        return;
+    }
+    mi_text_fmt(t, "allocator: %s %u.%u.%u, %s\n", mi_alloc.name, (unsigned)(mi_alloc.version / 10000),
+                (unsigned)(mi_alloc.version / 100 % 100), (unsigned)(mi_alloc.version % 100),
+                mi_alloc.table_opt != NULL ? "interface table" : "interface of the original");
+}
+
+void mi_report_status_text(mi_text_t *t) {
+    mi_text_fmt(t, "mimalloc-redirect %s\n", MI_REDIRECT_VERSION);
+    put_allocator_text(t);
+    if (mi_report_state.reason != MI_REASON_NONE) {
+        const mi_reason_row_t *row = mi_reason_row(mi_report_state.reason);
+        mi_text_fmt(t, "reason %d (%s): %s %s\n", (int)row->code, row->name, row->cause, row->cure);
+    }
+    mi_text_fmt(t, "heap guard: %s, %llu calls answered\n",
+                mi_report_state.guard != NULL ? mi_report_state.guard : "off",
+                (unsigned long long)mi_load_relaxed(&mi_report_state.guarded_calls));
+    for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
+        put_crt(t, c);
+        mi_text_fmt(t, "\n  blocks of before: %llu freed, %llu moved, %llu measured; unknown pointers: %llu\n",
+                    (unsigned long long)mi_load_relaxed(&c->foreign_frees),
+                    (unsigned long long)mi_load_relaxed(&c->foreign_reallocs),
+                    (unsigned long long)mi_load_relaxed(&c->foreign_sizes),
+                    (unsigned long long)mi_load_relaxed(&c->unknown_pointers));
+    }
+}
+
+static void json_key(mi_text_t *t, const char *key) {
+    mi_text_json(t, key);
+    mi_text_char(t, ':');
+}
+
+static void json_reason(mi_text_t *t, mi_reason_t reason) {
+    const mi_reason_row_t *row = mi_reason_row(reason);
+    json_key(t, "reason");
+    mi_text_fmt(t, "{\"code\":%d,\"name\":", (int)row->code);
+    mi_text_json(t, row->name);
+    mi_text_str(t, ",\"cause\":");
+    mi_text_json(t, row->cause);
+    mi_text_str(t, ",\"cure\":");
+    mi_text_json(t, row->cure);
+    mi_text_char(t, '}');
+}
+
+static void json_count(mi_text_t *t, const char *key, uint64_t value) {
+    mi_text_char(t, ',');
+    json_key(t, key);
+    put_number(t, value);
+}
+
+static void json_crt(mi_text_t *t, const mi_crt_t *c) {
+    mi_text_str(t, "{\"file\":");
+    mi_text_json(t, c->name);
+    mi_text_str(t, ",\"version\":\"");
+    put_version(t, &c->version);
+    mi_text_str(t, "\",\"state\":");
+    mi_text_json(t, state_text(c));
+    mi_text_fmt(t, ",\"late\":%s,\"debug\":%s,\"rung\":\"entry\",", c->is_late ? "true" : "false",
+                c->plan.is_debug ? "true" : "false");
+    json_reason(t, c->reason);
+    json_count(t, "functions", c->patch_count);
+    json_count(t, "proven", c->proof_count);
+    json_count(t, "foreign_frees", mi_load_relaxed(&c->foreign_frees));
+    json_count(t, "foreign_reallocs", mi_load_relaxed(&c->foreign_reallocs));
+    json_count(t, "foreign_sizes", mi_load_relaxed(&c->foreign_sizes));
+    json_count(t, "unknown_pointers", mi_load_relaxed(&c->unknown_pointers));
+    mi_text_char(t, '}');
+}
+
+void mi_report_status_json(mi_text_t *t) {
+    mi_text_fmt(t, "{\"redirect\":\"%s\",\"allocator\":", MI_REDIRECT_VERSION);
+    if (mi_allocator_is_bound())
+        mi_text_json(t, mi_alloc.name);
+    else
+        mi_text_str(t, "null");
+    json_count(t, "allocator_version", mi_alloc.version);
+    mi_text_fmt(t, ",\"original_interface\":%s,",
+                mi_allocator_is_bound() && mi_alloc.table_opt == NULL ? "true" : "false");
+    json_reason(t, mi_report_state.reason);
+    mi_text_str(t, ",\"heap_guard\":");
+    mi_text_json(t, mi_report_state.guard != NULL ? mi_report_state.guard : "off");
+    json_count(t, "guarded_calls", mi_load_relaxed(&mi_report_state.guarded_calls));
+    mi_text_str(t, ",\"crts\":[");
+    for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
+        if (c != mi_crt_first())
+            mi_text_char(t, ',');
+        json_crt(t, c);
+    }
+    mi_text_str(t, "]}");
+}

@@ -1,0 +1,26 @@
+// What is said about the redirection, and where: stderr, the debugger, the log file, and status texts on request.
+// Never allocates, needs no CRT. Any thread; status texts are assembled under the loader lock.
+#ifndef MI_REDIRECT_REPORT_H
+#define MI_REDIRECT_REPORT_H
+
+#include "redirect/crt.h"
+
+// One line. Verbose ones are dropped unless they were asked for; the log file gets all.
+void mi_report(bool is_verbose_only, const char *fmt, ...) MI_PRINTF(2, 3);
+void mi_report_crt(const mi_crt_t *crt);
+void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *what);
+
+// The state of the whole redirection, set by install.c.
+typedef struct mi_report_state_s {
+    mi_reason_t reason;  // why nothing is redirected at all; MI_REASON_NONE = see each CRT
+    bool is_late;        // a CRT was already initialised when we came
+    const char *guard;   // how the heap guard works: "entry", "off", ...
+    mi_reason_t guard_reason;
+    _Atomic(uint64_t) guarded_calls; // heap calls with one of our pointers
+} mi_report_state_t;
+extern mi_report_state_t mi_report_state;
+
+void mi_report_status_text(mi_text_t *t);
+void mi_report_status_json(mi_text_t *t);
+
+#endif

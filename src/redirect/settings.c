@@ -1,0 +1,89 @@
+#include "redirect/settings.h"
+#include "base/text.h"
+#include "redirect/modules.h"
+
+static mi_settings_t settings;
+static bool is_read; // first read under the loader lock, in DllMain
+
+// A variable's value in ASCII, lower case not folded; false = not set, or too long to be one of our words.
+static bool read_text(const char *name, char *buf, DWORD cap) {
+    char full[64];
+    static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
+    for (size_t i = 0; i < 2; i++) {
+        mi_text_t t;
+        mi_text_init(&t, full, sizeof(full));
+        mi_text_str(&t, prefixes[i]);
+        mi_text_str(&t, name);
+        const DWORD len = GetEnvironmentVariableA(full, buf, cap);
+        if (len > 0 && len < cap)
+            return true;
+    }
+    return false;
+}
+
+static bool is_word(const char *value, const char *const *words, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (mi_str_eq_nocase(value, words[i]))
+            return true;
+    return false;
+}
+
+static bool read_bool(const char *name, bool unset) {
+    static const char *const off[] = {"0", "false", "no", "off"};
+    char value[32];
+    if (!read_text(name, value, sizeof(value)))
+        return unset;
+    return !is_word(value, off, sizeof(off) / sizeof(off[0]));
+}
+
+static mi_policy_t policy_of(const char *value, mi_policy_t unset) {
+    if (mi_str_eq_nocase(value, "required"))
+        return MI_POLICY_REQUIRED;
+    if (mi_str_eq_nocase(value, "preferred"))
+        return MI_POLICY_PREFERRED;
+    if (mi_str_eq_nocase(value, "off") || mi_str_eq(value, "0"))
+        return MI_POLICY_OFF;
+    return unset;
+}
+
+// The program itself may ask: `__declspec(dllexport) const char mimalloc_redirect_policy[] = "required";`.
+// The environment goes first, since whoever starts the program may know better.
+static mi_policy_t read_policy(void) {
+    char value[32];
+    if (read_text("REDIRECT", value, sizeof(value)))
+        return policy_of(value, MI_POLICY_PREFERRED);
+    const mi_nt_module_t *exe = mi_modules_next(NULL);
+    mi_pe_t pe;
+    mi_pe_export_t e;
+    if (exe == NULL || !mi_pe_open_module(&pe, exe->base) ||
+        !mi_pe_export_find(&pe, "mimalloc_redirect_policy", &e) || e.forwarder != NULL)
+        return MI_POLICY_PREFERRED;
+    const char *text = mi_pe_string(&pe, e.rva);
+    return text == NULL ? MI_POLICY_PREFERRED : policy_of(text, MI_POLICY_PREFERRED);
+}
+
+static void settings_read(mi_settings_t *s) {
+    s->policy = read_policy();
+    s->off = MI_REASON_NONE;
+    if (s->policy == MI_POLICY_OFF)
+        s->off = MI_REASON_POLICY_OFF;
+    if (read_bool("DISABLE_REDIRECT", false) || read_bool("DISABLE_OVERRIDE", false) ||
+        !read_bool("ENABLE_REDIRECT", true))
+        s->off = MI_REASON_DISABLED;
+    s->is_verbose = read_bool("VERBOSE", false);
+    s->is_debug_crt_on = read_bool("REDIRECT_DEBUG_CRT", true);
+    s->is_guard_on = read_bool("REDIRECT_HEAP_GUARD", true);
+    DWORD len = GetEnvironmentVariableW(L"MIMALLOC_LOG", s->log, MAX_PATH);
+    if (len == 0)
+        len = GetEnvironmentVariableW(L"MI_LOG", s->log, MAX_PATH);
+    if (len >= MAX_PATH)
+        s->log[0] = 0;
+}
+
+const mi_settings_t *mi_settings(void) {
+    if (!is_read) {
+        is_read = true;
+        settings_read(&settings);
+    }
+    return &settings;
+}
