@@ -154,8 +154,6 @@ static mi_pe_edit_t refuse_unsuitable(const mi_pe_t *pe, const mi_pe_inject_opti
     if ((is_signed || (pe->dll_characteristics & MI_PE_DLLFLAG_INTEGRITY) != 0) &&
         !options->allow_signed)
         return MI_PE_EDIT_SIGNED;
-    if (pe->section_align < PAGE_BYTES)
-        return MI_PE_EDIT_ALIGNMENT;
     if (pe->section_count == 0)
         return MI_PE_EDIT_NO_ROOM;
     return MI_PE_EDIT_OK;
@@ -346,6 +344,8 @@ mi_pe_edit_t mi_pe_inject_plan(mi_pe_inject_t *plan, const mi_pe_t *pe,
     memset(plan, 0, sizeof *plan);
     plan->pe = pe;
     plan->options = *options;
+    if (pe->section_align < PAGE_BYTES)
+        return MI_PE_EDIT_ALIGNMENT;
     if (!survey_imports(plan, &is_done))
         return MI_PE_EDIT_IMPORTS;
     if (is_done)

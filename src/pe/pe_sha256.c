@@ -27,6 +27,22 @@ static void store_big_endian(uint8_t *p, uint32_t v) {
     p[3] = (uint8_t)v;
 }
 
+// Round k of eight: variable j of the standard is v[(j - k) mod 8]. Inlined with a constant k after
+// unrolling.
+MI_INLINE void sha256_round(uint32_t v[8], size_t k, uint32_t addend) {
+    uint32_t a = v[(8 - k) & 7];
+    uint32_t b = v[(9 - k) & 7];
+    uint32_t c = v[(10 - k) & 7];
+    uint32_t e = v[(12 - k) & 7];
+    uint32_t f = v[(13 - k) & 7];
+    uint32_t g = v[(14 - k) & 7];
+    uint32_t s1 = rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25);
+    uint32_t t1 = v[(15 - k) & 7] + s1 + ((e & f) ^ (~e & g)) + addend;
+    uint32_t s0 = rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22);
+    v[(11 - k) & 7] += t1;
+    v[(15 - k) & 7] = t1 + s0 + ((a & b) ^ (a & c) ^ (b & c));
+}
+
 static void sha256_block(uint32_t state[8], const uint8_t *block) {
     uint32_t w[64];
     for (size_t i = 0; i < 16; i++)
@@ -38,16 +54,10 @@ static void sha256_block(uint32_t state[8], const uint8_t *block) {
     }
     uint32_t v[8];
     memcpy(v, state, sizeof v);
-    for (size_t i = 0; i < 64; i++) {
-        uint32_t e = v[4];
-        uint32_t a = v[0];
-        uint32_t s1 = rotate_right(e, 6) ^ rotate_right(e, 11) ^ rotate_right(e, 25);
-        uint32_t t1 = v[7] + s1 + ((e & v[5]) ^ (~e & v[6])) + round_constants[i] + w[i];
-        uint32_t s0 = rotate_right(a, 2) ^ rotate_right(a, 13) ^ rotate_right(a, 22);
-        uint32_t t2 = s0 + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
-        memmove(v + 1, v, 7 * sizeof v[0]);
-        v[4] += t1;
-        v[0] = t1 + t2;
+    // Eight rounds at a time, so that the eight variables change roles instead of places.
+    for (size_t i = 0; i < 64; i += 8) {
+        for (size_t k = 0; k < 8; k++)
+            sha256_round(v, k, round_constants[i + k] + w[i + k]);
     }
     for (size_t i = 0; i < 8; i++)
         state[i] += v[i];

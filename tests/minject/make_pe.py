@@ -1,0 +1,318 @@
+"""Makes synthetic PE images, each with one awkward property, from the published format alone.
+
+corpus() gives {name: bytes}. The x64 programs run: their entry point returns 42. Used by the tests of minject
+and as seeds of the fuzzers:  make_pe.py FOLDER  writes them as files.
+"""
+import pathlib
+import struct
+import sys
+
+MACHINES = {"x86": 0x14C, "x64": 0x8664, "arm64": 0xAA64, "arm": 0x1C4, "ia64": 0x200}
+CODE = {"x86": b"\xB8\x2A\0\0\0\xC3", "x64": b"\xB8\x2A\0\0\0\xC3", "arm64": b"\x40\x05\x80\x52\xC0\x03\x5F\xD6"}
+READ, WRITE, EXEC, DISCARD = 0x40000000, 0x80000000, 0x20000000, 0x02000000
+CODE_FLAG, DATA_FLAG, BSS_FLAG = 0x20, 0x40, 0x80
+KERNEL = (("KERNEL32.dll", ("ExitProcess", "GetLastError")),)
+EXPORT, IMPORT, RESOURCE, EXCEPTION, SECURITY, RELOC, DEBUG, TLS, CONFIG, BOUND, IAT, DELAY, CLR = (
+    0, 1, 2, 3, 4, 5, 6, 9, 10, 11, 12, 13, 14)
+
+
+def align(n, a):
+    return (n + a - 1) // a * a
+
+
+class Blob:
+    """Section contents that know their RVA."""
+
+    def __init__(self, rva):
+        self.rva, self.data = rva, bytearray()
+
+    def put(self, data, alignment=8):
+        self.data += bytes(align(len(self.data), alignment) - len(self.data))
+        at = self.rva + len(self.data)
+        self.data += data
+        return at
+
+
+def put_imports(blob, imports, wide, stamp=0, has_lookup=True, iat_blob=None):
+    """Descriptors of all DLLs. Returns (table RVA, table size, IAT RVA, IAT size)."""
+    cell = "<Q" if wide else "<I"
+    top = 1 << (63 if wide else 31)
+    rows, tables = [], []
+    for dll, symbols in imports:
+        name = blob.put(dll.encode() + b"\0", 2)
+        cells = b""
+        for s in symbols:
+            value = top | s if isinstance(s, int) else blob.put(struct.pack("<H", 0) + s.encode() + b"\0", 2)
+            cells += struct.pack(cell, value)
+        rows.append((name, cells + struct.pack(cell, 0)))
+    for name, cells in rows:
+        tables.append(blob.put(cells) if has_lookup else 0)
+    iats = iat_blob or blob
+    first = iats.rva + align(len(iats.data), 8)
+    out = b""
+    for (name, cells), lookup in zip(rows, tables):
+        out += struct.pack("<5I", lookup, stamp, 0xFFFFFFFF if stamp else 0, name, iats.put(cells))
+    end = iats.rva + len(iats.data)
+    table = blob.put(out + bytes(20))
+    return table, len(out) + 20, first, end - first
+
+
+def put_exports(blob, dll, names):
+    text = [blob.put(n.encode() + b"\0", 1) for n in sorted(names)]
+    name = blob.put(dll.encode() + b"\0", 1)
+    functions = blob.put(struct.pack(f"<{len(names)}I", *[0x1000] * len(names)), 4)
+    pointers = blob.put(struct.pack(f"<{len(names)}I", *text), 4)
+    ordinals = blob.put(struct.pack(f"<{len(names)}H", *range(len(names))), 4)
+    head = struct.pack("<IIHHIIIIIII", 0, 0, 0, 0, name, 1, len(names), len(names), functions, pointers, ordinals)
+    return blob.put(head, 4), 40
+
+
+def put_delay(blob, wide):
+    name = blob.put(b"USER32.dll\0", 2)
+    hint = blob.put(b"\0\0MessageBoxW\0", 2)
+    cell = "<QQ" if wide else "<II"
+    names = blob.put(struct.pack(cell, hint, 0))
+    table = blob.put(struct.pack(cell, 0x1000, 0))
+    handle = blob.put(bytes(8))
+    return blob.put(struct.pack("<8I", 1, name, handle, table, names, 0, 0, 0) + bytes(32)), 64
+
+
+def put_tls(blob, wide, base):
+    cell = "<4QII" if wide else "<4III"
+    index = base + blob.put(bytes(8))
+    callbacks = base + blob.put(bytes(16))
+    start = base + blob.put(b"thread data....\0")
+    data = struct.pack(cell, start, start + 16, index, callbacks, 0, 0)
+    return blob.put(data), len(data)
+
+
+def put_config(blob, wide, base, chpe=False, guard=0x10500):
+    data = bytearray(0x140 if wide else 0xC0)
+    struct.pack_into("<I", data, 0, len(data))
+    cookie = base + blob.put(struct.pack("<Q", 0x2B992DDFA232))
+    struct.pack_into("<Q" if wide else "<I", data, 88 if wide else 60, cookie)
+    struct.pack_into("<I", data, 144 if wide else 88, guard)
+    if chpe:
+        ranges = blob.put(struct.pack("<4I", 0x1000 | 1, 0x10, 0x1010 | 2, 0x10))
+        metadata = blob.put(struct.pack("<3I", 1, ranges, 2) + bytes(64))
+        struct.pack_into("<Q" if wide else "<I", data, 200 if wide else 124, base + metadata)
+    return blob.put(bytes(data)), len(data)
+
+
+def checksum(data, at):
+    padded = bytes(data) + b"\0" * (len(data) & 1)
+    total = sum(struct.unpack(f"<{len(padded) // 2}H", padded)) - sum(struct.unpack_from("<HH", padded, at))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total + len(data)
+
+
+def put_symbols(count):
+    strings = b"a_long_symbol_name_in_the_string_table\0"
+    rows = b"".join(struct.pack("<8sIhHBB", b"sym%05d" % i, i, 1, 0, 2, 0) for i in range(count))
+    return rows + struct.pack("<I", 4 + len(strings)) + strings
+
+
+def parts_of(o, wide, base, rdata):
+    """Fills .rdata and gives the data directories."""
+    dirs = {}
+    if o["imports"]:
+        iat_blob = o["iat_blob"]
+        table, size, iat, iat_size = put_imports(rdata, o["imports"], wide, o["stamp"], o["has_lookup"], iat_blob)
+        dirs[IMPORT] = (table, size)
+        if o["has_iat_dir"]:
+            dirs[IAT] = (iat, iat_size)
+    if o["delay"]:
+        dirs[DELAY] = put_delay(rdata, wide)
+    if o["tls"]:
+        dirs[TLS] = put_tls(rdata, wide, base)
+    if o["config"] or o["chpe"]:
+        dirs[CONFIG] = put_config(rdata, wide, base, o["chpe"])
+    if o["exports"]:
+        dirs[EXPORT] = put_exports(rdata, "made.dll", o["exports"])
+    if o["clr"] is not None:
+        dirs[CLR] = (rdata.put(struct.pack("<IHH", 72, 2, 5) + struct.pack("<III", 0, 0, o["clr"]) + bytes(52)), 72)
+    if o["debug"]:
+        dirs[DEBUG] = (rdata.put(bytes(28 * 2)), 28 * 2)
+    return dirs
+
+
+DEFAULTS = dict(machine="x64", imports=KERNEL, stamp=0, has_lookup=True, has_iat_dir=True, delay=False, tls=False,
+                config=False, chpe=False, exports=(), clr=None, debug=False, checksum=True, cert=b"", overlay=b"",
+                symbols=0, bound=False, room=True, extra_sections=0, bss=0, dll=False, subsystem=3, file_align=0x200,
+                section_align=0x1000, text_bytes=0, characteristics=0, dll_flags=0x8160, junk_in_header=False,
+                iat_blob=None)
+
+
+def section_list(o, rdata):
+    """(name, contents, virtual size, flags) in order of address."""
+    code = CODE.get(o["machine"], b"\xC3").ljust(max(o["text_bytes"], 64), b"\xCC")
+    rows = [(b".text", code, len(code), CODE_FLAG | READ | EXEC),
+            (b".rdata", bytes(rdata.data), len(rdata.data), DATA_FLAG | READ | (WRITE if o["tls"] or o["config"] else 0))]
+    for i in range(o["extra_sections"]):
+        rows.append((b".x%d" % i, b"extra %d " % i * 8, 64, DATA_FLAG | READ))
+    if o["bss"]:
+        rows.append((b".bss", b"", o["bss"], BSS_FLAG | READ | WRITE))
+    else:
+        reloc = struct.pack("<IIHH", 0x1000, 12, 0, 0)
+        rows.append((b".reloc", reloc, len(reloc), DATA_FLAG | READ | DISCARD))
+    return rows
+
+
+def make(**given):
+    o = dict(DEFAULTS, **given)
+    wide = o["machine"] not in ("x86", "arm")
+    base = 0x140000000 if wide else 0x400000
+    fa, sa = o["file_align"], o["section_align"]
+    text_rva = sa if sa >= 0x1000 else 0x1000
+    rdata = Blob(text_rva + align(max(o["text_bytes"], 64), sa))
+    dirs = parts_of(o, wide, base, rdata)
+    rows = section_list(o, rdata)
+    nt, optional = 0x80, 240 if wide else 224
+    table_at = nt + 24 + optional
+    headers = table_at + 40 * len(rows)
+    bound = b""
+    if o["bound"]:
+        bound_at = headers + (40 if o["room"] else 0)
+        bound = struct.pack("<IHH", 0x5F000000, 16, 0) + bytes(8) + b"KERNEL32.dll\0"
+        bound = bound.ljust(align(len(bound), 8), b"\0")
+        dirs[BOUND] = (bound_at, len(bound))
+        headers = bound_at + len(bound)
+    if not o["room"]:
+        # No room left: DOS stub made longer until the section table ends where the headers end.
+        nt += align(headers, fa) - headers
+        if o["bound"]:
+            dirs[BOUND] = (dirs[BOUND][0] + nt - 0x80, len(bound))
+        table_at, headers = nt + 24 + optional, align(headers, fa)
+    else:
+        headers = align(headers + 40, fa)
+    out, table, rva, raw = bytearray(headers), b"", text_rva, headers
+    for name, contents, virtual, flags in rows:
+        size = align(len(contents), fa)
+        table += struct.pack("<8s6IHHI", name, virtual, rva, size, raw if size else 0, 0, 0, 0, 0, flags)
+        if name == b".rdata":
+            rdata_raw = raw
+        out += contents.ljust(size, b"\0")
+        raw, rva = raw + size, rva + align(max(virtual, 1), sa)
+    if o["debug"]:
+        patch_debug(o, out, rdata, rdata_raw, dirs)
+    symbol_at = 0
+    if o["symbols"]:
+        symbol_at = len(out)
+        out += put_symbols(o["symbols"])
+    out += o["overlay"]
+    if o["cert"]:
+        out += bytes(align(len(out), 8) - len(out))
+        dirs[SECURITY] = (len(out), len(o["cert"]))
+        out += o["cert"]
+    write_headers(o, out, nt, wide, base, text_rva, rva, headers, len(rows), symbol_at, dirs)
+    out[table_at:table_at + len(table)] = table
+    if bound:
+        out[dirs[BOUND][0]:dirs[BOUND][0] + len(bound)] = bound
+    if o["junk_in_header"]:
+        out[table_at + len(table):table_at + len(table) + 8] = b"watch me"
+    if o["checksum"]:
+        at = nt + 24 + 64
+        struct.pack_into("<I", out, at, checksum(out, at))
+    return bytes(out)
+
+
+def patch_debug(o, out, rdata, rdata_raw, dirs):
+    """Entry 0: CodeView data in .rdata's tail padding is not needed, any place in a section will do. Entry 1: data
+    behind the sections (in the overlay), as old linkers made it."""
+    at = rdata_raw + dirs[DEBUG][0] - rdata.rva
+    first = struct.pack("<IIHHIIII", 0, 0, 0, 0, 2, 16, rdata.rva, rdata_raw)
+    second = struct.pack("<IIHHIIII", 0, 0, 0, 0, 1, 8, 0, len(out) if o["overlay"] else rdata_raw)
+    out[at:at + 56] = first + second
+
+
+def write_headers(o, out, nt, wide, base, entry, image_end, headers, count, symbol_at, dirs):
+    out[0:2] = b"MZ"
+    struct.pack_into("<H", out, 0x18, 0x40)
+    struct.pack_into("<I", out, 0x3C, nt)
+    flags = 0x22 | (0x2000 if o["dll"] else 0) | (0 if wide else 0x100) | o["characteristics"]
+    out[nt:nt + 4] = b"PE\0\0"
+    struct.pack_into("<HHIIIHH", out, nt + 4, MACHINES[o["machine"]], count, 0x5F000000, symbol_at, o["symbols"],
+                     240 if wide else 224, flags)
+    at = nt + 24
+    struct.pack_into("<HBBIIIII", out, at, 0x20B if wide else 0x10B, 14, 0, 0x200, 0x200, 0,
+                     entry if not o["dll"] else 0, entry)
+    struct.pack_into("<Q" if wide else "<II", out, at + 24, *((base,) if wide else (entry, base)))
+    struct.pack_into("<II6HIIIIHH", out, at + 32, o["section_align"], o["file_align"], 6, 0, 0, 0, 6, 0, 0,
+                     align(image_end, o["section_align"]), headers, 0, o["subsystem"], o["dll_flags"])
+    struct.pack_into("<4Q" if wide else "<4I", out, at + 72, 0x100000, 0x1000, 0x100000, 0x1000)
+    struct.pack_into("<II", out, at + (104 if wide else 88), 0, 16)
+    for i, (rva, size) in dirs.items():
+        struct.pack_into("<II", out, at + (112 if wide else 96) + i * 8, rva, size)
+
+
+ZIP_TAIL = b"PK\3\4 data of an installer " * 40 + b"PK\5\6" + bytes(18)
+CERT = struct.pack("<IHH", 264, 0x200, 2) + bytes(range(256))
+MI = (("KERNEL32.dll", ("ExitProcess",)), ("mimalloc.dll", ("mi_version",)),
+      ("mimalloc-redirect.dll", ("mi_allocator_init",)))
+
+
+def corpus():
+    """Images that can be injected (some need --force: names that start with signed)."""
+    many = tuple((f"api-{i}.dll", tuple(f"function_{i}_{k}" for k in range(i % 5 + 1))) for i in range(60))
+    out = {
+        "plain-x64": make(), "plain-x86": make(machine="x86"), "plain-arm64": make(machine="arm64"),
+        "dll-x64": make(dll=True, exports=("f", "g", "malloc")), "dll-x86": make(dll=True, machine="x86", exports=("f",)),
+        "no-checksum": make(checksum=False), "no-imports": make(imports=()),
+        "many-imports-x64-norun": make(imports=KERNEL + many), "ordinals-norun": make(imports=(("WS2_32.dll", (1, 2, 115)),)),
+        "signed-x64": make(cert=CERT), "signed-overlay": make(cert=CERT, overlay=ZIP_TAIL),
+        "signed-x86": make(machine="x86", cert=CERT), "signed-integrity": make(dll_flags=0x81E0),
+        "overlay": make(overlay=ZIP_TAIL), "overlay-odd": make(overlay=b"x" * 1001), "overlay-x86": make(machine="x86", overlay=ZIP_TAIL),
+        "no-room": make(room=False), "no-room-x86": make(machine="x86", room=False), "no-room-arm64": make(machine="arm64", room=False),
+        "no-room-bss": make(room=False, bss=0x5432), "no-room-overlay": make(room=False, overlay=ZIP_TAIL),
+        "no-room-debug": make(room=False, debug=True, overlay=b"old debug data"),
+        "junk-in-header": make(junk_in_header=True), "sections-96": make(extra_sections=93), "sections-95": make(extra_sections=92),
+        "bss-last": make(bss=0x10000), "bound": make(bound=True, stamp=0xFFFFFFFF), "bound-no-room": make(bound=True, room=False, stamp=0xFFFFFFFF),
+        "bound-x86": make(machine="x86", bound=True, stamp=0xFFFFFFFF), "delay": make(delay=True), "tls": make(tls=True),
+        "tls-x86": make(machine="x86", tls=True), "symbols": make(symbols=100), "symbols-overlay": make(symbols=100, overlay=ZIP_TAIL),
+        "symbols-no-room": make(symbols=7, room=False), "config": make(config=True), "config-x86": make(machine="x86", config=True),
+        "debug": make(debug=True), "debug-overlay": make(debug=True, overlay=b"old debug data of another time"),
+        "mixed-clr": make(clr=0x10), "no-iat-dir": make(has_iat_dir=False), "no-lookup": make(has_lookup=False),
+        "file-align-4096": make(file_align=0x1000), "section-align-64k": make(section_align=0x10000),
+        "everything": make(symbols=50, overlay=ZIP_TAIL, delay=True, tls=True, config=True, debug=True, bound=True, stamp=0xFFFFFFFF),
+        "wrong-order-norun": make(imports=MI), "other-variant-norun": make(imports=(("KERNEL32.dll", ("ExitProcess",)),
+                                                                        ("mimalloc-debug.dll", ("mi_version",)))),
+        "original-minject-norun": make(imports=KERNEL + (("mimalloc-redirect.dll", (1,)), ("mimalloc.dll", (1,)))),
+    }
+    return out
+
+
+def first_already():
+    return make(imports=(("mimalloc-redirect.dll", (1,)), ("mimalloc.dll", (1,))) + KERNEL)
+
+
+def refused():
+    """{name: (bytes, exit code)}: what must be refused, with its exit code."""
+    good = make()
+    far = bytearray(good)
+    struct.pack_into("<I", far, 0x3C, 0x7FFFFFF0)
+    twisted = bytearray(good)
+    struct.pack_into("<I", twisted, 0x80 + 24 + 32, 3)  # section alignment 3
+    endless = bytearray(make(machine="x64"))
+    struct.pack_into("<I", endless, 0x80 + 24 + 112 + 8, 0x00900000)  # import directory outside the image
+    ne = bytearray(0x200)
+    ne[0:2], ne[0x80:0x82] = b"MZ", b"NE"
+    struct.pack_into("<I", ne, 0x3C, 0x80)
+    dos = bytearray(b"MZ" + bytes(0x1FE))
+    return {
+        "empty": (b"", 8), "text": (b"hello, I am no program\n" * 50, 9), "one-byte": (b"M", 9), "elf": (b"\x7fELF" + bytes(400), 9),
+        "dos": (bytes(dos), 10), "ne": (bytes(ne), 10), "cut-in-header": (good[:0x50], 11), "cut-in-stub": (good[:0x20], 11),
+        "cut-in-table": (good[:0x180], 11), "cut-in-section": (good[:-300], 11), "twisted": (bytes(twisted), 12),
+        "endless-imports": (bytes(endless), 12), "far-header": (bytes(far), 11), "arm32": (make(machine="arm"), 13),
+        "ia64": (make(machine="ia64"), 13), "signed": (make(cert=CERT), 14), "il-only": (make(clr=1), 15),
+        "arm64x": (make(machine="arm64", chpe=True), 16), "arm64ec": (make(machine="x64", chpe=True), 16),
+        "driver": (make(subsystem=1), 17), "efi": (make(subsystem=10), 17), "low-alignment": (make(section_align=0x200), 18),
+        "huge-bss-no-room": (make(room=False, bss=0x10000000), 18),
+    }
+
+
+if __name__ == "__main__":
+    folder = pathlib.Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in list(corpus().items()) + [(n, d) for n, (d, _) in refused().items()]:
+        (folder / (name + ".exe")).write_bytes(data)

@@ -1,0 +1,381 @@
+#!/usr/bin/env python3
+"""minject on every synthetic image and every bad input. The results are judged by a PE reader of this file's own, not
+by minject's; golden.txt holds the SHA-256 of each result, so that every build of the tool gives the same bytes.
+
+  test_minject.py --minject build/linux-release/minject [--runner scripts/wine-run] [--run scripts/wine-run] [--update]
+
+--runner starts minject itself through a program (minject.exe under Wine); --run also starts the injected programs.
+"""
+import argparse
+import hashlib
+import os
+import pathlib
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tempfile
+
+import make_pe
+
+HERE = pathlib.Path(__file__).resolve().parent
+parser = argparse.ArgumentParser()
+parser.add_argument("--minject", required=True)
+parser.add_argument("--runner")
+parser.add_argument("--run")
+parser.add_argument("--update", action="store_true")
+args = parser.parse_args()
+TOOL = ([args.runner] if args.runner else []) + [str(pathlib.Path(args.minject).resolve())]
+passed = failed = 0
+
+
+def check(fact, what):
+    global passed, failed
+    if fact:
+        passed += 1
+    else:
+        failed += 1
+        print(f"failed: {what}", file=sys.stderr)
+    return fact
+
+
+def minject(*words, cwd, **more):
+    # Files, not pipes: Wine's background processes would keep a pipe open for seconds.
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        r = subprocess.run(TOOL + [str(w) for w in words], cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
+                           timeout=300, **more)
+        out.seek(0), err.seek(0)
+        r.stdout, r.stderr = out.read().decode("utf-8"), err.read().decode("utf-8")
+    return r
+
+
+class Pe:
+    """Just enough of a PE reader to judge a result."""
+
+    def __init__(self, data):
+        self.data = data
+        u = struct.unpack_from
+        self.nt, = u("<I", data, 0x3C)
+        assert data[self.nt:self.nt + 4] == b"PE\0\0"
+        self.machine, count, _, self.symbol_at, self.symbol_count, optional, _ = u("<HHIIIHH", data, self.nt + 4)
+        self.opt = self.nt + 24
+        self.wide = u("<H", data, self.opt)[0] == 0x20B
+        self.section_align, self.file_align = u("<II", data, self.opt + 32)
+        self.image_size, self.header_size, self.checksum = u("<III", data, self.opt + 56)
+        dirs = self.opt + (112 if self.wide else 96)
+        self.dirs = [u("<II", data, dirs + i * 8) for i in range(16)]
+        at = self.opt + optional
+        self.sections = [u("<8s6IHHI", data, at + i * 40) for i in range(count)]
+        self.table_end = at + count * 40
+
+    def offset(self, rva):
+        for name, virtual, start, size, raw, *_ in self.sections:
+            if start <= rva < start + size:
+                return raw + rva - start
+        return rva
+
+    def text(self, rva):
+        at = self.offset(rva)
+        return self.data[at:self.data.index(b"\0", at)].decode()
+
+    def imports(self):
+        """[(dll, [symbols], time stamp, IAT RVA)]"""
+        out, at = [], self.dirs[1][0]
+        while at:
+            lookup, stamp, _, name, iat = struct.unpack_from("<5I", self.data, self.offset(at))
+            if name == 0:
+                break
+            cell, fmt = (8, "<Q") if self.wide else (4, "<I")
+            symbols, t = [], self.offset(lookup or iat)
+            while True:
+                v, = struct.unpack_from(fmt, self.data, t)
+                if v == 0:
+                    break
+                symbols.append(v & 0xFFFF if v >> (cell * 8 - 1) else self.text(v + 2))
+                t += cell
+            out.append((self.text(name), symbols, stamp, iat))
+            at += 20
+        return out
+
+    def flags_at(self, rva):
+        for name, virtual, start, *_, flags in self.sections:
+            if start <= rva < start + virtual:
+                return flags
+        return 0
+
+
+def judge(name, before, after):
+    """Everything that must hold for an injected file."""
+    old, new = Pe(before), Pe(after)
+    found, was = new.imports(), old.imports()
+    redirect = {0x14C: "mimalloc-redirect32.dll", 0x8664: "mimalloc-redirect.dll", 0xAA64: "mimalloc-redirect-arm64.dll"}
+    check(found[0][0] == redirect[old.machine], f"{name}: first import is {found[0][0]}")
+    check(found[1][0] in ("mimalloc.dll", "mimalloc-debug.dll"), f"{name}: second import is {found[1][0]}")
+    if not any(d.startswith("mimalloc") for d, *_ in was):
+        check(found[0][1] == ["mi_allocator_init"] and found[1][1] == ["mi_version"], f"{name}: imported by name")
+    others = [(d, s, i) for d, s, _, i in found if not d.startswith("mimalloc")]
+    check(others == [(d, s, i) for d, s, _, i in was if not d.startswith("mimalloc")], f"{name}: the other imports are kept")
+    check(all(stamp == 0 for _, _, stamp, _ in found), f"{name}: no descriptor is bound")
+    check(new.dirs[make_pe.BOUND] == (0, 0) and new.dirs[make_pe.SECURITY] == (0, 0), f"{name}: bound, security cleared")
+    for i, d in enumerate(old.dirs):
+        if i not in (make_pe.IMPORT, make_pe.BOUND, make_pe.SECURITY):
+            check(new.dirs[i] == d, f"{name}: directory {i} is kept")
+    olds = [i for _, _, _, i in was]
+    check(all(new.flags_at(i) & make_pe.WRITE for _, _, _, i in found if i not in olds), f"{name}: our address tables are writable")
+    if old.dirs[make_pe.IAT] == (0, 0):
+        check(all(new.flags_at(i) & make_pe.WRITE for _, _, _, i in found), f"{name}: address tables are writable")
+    judge_layout(name, before, after, old, new)
+
+
+def judge_layout(name, before, after, old, new):
+    end = 0
+    for s in new.sections:
+        check(s[2] >= end and s[2] % new.section_align == 0, f"{name}: section {s[0]} address")
+        end = s[2] + s[1]
+        check(s[3] == 0 or s[4] + s[3] <= len(after), f"{name}: section {s[0]} is in the file")
+        check(s[3] == 0 or s[4] % 512 == 0, f"{name}: section {s[0]} is aligned in the file")
+    check(new.image_size == make_pe.align(end, new.section_align), f"{name}: SizeOfImage")
+    check(len(new.sections) <= 96 and new.table_end <= new.header_size, f"{name}: section table")
+    check(new.header_size == old.header_size, f"{name}: header size is kept")
+    if old.checksum:
+        check(new.checksum == make_pe.checksum(after, new.opt + 64), f"{name}: checksum is right")
+    else:
+        check(new.checksum == 0, f"{name}: no checksum before, none after")
+    for a, b in zip(old.sections, new.sections):
+        if a[4]:
+            at = next(s[4] for s in new.sections if s[2] == a[2])
+            kept = before[a[4]:a[4] + min(a[1], a[3])]
+            same = after[at:at + len(kept)] == kept
+            check(same or "debug" in name, f"{name}: contents of {a[0]} are kept")
+    check(new.symbol_at == old.symbol_at and after[new.symbol_at:new.symbol_at + 18 * new.symbol_count] ==
+          before[old.symbol_at:old.symbol_at + 18 * old.symbol_count], f"{name}: symbols are kept")
+    options = corpus_options.get(name, {})
+    if options.get("overlay"):
+        tail = len(options["overlay"]) + (7 if "signed" in name else 0)  # a certificate is aligned to 8
+        check(options["overlay"] in after[-tail:], f"{name}: the overlay is at the end")
+    if old.dirs[make_pe.DEBUG][0]:
+        at = new.offset(old.dirs[make_pe.DEBUG][0]) + 28
+        size, _, raw = struct.unpack_from("<III", after, at + 16)
+        _, _, raw_before = struct.unpack_from("<III", before, old.offset(old.dirs[make_pe.DEBUG][0]) + 28 + 16)
+        check(after[raw:raw + size] == before[raw_before:raw_before + size], f"{name}: debug data is found")
+
+
+corpus_options = {"overlay": dict(overlay=make_pe.ZIP_TAIL), "overlay-odd": dict(overlay=b"x" * 1001),
+                  "everything": dict(overlay=make_pe.ZIP_TAIL), "signed-overlay": dict(overlay=make_pe.ZIP_TAIL),
+                  "symbols-overlay": dict(overlay=make_pe.ZIP_TAIL), "no-room-overlay": dict(overlay=make_pe.ZIP_TAIL)}
+
+
+def golden_path():
+    return HERE / "golden.txt"
+
+
+def test_properties(folder):
+    """remove(inject(x)) = x, inject(inject(x)) = inject(x), and every result is sound."""
+    corpus = make_pe.corpus()
+    for name, data in corpus.items():
+        (folder / f"{name}.exe").write_bytes(data)
+    plain = [n for n in corpus if not n.startswith("signed")]
+    forced = [n for n in corpus if n.startswith("signed")]
+    check(minject("inject", *[f"{n}.exe" for n in plain], cwd=folder).returncode == 0, "inject all")
+    check(minject("inject", "--force", *[f"{n}.exe" for n in forced], cwd=folder).returncode == 0, "inject the signed")
+    results, sums = {}, {}
+    for name, data in corpus.items():
+        check((folder / f"{name}.exe").read_bytes() == data, f"{name}: the input is untouched")
+        path = folder / f"{name}-mi.exe"
+        if check(path.exists(), f"{name}: there is a result"):
+            results[name] = path.read_bytes()
+            sums[name] = hashlib.sha256(results[name]).hexdigest()
+            judge(name, data, results[name])
+    if args.update:
+        golden_path().write_text("".join(f"{h}  {n}\n" for n, h in sorted(sums.items())))
+    golden = dict(reversed(line.split()) for line in golden_path().read_text().splitlines())
+    for name in corpus:
+        check(golden.get(name) == sums.get(name), f"{name}: the same bytes as in golden.txt")
+    again = minject("inject", *[f"{n}-mi.exe" for n in results], cwd=folder)
+    check(again.returncode == 0 and again.stdout.count("nothing to do") == len(results), "second inject does nothing")
+    again = minject("inject", "--inplace", *[f"{n}-mi.exe" for n in results], cwd=folder)
+    for name, data in results.items():
+        check((folder / f"{name}-mi.exe").read_bytes() == data, f"{name}: inject twice = once")
+        check(not (folder / f"{name}-mi-mi.exe").exists(), f"{name}: nothing written")
+    if args.run:
+        run_samples(folder, results)
+    check(minject("remove", *[f"{n}-mi.exe" for n in results], cwd=folder).returncode == 0, "remove all")
+    for name in results:
+        check((folder / f"{name}-mi.exe").read_bytes() == corpus[name], f"{name}: remove gives the original")
+    check(not [p for p in folder.iterdir() if "minject-" in p.name and not p.name.startswith("original")],
+          "no temporary files are left")
+
+
+def run_samples(folder, results):
+    """The injected x64 programs run, with DLLs of the right names beside them."""
+    for dll, names in (("mimalloc-redirect.dll", ["mi_allocator_init"]), ("mimalloc.dll", ["mi_version"]),
+                       ("mimalloc-debug.dll", ["mi_version"])):
+        (folder / dll).write_bytes(make_pe.make(dll=True, exports=names, imports=()))
+    for name in results:
+        if "x86" in name or "arm64" in name or "norun" in name or name.startswith("dll"):
+            continue
+        r = subprocess.run([args.run, f"{name}-mi.exe"], cwd=folder, timeout=60, stdin=subprocess.DEVNULL,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        check(r.returncode == 42, f"{name}: the injected program runs (exit code {r.returncode})")
+    for dll in ("mimalloc-redirect.dll", "mimalloc.dll", "mimalloc-debug.dll"):
+        (folder / dll).unlink()
+
+
+def refusal(words, code, needles, folder, what, **more):
+    before = {p.name: (p.read_bytes() if p.is_file() else None) for p in folder.iterdir()}
+    r = minject(*words, cwd=folder, **more)
+    check(r.returncode == code, f"{what}: exit code {r.returncode}, not {code}: {r.stderr}")
+    for needle in needles:
+        check(needle in r.stderr, f"{what}: says '{needle}': {r.stderr}")
+    after = {p.name: (p.read_bytes() if p.is_file() else None) for p in folder.iterdir()}
+    check(before == after, f"{what}: nothing was written")
+
+
+def test_bad_inputs(folder):
+    for name, (data, code) in make_pe.refused().items():
+        (folder / f"{name}.exe").write_bytes(data)
+        refusal(["inject", f"{name}.exe"], code, ["minject: ", f"{name}.exe", "Nothing was written"], folder, name)
+    refusal(["inject", "absent.exe"], 3, ["there is no such file"], folder, "missing file")
+    (folder / "sub.exe").mkdir()
+    refusal(["inject", "sub.exe"], 7, ["is a folder"], folder, "folder")
+    (folder / "good.exe").write_bytes(make_pe.make())
+    refusal(["remove", "good.exe"], 20, ["was not injected"], folder, "remove from a clean file")
+    refusal(["inject", "good.exe", "--output=no/such/folder.exe"], 5, ["cannot be written"], folder, "no output folder")
+    (folder / "good-mi.exe").write_bytes(b"something else")
+    refusal(["inject", "good.exe"], 19, ["--force"], folder, "output exists")
+    (folder / "already.exe").write_bytes(make_pe.first_already())
+    r = minject("inject", "already.exe", cwd=folder)
+    check(r.returncode == 0 and "nothing to do" in r.stdout and not (folder / "already-mi.exe").exists(),
+          "injected by the original tool")
+    if not (folder / "already-mi.exe").exists():
+        refusal(["remove", "already.exe"], 20, ["was not injected"], folder, "remove what the original tool injected")
+    os.chmod(folder / "good.exe", 0o444)
+    refusal(["inject", "--inplace", "good.exe"], 6, ["is read-only"], folder, "read-only, in place")
+    os.chmod(folder / "good.exe", 0o644)
+
+
+def test_usage(folder):
+    for words, needle in ((["injct", "x"], "did you mean 'inject'"), (["--inplcae", "x.exe"], "did you mean '--inplace'"),
+                          (["inject"], "no file given"), (["--postfix"], "needs a value"), (["--postfix=../x", "a.exe"], "variant"),
+                          (["--arm64ec", "a.exe"], "ARM64EC"), (["-i", "-o", "b.exe", "a.exe"], "--output"),
+                          (["help", "injects"], "did you mean 'inject'"), (["completion", "fish"], "bash and powershell")):
+        refusal(words, 2, [needle], folder, " ".join(words))
+    for words, needle in ((["--help"], "usage:"), (["help", "inject"], "--postfix"), (["help", "codes"], "21"),
+                          (["-v"], "minject "), (["completion", "bash"], "complete "), (["help", "man"], ".TH MINJECT")):
+        r = minject(*words, cwd=folder)
+        check(r.returncode == 0 and needle in r.stdout and r.stderr == "", f"{' '.join(words)}: {r.stdout[:80]!r}")
+
+
+def test_inplace(folder):
+    path, data = folder / "app.exe", make_pe.make(overlay=b"tail")
+    path.write_bytes(data)
+    os.chmod(path, 0o751)
+    os.utime(path, (1_500_000_000, 1_500_000_000))
+    r = minject("-i", "app.exe", cwd=folder)
+    check(r.returncode == 0 and path.read_bytes() != data, f"in place: {r.stderr}")
+    check((folder / "app.exe.bak").read_bytes() == data, "the backup is the original")
+    check(int(path.stat().st_mtime) == 1_500_000_000, "the time is kept")
+    if not args.runner:
+        check(stat.S_IMODE(path.stat().st_mode) == 0o751, "the permissions are kept")
+    check("moves by" in r.stderr, "the overlay is warned about")
+    r = minject("remove", "app.exe", cwd=folder)
+    check(r.returncode == 0 and path.read_bytes() == data, f"remove in place: {r.stderr}")
+    check(minject("-i", "app.exe", cwd=folder).returncode == 0 and not (folder / "app.exe.bak2").exists(), "one backup is enough")
+    path.write_bytes(make_pe.make(tls=True))
+    check(minject("-i", "app.exe", cwd=folder).returncode == 0 and (folder / "app.exe.bak2").exists(), "another original, another backup")
+    changed = bytearray(path.read_bytes())
+    changed[0x420] ^= 1
+    path.write_bytes(changed)
+    refusal(["remove", "app.exe"], 21, ["was changed after"], folder, "remove from a changed file")
+
+
+def test_variants(folder):
+    path, data = folder / "v.exe", make_pe.make()
+    path.write_bytes(data)
+    check(minject("v.exe", "--postfix=debug", "-o", "d.exe", cwd=folder).returncode == 0, "postfix")
+    check([d for d, *_ in Pe((folder / "d.exe").read_bytes()).imports()] ==
+          ["mimalloc-redirect.dll", "mimalloc-debug.dll", "KERNEL32.dll"], "the debug variant")
+    check("nothing to do" in minject("-i", "d.exe", cwd=folder).stdout, "without --postfix a variant is left alone")
+    check(minject("d.exe", "--postfix=secure", "-o", "s.exe", cwd=folder).returncode == 0, "another variant")
+    dlls = [d for d, *_ in Pe((folder / "s.exe").read_bytes()).imports()]
+    check(dlls == ["mimalloc-redirect.dll", "mimalloc-secure.dll", "KERNEL32.dll"], f"a variant replaces another: {dlls}")
+    check(minject("remove", "s.exe", cwd=folder).returncode == 0 and (folder / "s.exe").read_bytes() == data, "remove from it")
+    check(minject("d.exe", "-o", "d2.exe", cwd=folder).returncode == 0, "--output copies what is injected already")
+    check((folder / "d2.exe").read_bytes() == (folder / "d.exe").read_bytes(), "the copy is the same")
+    (folder / "old.exe").write_bytes(make_pe.corpus()["other-variant-norun"])
+    check(minject("old.exe", "--postfix=secure", cwd=folder).returncode == 0, "linked with another variant")
+    found = Pe((folder / "old-mi.exe").read_bytes()).imports()
+    check([d for d, *_ in found] == ["mimalloc-redirect.dll", "mimalloc-secure.dll", "KERNEL32.dll"], f"renamed: {found}")
+
+
+def test_partners(folder):
+    (folder / "p.exe").write_bytes(make_pe.make(imports=(("msvcrt.dll", ("malloc",)),)))
+    r = minject("p.exe", cwd=folder)
+    check(r.returncode == 0 and "mimalloc-redirect.dll is not beside" in r.stderr and "mimalloc.dll is not" in r.stderr,
+          f"missing partners: {r.stderr}")
+    (folder / "mimalloc.dll").write_bytes(make_pe.make(machine="x86", dll=True, exports=("mi_version",)))
+    (folder / "MiMalloc-Redirect.DLL").write_bytes(make_pe.make(dll=True, exports=("mi_allocator_init",)))
+    r = minject("p.exe", cwd=folder)
+    check("built for x86, the program for x64" in r.stderr, f"wrong machine: {r.stderr}")
+    check("redirect.dll is not beside" not in r.stderr, f"found whatever its case: {r.stderr}")
+    (folder / "mimalloc.dll").write_bytes(make_pe.make(dll=True, exports=("mi_version",)))
+    r = minject("p.exe", cwd=folder)
+    check(r.returncode == 0 and r.stderr == "", f"all well, no word: {r.stderr}")
+    (folder / "nocrt.exe").write_bytes(make_pe.make())
+    check("no C runtime" in minject("nocrt.exe", cwd=folder).stderr, "static runtime is warned about")
+    r = minject("--list", "p-mi.exe", cwd=folder)
+    lines = [line.split()[0] for line in r.stdout.splitlines()]
+    check(lines[1:] == ["mimalloc-redirect.dll", "mimalloc.dll", "msvcrt.dll"], f"list: {r.stdout}")
+
+
+def limit_file_size():
+    import resource
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+
+def test_write_failure(folder):
+    """A disk that is full in the middle of the writing leaves the file as it was, and no temporary one."""
+    if args.runner:
+        return
+    (folder / "full.exe").write_bytes(make_pe.make())
+    refusal(["-i", "--no-backup", "full.exe"], 5, ["cannot be written"], folder, "full disk", preexec_fn=limit_file_size)
+
+
+def test_large(folder):
+    """300 MB in less than two seconds and no more memory than the file three times."""
+    if args.runner or os.environ.get("MI_TEST_SKIP_LARGE"):
+        return
+    import resource
+    data = make_pe.make(text_bytes=300 << 20, checksum=False)
+    path = folder / "large.exe"
+    path.write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    r = minject("inject", "large.exe", cwd=folder)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime - before.ru_utime
+    check(r.returncode == 0, f"300 MB: {r.stderr}")
+    check(seconds < 4, f"300 MB took {seconds:.2f} s of computing")
+    check(after.ru_maxrss < 1100 << 10, f"300 MB took {after.ru_maxrss >> 10} MiB")
+    print(f"300 MB: {seconds:.2f} s of computing, {after.ru_maxrss >> 10} MiB")
+    check(minject("remove", "large-mi.exe", cwd=folder).returncode == 0 and
+          (folder / "large-mi.exe").read_bytes() == data, "300 MB: remove gives the original")
+
+
+def main():
+    tests = [test_properties, test_bad_inputs, test_usage, test_inplace, test_variants, test_partners, test_write_failure,
+             test_large]
+    for test in tests:
+        folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))
+        try:
+            test(folder)
+        finally:
+            shutil.rmtree(folder)
+    print(f"{passed} checks passed, {failed} failed")
+    return 1 if failed or not passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
