@@ -33,7 +33,7 @@ class Blob:
         return at
 
 
-def put_imports(blob, imports, wide, stamp=0, has_lookup=True, iat_blob=None):
+def put_imports(blob, imports, wide, stamp=0, has_lookup=True, iat_blob=None, first_rva=0x1000):
     """Descriptors of all DLLs. Returns (table RVA, table size, IAT RVA, IAT size)."""
     cell = "<Q" if wide else "<I"
     top = 1 << (63 if wide else 31)
@@ -164,7 +164,7 @@ def make(**given):
     wide = o["machine"] not in ("x86", "arm")
     base = 0x140000000 if wide else 0x400000
     fa, sa = o["file_align"], o["section_align"]
-    text_rva = sa if sa >= 0x1000 else 0x1000
+    text_rva = max(sa, o["first_rva"])
     rdata = Blob(text_rva + align(max(o["text_bytes"], 64), sa))
     dirs = parts_of(o, wide, base, rdata)
     rows = section_list(o, rdata)
@@ -266,7 +266,7 @@ def corpus():
         "no-room": make(room=False), "no-room-x86": make(machine="x86", room=False), "no-room-arm64": make(machine="arm64", room=False),
         "no-room-bss": make(room=False, bss=0x5432), "no-room-overlay": make(room=False, overlay=ZIP_TAIL),
         "no-room-debug": make(room=False, debug=True, overlay=b"old debug data"),
-        "junk-in-header": make(junk_in_header=True), "sections-96": make(extra_sections=93), "sections-95": make(extra_sections=92),
+        "junk-in-header": make(junk_in_header=True), "sections-96": make(extra_sections=93, first_rva=0x2000), "sections-95": make(extra_sections=92, first_rva=0x2000),
         "bss-last": make(bss=0x10000), "bound": make(bound=True, stamp=0xFFFFFFFF), "bound-no-room": make(bound=True, room=False, stamp=0xFFFFFFFF),
         "bound-x86": make(machine="x86", bound=True, stamp=0xFFFFFFFF), "delay": make(delay=True), "tls": make(tls=True),
         "tls-x86": make(machine="x86", tls=True), "symbols": make(symbols=100), "symbols-overlay": make(symbols=100, overlay=ZIP_TAIL),
