@@ -36,12 +36,21 @@ def stage(args):
     for name in names + [args.exe + ".exe"]:
         shutil.copy(os.path.join(source, name), folder)
     if args.mode != "plain":
-        for name in ("mimalloc.dll", args.redirect):
-            path = os.path.join(args.build, name)
-            if not os.path.exists(path):
-                fail(f"{name} is not built")
-            shutil.copy(path, folder)
+        stage_allocator(args, folder)
+        path = os.path.join(args.build, args.redirect)
+        if not os.path.exists(path):
+            fail(f"{args.redirect} is not built")
+        shutil.copy(path, folder)
     return folder
+
+
+def stage_allocator(args, folder):
+    """The preset's allocator DLL, under the name that the programs import; its own may say debug or secure."""
+    paths = [os.path.join(args.build, f"mimalloc{suffix}.dll") for suffix in ("", "-debug", "-secure")]
+    built = [path for path in paths if os.path.exists(path)]
+    if not built:
+        fail("no mimalloc.dll is built")
+    shutil.copy(built[0], os.path.join(folder, "mimalloc.dll"))
 
 
 def wine(args, folder, command, extra=None):
