@@ -33,7 +33,7 @@ class Blob:
         return at
 
 
-def put_imports(blob, imports, wide, stamp=0, has_lookup=True, iat_blob=None, first_rva=0x1000):
+def put_imports(blob, imports, wide, stamp=0, has_lookup=True, iat_blob=None):
     """Descriptors of all DLLs. Returns (table RVA, table size, IAT RVA, IAT size)."""
     cell = "<Q" if wide else "<I"
     top = 1 << (63 if wide else 31)
@@ -141,7 +141,7 @@ DEFAULTS = dict(machine="x64", imports=KERNEL, stamp=0, has_lookup=True, has_iat
                 config=False, chpe=False, exports=(), clr=None, debug=False, checksum=True, cert=b"", overlay=b"",
                 symbols=0, bound=False, room=True, extra_sections=0, bss=0, dll=False, subsystem=3, file_align=0x200,
                 section_align=0x1000, text_bytes=0, characteristics=0, dll_flags=0x8160, junk_in_header=False,
-                iat_blob=None)
+                iat_blob=None, first_rva=0x1000)
 
 
 def section_list(o, rdata):
