@@ -35,34 +35,33 @@ typedef enum mi_page_state_e {
 } mi_page_state_t;
 
 struct mi_page_s {
-    mi_block_t *free;    // owner; blocks ready for use
-    uint32_t used;       // owner; countdown, see above
-    uint32_t hidden;     // owner; live blocks that used does not count
-    uint32_t capacity;   // owner; blocks linked so far
-    uint32_t reserved;   // blocks that fit
-    size_t block_bytes;  // constant while the page exists
-    uint8_t *start;      // constant; first block
-    mi_page_t *next;     // owner; queue of the class
-    mi_page_t *prev;     // owner
-    uint8_t class_index; // constant
-    uint8_t state;       // owner; mi_page_state_t
-    bool is_zero;        // owner; what is not linked yet reads as zero
-    bool has_interior;   // owner; blocks may have been handed out with an offset inside
-    uint32_t idle_stamp; // owner; when it became empty, in ms of the coarse clock, wraps
+    mi_block_t *free;       // owner; blocks ready for use
+    uint32_t used;          // owner; countdown, see above
+    uint32_t hidden;        // owner; live blocks that used does not count
+    uint32_t capacity;      // owner; blocks linked so far
+    uint32_t reserved;      // constant; blocks that fit
+    size_t block_bytes;     // constant; grows only while its one block is resized in place
+    mi_page_t *next;        // owner; queue of the class
+    mi_page_t *prev;        // owner
+    mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
+    uint8_t class_index;    // constant
+    uint8_t state;          // owner; mi_page_state_t
+    bool is_zero;           // owner; what is not linked yet reads as zero
 
     // Second line: what other threads look at.
     _Atomic(mi_block_t *) remote; // any thread pushes; the owner takes all (remote.c)
     _Atomic(mi_theap_t *) theap;  // owner; changes hands only while its theap is claimed (orphan.c)
     mi_page_t *pending_next;      // whoever pushes it on a pending stack, then who popped it
-    mi_heap_t *heap;              // constant; the first-class heap it belongs to
+    uint8_t *start;               // constant; first block
+    uint64_t recip;               // constant; 2^40 / block_bytes, rounded up; 0 = one block
     mi_arena_t *arena;            // constant; NULL = has its own reservation of whole slices
-    mi_theap_t *owner_fast;       // 32-bit only, for the key in the map: theap, or NULL = the slow way
-    uint32_t slices;              // owner
-    bool may_batch;               // constant; remote frees may wait in a batch
     uintptr_t link_key;           // constant; encodes links in the secure build
+    uint32_t slices;              // length; changes only while its one block is resized in place
+    uint8_t batch_max;            // constant; remote frees that a thread may hold back, 0 = none
+    _Atomic(bool) has_interior;   // blocks may have been handed out with an offset inside
 };
 static_assert(sizeof(mi_page_t) <= 2 * MI_CACHE_LINE_BYTES, "two cache lines");
-static_assert(offsetof(mi_page_t, remote) <= MI_CACHE_LINE_BYTES, "the owner's line");
+static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES, "two lines");
 
 MI_INLINE mi_block_t *mi_block_next(const mi_page_t *page, const mi_block_t *block) {
     if (MI_SECURE)
@@ -82,7 +81,46 @@ MI_INLINE uint32_t mi_page_live(const mi_page_t *page) {
     return page->used + page->hidden - (page->state == MI_PAGE_CURRENT ? 1 : 0);
 }
 
-// The start of the block that p points into; NULL = no linked block there.
-void *mi_page_block_of(const mi_page_t *page, const void *p);
+// The number of the block that an offset from the start lies in. Exact for offsets below 2^20 and blocks below
+// 2^17, which is what pages with more than one block have.
+MI_INLINE size_t mi_page_block_index(const mi_page_t *page, size_t offset) {
+    return (size_t)(((uint64_t)offset * page->recip) >> 40);
+}
+
+// The start of the block that p, an address of the page, points into.
+MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
+    const size_t offset = (size_t)((const uint8_t *)p - page->start);
+    return page->start + mi_page_block_index(page, offset) * page->block_bytes;
+}
+
+// A new page without linked blocks: state CURRENT, used 1, owned by theap, entered in the page map. block_bytes
+// is the class size, or for MI_CLASS_HUGE any; align (a power of two) beyond a slice only for one block.
+// NULL = no memory.
+mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align);
+// A page for one huge block with a reservation of its own, whatever its size. NULL = no memory.
+mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
+// Drops a page with its own reservation, whose memory has moved elsewhere. By the owner of its block and its theap.
+void mi_page_forget(mi_page_t *page);
+// Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as zero.
+bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
+// Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.
+void mi_page_release(mi_page_t *page);
+// Links more blocks into the free list, which is empty. Returns true if the one new block reads as zero but for
+// its link.
+bool mi_page_extend(mi_page_t *page);
+// Hands the page to a thread heap: the field, and its key in the map.
+void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap);
+// From now on every free of its blocks takes the slow path, for blocks that were handed out with an offset.
+void mi_page_set_interior(mi_page_t *page);
+bool mi_page_is_valid(const mi_page_t *page);
+// Every page with a reservation of its own, under the page lock: visit may not allocate.
+typedef bool (*mi_page_visit_fn)(mi_page_t *page, void *arg);
+bool mi_page_visit_own(mi_page_visit_fn visit, void *arg);
+
+typedef struct mi_core_stats_s mi_core_stats_t;
+void mi_page_stats(mi_core_stats_t *stats);
+// Around fork().
+void mi_page_fork_prepare(void);
+void mi_page_fork_done(void);
 
 #endif

@@ -36,12 +36,12 @@ typedef struct mi_page_s mi_page_t;
 #define MI_KEY_LAST      ((uintptr_t)0xFFFE)
 
 extern MI_HIDDEN _Atomic(uintptr_t) mi_page_map_window[MI_MAP_WINDOW_SLICES];
-extern MI_HIDDEN uintptr_t mi_page_map_base; // address of window slice 0; set once, before the first entry
+extern MI_HIDDEN _Atomic(uintptr_t) mi_page_map_base; // address of window slice 0; set once, before the first entry
 
 // Index into the window. The rotation moves the low bits to the top: an address that is no multiple of the
 // granule yields a huge index, so the range check rejects it too.
 MI_INLINE uintptr_t mi_page_map_index(const void *p) {
-    const uintptr_t x = (uintptr_t)p - mi_page_map_base;
+    const uintptr_t x = (uintptr_t)p - mi_load_relaxed(&mi_page_map_base);
     const unsigned bits = (unsigned)sizeof(uintptr_t) * 8;
     return ((x >> MI_GRANULE_SHIFT) | (x << (bits - MI_GRANULE_SHIFT))) >>
            (MI_SLICE_SHIFT - MI_GRANULE_SHIFT);
@@ -49,10 +49,15 @@ MI_INLINE uintptr_t mi_page_map_index(const void *p) {
 
 // The page of any address, NULL = not in our heap.
 mi_page_t *mi_page_map_find(const void *p);
-// Enters a page for its slices / removes it. set: false = no memory for the table.
+// Enters a page for its slices / removes it. set: false = no memory for the table, and nothing was entered.
+// key: MI_KEY_NONE, or that of the owner, in place (shifted).
 bool mi_page_map_set(const void *start, size_t slices, mi_page_t *page, uintptr_t key);
 void mi_page_map_clear(const void *start, size_t slices);
 // Lays the window around the first arena. Once, under the arena lock.
 void mi_page_map_init(const void *first_arena);
+
+// Around fork().
+void mi_page_map_fork_prepare(void);
+void mi_page_map_fork_done(void);
 
 #endif

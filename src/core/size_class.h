@@ -50,10 +50,7 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
         return 1;
     if (block_bytes > MI_SHARED_MAX)
         return (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    return block_bytes <= 8 * MI_KiB    ? 4
-           : block_bytes <= 16 * MI_KiB ? 8
-           : block_bytes <= 64 * MI_KiB ? 16
-                                        : 32;
+    return block_bytes <= 16 * MI_KiB ? 4 : block_bytes <= 64 * MI_KiB ? 8 : 16;
 }
 
 #endif

@@ -18,7 +18,7 @@ size_t mi_os_processor_count(void); // >= 1
 // Reserves bytes of fresh address space at a multiple of align (a power of two >= the OS page). Where
 // mi_os_needs_commit() is false it is readable, writable and zero; else mi_os_commit must come first.
 void *mi_os_reserve(size_t bytes, size_t align);
-// Gives a whole reservation back. p and bytes are those of mi_os_reserve (or of the last mi_os_remap).
+// Gives a whole reservation back. p and bytes are those of mi_os_reserve (or of the last resize).
 int mi_os_release(void *p, size_t bytes);
 // Makes a part of a reservation usable. *is_zero: it reads as zero (always so when it was not committed).
 int mi_os_commit(void *p, size_t bytes, bool *is_zero);
@@ -28,9 +28,10 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed);
 // No access at all (a guard page), and the way back.
 int mi_os_protect(void *p, size_t bytes);
 int mi_os_unprotect(void *p, size_t bytes);
-// Moves the memory of [p, p+old_bytes), which stays reserved and becomes zero when keep_source, to a new
-// reservation of new_bytes at a multiple of align, without copying it. NULL = not possible here: copy instead.
-void *mi_os_remap(void *p, size_t old_bytes, size_t new_bytes, size_t align, bool keep_source);
+// Moves the memory of [p, p+old_bytes) without copying it to the begin of target, a whole reservation of new_bytes
+// that holds nothing yet. keep_source: p stays reserved and becomes zero; else p, a whole reservation, is gone.
+// Not 0 = not possible here, nothing happened: copy instead (always so on Windows).
+int mi_os_remap(void *p, size_t old_bytes, void *target, size_t new_bytes, bool keep_source);
 // Grows or shrinks a whole reservation where it stands. 0 = done.
 int mi_os_resize_in_place(void *p, size_t old_bytes, size_t new_bytes);
 // Whether the kernel may back the range with huge pages by itself (false keeps small programs small).

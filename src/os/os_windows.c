@@ -175,13 +175,13 @@ int mi_os_unprotect(void *p, size_t bytes) {
     return protection_set(p, bytes, PAGE_READWRITE);
 }
 
-void *mi_os_remap(void *p, size_t old_bytes, size_t new_bytes, size_t align, bool keep_source) {
+int mi_os_remap(void *p, size_t old_bytes, void *target, size_t new_bytes, bool keep_source) {
     (void)p;
     (void)old_bytes;
+    (void)target;
     (void)new_bytes;
-    (void)align;
     (void)keep_source;
-    return NULL; // Windows cannot move page tables
+    return -1; // Windows cannot move page tables
 }
 
 int mi_os_resize_in_place(void *p, size_t old_bytes, size_t new_bytes) {

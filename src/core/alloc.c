@@ -1,0 +1,90 @@
+#include "core/alloc.h"
+
+#include "core/alloc_inline.h"
+#include "core/heap.h"
+#include "core/life.h"
+#include "os/os.h"
+
+// Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a link.
+static void alloc_clear(void *p, bool is_zero) {
+    const mi_page_t *const page = mi_page_map_find(p);
+    mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
+}
+
+static void *alloc_in(mi_theap_t *theap, size_t size, bool zero) {
+    bool is_zero;
+    if (theap == NULL)
+        return NULL;
+    void *const p = mi_theap_alloc(theap, size, &is_zero);
+    if (p != NULL && zero)
+        alloc_clear(p, is_zero);
+    return p;
+}
+
+void *mi_core_malloc(size_t size, bool zero) {
+    return alloc_in(mi_life_thread(), size, zero);
+}
+
+void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero) {
+    return alloc_in(mi_heap_theap(heap), size, zero);
+}
+
+// One block with a start that is aligned beyond a slice.
+static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bool zero) {
+    const uint32_t was = mi_theap_enter(theap);
+    mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, size == 0 ? 1 : size, align);
+    void *p = NULL;
+    if (page != NULL) {
+        p = page->start;
+        page->capacity = 1;
+        page->state = MI_PAGE_FULL;
+        if (zero && !page->is_zero)
+            mi_memzero(p, page->block_bytes);
+        page->is_zero = false;
+    }
+    mi_theap_leave(theap, was);
+    return p;
+}
+
+// A block that is larger than asked for, and a pointer into it.
+static void *alloc_interior(mi_theap_t *theap, size_t size, size_t align, size_t offset, bool zero) {
+    uint8_t *const p = (uint8_t *)alloc_in(theap, size + align - 1, zero);
+    if (p == NULL)
+        return NULL;
+    const uintptr_t at = (uintptr_t)p + offset;
+    const size_t extra = (size_t)(mi_align_up(at, align) - at);
+    if (extra != 0)
+        mi_page_set_interior(mi_page_map_find(p));
+    return p + extra;
+}
+
+static void *alloc_aligned_in(mi_theap_t *theap, size_t size, size_t align, size_t offset,
+                              bool zero) {
+    size_t sum;
+    if (theap == NULL || !mi_is_pow2(align) || !mi_add_ok(size, align, &sum) ||
+        sum > MI_REQUEST_MAX)
+        return NULL;
+    const size_t phase = offset & (align - 1);
+    if (phase != 0)
+        return alloc_interior(theap, size, align, phase, zero);
+    if (align > MI_SLICE_BYTES)
+        return alloc_wide_aligned(theap, size, align, zero);
+    // Blocks of a class whose size is a multiple of align start at multiples of it.
+    return alloc_in(theap, align <= MI_GRANULE_BYTES ? size : mi_align_up(size + (size == 0), align),
+                    zero);
+}
+
+void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero) {
+    return alloc_aligned_in(mi_life_thread(), size, align, offset, zero);
+}
+
+void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset,
+                                  bool zero) {
+    return alloc_aligned_in(mi_heap_theap(heap), size, align, offset, zero);
+}
+
+size_t mi_core_good_size(size_t size) {
+    if (size <= MI_CLASSED_MAX)
+        return mi_class_bytes(mi_class_of(size));
+    return size > MI_REQUEST_MAX ? size : mi_align_up(size, MI_SLICE_BYTES);
+}

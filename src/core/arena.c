@@ -1,0 +1,465 @@
+#include "core/arena.h"
+
+#include "core/bitmap.h"
+#include "core/lock.h"
+#include "os/os.h"
+
+#define ARENA_MAX_COUNT   ((size_t)512)
+#define ARENA_FIRST_BYTES (sizeof(void *) == 8 ? 64 * MI_MiB : 16 * MI_MiB)
+#define ARENA_USUAL_BYTES (sizeof(void *) == 8 ? 1 * MI_GiB : 128 * MI_MiB)
+#define ARENA_THP_BYTES   (256 * MI_MiB) // from so much address space on the kernel may use huge pages
+// Free memory that still waits for its purge: beyond this it is purged at once. The limit rises while purged memory
+// turns out to be wanted again soon (a program that oscillates), and falls back when that stops.
+#define ARENA_DIRTY_LIMIT     (24 * MI_MiB)
+#define ARENA_DIRTY_LIMIT_TOP (sizeof(void *) == 8 ? 1 * MI_GiB : 128 * MI_MiB)
+#define ARENA_REGRET_MS       200u
+
+struct mi_arena_s {
+    uint8_t *base;        // slice 0
+    size_t slices;        // all, the head included
+    size_t head_slices;   // taken by this struct and what follows it
+    size_t free_slices;   // under the lock, like everything below
+    uint64_t *free;       // bit: nobody uses the slice
+    uint64_t *committed;  // bit: usable without a commit
+    uint64_t *dirty;      // bit: may not read as zero
+    uint64_t *young;      // bit: free, dirty, freed since the last purge round
+    uint64_t *old;        // bit: free, dirty, freed before it
+    mi_page_t *pages;     // one for each slice
+    uint64_t purge_at_ms; // next purge round, 0 = nothing to purge
+    bool is_exclusive;    // for heaps made in this arena only
+};
+
+mi_core_config_t mi_core_config = {250, 0, false, 0, false};
+
+static mi_lock_t arena_lock;
+static mi_lock_t arena_grow_lock;             // one thread reserves at a time
+static mi_arena_t *arena_all[ARENA_MAX_COUNT]; // entries below arena_count never change
+static _Atomic(size_t) arena_count;
+static size_t arena_reserved;                  // bytes, under the lock, as all below
+static size_t arena_reserved_bytes_peak;
+static size_t arena_used_slices;
+static size_t arena_used_peak;
+static size_t arena_dirty_free;                // slices that wait for their purge
+static size_t arena_dirty_limit = ARENA_DIRTY_LIMIT / MI_SLICE_BYTES;
+static uint64_t arena_forced_at_ms;            // last purge because of the limit
+static uint64_t arena_purged_slices;
+static uint64_t arena_purge_calls;
+static _Atomic(uint32_t) arena_pressure;
+static _Atomic(uint64_t) arena_purge_at_ms;    // earliest of all arenas, 0 = nothing to purge
+
+uint32_t mi_arena_pressure(void) {
+    return mi_load_relaxed(&arena_pressure);
+}
+
+// ---- Making arenas -----------------------------------------------------------------------------------------
+
+static size_t arena_head_bytes(size_t slices) {
+    const size_t maps = 5 * mi_bitmap_words(slices) * sizeof(uint64_t);
+    return mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES) +
+           mi_align_up(maps, MI_CACHE_LINE_BYTES) + slices * sizeof(mi_page_t);
+}
+
+// Lays the head into fresh zero memory.
+static mi_arena_t *arena_lay_out(uint8_t *base, size_t slices, bool is_committed, bool is_zero) {
+    const size_t head = (arena_head_bytes(slices) + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    const size_t guard = (MI_SECURE ? 1 : 0);
+    if (head + guard + 1 >= slices)
+        return NULL;
+    bool head_zero = is_zero;
+    if (!is_committed && mi_os_commit(base, head << MI_SLICE_SHIFT, &head_zero) != 0)
+        return NULL;
+    if (!is_zero && !head_zero)
+        mi_memzero(base, head << MI_SLICE_SHIFT);
+    mi_arena_t *const a = (mi_arena_t *)base;
+    const size_t words = mi_bitmap_words(slices);
+    uint64_t *const maps =
+        (uint64_t *)(base + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES));
+    a->base = base;
+    a->slices = slices;
+    a->head_slices = head + guard;
+    a->free_slices = slices - a->head_slices;
+    a->free = maps;
+    a->committed = maps + words;
+    a->dirty = maps + 2 * words;
+    a->young = maps + 3 * words;
+    a->old = maps + 4 * words;
+    a->pages = (mi_page_t *)(base + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES) +
+                             mi_align_up(5 * words * sizeof(uint64_t), MI_CACHE_LINE_BYTES));
+    mi_bitmap_set(a->free, a->head_slices, a->free_slices, true);
+    if (is_committed)
+        mi_bitmap_set(a->committed, 0, slices, true);
+    if (!is_zero)
+        mi_bitmap_set(a->dirty, 0, slices, true);
+    if (MI_SECURE)
+        (void)mi_os_protect(base + (head << MI_SLICE_SHIFT), guard << MI_SLICE_SHIFT);
+    return a;
+}
+
+// Makes the arena visible to mi_arena_alloc.
+static bool arena_publish(mi_arena_t *a) {
+    mi_lock(&arena_lock);
+    const size_t n = mi_load_relaxed(&arena_count);
+    const bool has_room = (n < ARENA_MAX_COUNT);
+    if (has_room) {
+        if (n == 0)
+            mi_page_map_init(a->base);
+        arena_all[n] = a;
+        arena_reserved += a->slices << MI_SLICE_SHIFT;
+        if (arena_reserved > arena_reserved_bytes_peak)
+            arena_reserved_bytes_peak = arena_reserved;
+        mi_store_release(&arena_count, n + 1); // with the acquires of arena_count
+    }
+    mi_unlock(&arena_lock);
+    return has_room;
+}
+
+static mi_arena_t *arena_make(size_t bytes, bool may_use_huge_pages, bool is_exclusive) {
+    bool is_zero = true;
+    uint8_t *const base = (uint8_t *)mi_os_reserve(bytes, MI_SLICE_BYTES);
+    if (base == NULL)
+        return NULL;
+    if (!may_use_huge_pages)
+        mi_os_allow_huge_pages(base, bytes, false);
+    mi_arena_t *const a =
+        arena_lay_out(base, bytes >> MI_SLICE_SHIFT, !mi_os_needs_commit(), is_zero);
+    if (a != NULL) {
+        a->is_exclusive = is_exclusive;
+        if (arena_publish(a))
+            return a;
+    }
+    mi_os_release(base, bytes);
+    return NULL;
+}
+
+// Reserves more, enough for a span of this many slices. Tries smaller ones when the system refuses.
+static bool arena_grow(size_t slices, size_t align_slices) {
+    const size_t n = mi_load_relaxed(&arena_count);
+    size_t bytes =
+        (mi_core_config.arena_bytes != 0 ? mi_align_up(mi_core_config.arena_bytes, MI_SLICE_BYTES)
+                                         : ARENA_FIRST_BYTES);
+    for (size_t i = 0; i < n && bytes < ARENA_USUAL_BYTES; i++)
+        bytes *= 2;
+    for (size_t i = 24; i < n && sizeof(void *) == 8 && bytes < 64 * MI_GiB; i += 16)
+        bytes *= 2;
+    const size_t span = (slices + align_slices) << MI_SLICE_SHIFT;
+    const size_t least = span + span / 256 + 8 * MI_SLICE_BYTES; // the head is a 512th
+    const size_t limit = mi_core_config.reserve_limit;
+    for (;; bytes /= 2) {
+        if (bytes < least)
+            bytes = mi_align_up(least, MI_SLICE_BYTES);
+        const bool is_allowed =
+            !mi_core_config.never_use_os && (limit == 0 || arena_reserved + bytes <= limit);
+        const bool is_thp = mi_core_config.is_thp_allowed || arena_reserved >= ARENA_THP_BYTES;
+        if (is_allowed && arena_make(mi_align_up(bytes, MI_SLICE_BYTES), is_thp, false) != NULL)
+            return true;
+        if (bytes / 2 < least)
+            return false;
+    }
+}
+
+// ---- Spans -------------------------------------------------------------------------------------------------
+
+// Slices leave the set of those that wait for their purge.
+static void arena_unlist(mi_arena_t *a, size_t first, size_t count) {
+    arena_dirty_free -=
+        mi_bitmap_count(a->young, first, count) + mi_bitmap_count(a->old, first, count);
+    mi_bitmap_set(a->young, first, count, false);
+    mi_bitmap_set(a->old, first, count, false);
+}
+
+static void arena_note_demand(size_t clean_slices) {
+    if (arena_forced_at_ms == 0 || clean_slices == 0)
+        return;
+    if (mi_os_clock_ms() - arena_forced_at_ms > ARENA_REGRET_MS) {
+        arena_forced_at_ms = 0;
+        arena_dirty_limit = ARENA_DIRTY_LIMIT / MI_SLICE_BYTES;
+        return;
+    }
+    arena_dirty_limit += clean_slices;
+    if (arena_dirty_limit > ARENA_DIRTY_LIMIT_TOP / MI_SLICE_BYTES)
+        arena_dirty_limit = ARENA_DIRTY_LIMIT_TOP / MI_SLICE_BYTES;
+}
+
+// Takes free slices. Under the lock.
+static void arena_take(mi_arena_t *a, size_t first, size_t count, bool *is_zero, bool *is_ready) {
+    const size_t dirty = mi_bitmap_count(a->dirty, first, count);
+    *is_zero = (dirty == 0);
+    *is_ready = mi_bitmap_is(a->committed, first, count, true);
+    arena_note_demand(count - dirty);
+    mi_bitmap_set(a->free, first, count, false);
+    mi_bitmap_set(a->dirty, first, count, true);
+    arena_unlist(a, first, count);
+    a->free_slices -= count;
+    arena_used_slices += count;
+    if (arena_used_slices > arena_used_peak)
+        arena_used_peak = arena_used_slices;
+}
+
+// Commits what was taken; gives it back when the system refuses.
+static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
+    bool is_zero;
+    const int rc =
+        mi_os_commit(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT, &is_zero);
+    mi_lock(&arena_lock);
+    if (rc == 0) {
+        mi_bitmap_set(a->committed, first, count, true);
+    } else {
+        mi_bitmap_set(a->free, first, count, true);
+        a->free_slices += count;
+        arena_used_slices -= count;
+    }
+    mi_unlock(&arena_lock);
+    return rc == 0;
+}
+
+static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t align) {
+    const size_t phase = ((size_t)0 - ((uintptr_t)a->base >> MI_SLICE_SHIFT)) & (align - 1);
+    bool is_ready = false;
+    mi_lock(&arena_lock);
+    const size_t first =
+        (a->free_slices < slices
+             ? MI_BITMAP_NONE
+             : mi_bitmap_find(a->free, a->slices, a->head_slices, slices, align, phase));
+    if (first != MI_BITMAP_NONE)
+        arena_take(a, first, slices, &span->is_zero, &is_ready);
+    mi_unlock(&arena_lock);
+    if (first == MI_BITMAP_NONE || (!is_ready && !arena_commit(a, first, slices)))
+        return false;
+    span->start = a->base + (first << MI_SLICE_SHIFT);
+    span->slices = slices;
+    span->arena = a;
+    span->page = &a->pages[first];
+    return true;
+}
+
+static bool arena_alloc_any(mi_span_t *span, size_t slices, size_t align) {
+    const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
+    for (size_t i = 0; i < n; i++)
+        if (!arena_all[i]->is_exclusive && arena_alloc_in(arena_all[i], span, slices, align))
+            return true;
+    return false;
+}
+
+bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, mi_arena_t *only) {
+    span->start = NULL;
+    if (only != NULL)
+        return arena_alloc_in(only, span, slices, align_slices);
+    if (arena_alloc_any(span, slices, align_slices))
+        return true;
+    mi_lock(&arena_grow_lock);
+    // Another thread may have reserved while we waited.
+    bool is_good = arena_alloc_any(span, slices, align_slices);
+    if (!is_good && arena_grow(slices, align_slices))
+        is_good = arena_alloc_any(span, slices, align_slices);
+    mi_unlock(&arena_grow_lock);
+    return is_good;
+}
+
+void *mi_arena_alloc_meta(size_t slices) {
+    mi_span_t span;
+    if (!mi_arena_alloc(&span, slices, 1, NULL))
+        return NULL;
+    if (!span.is_zero)
+        mi_memzero(span.start, slices << MI_SLICE_SHIFT);
+    return span.start;
+}
+
+// The next round of this arena, unless one is planned.
+static void arena_plan_purge(mi_arena_t *a) {
+    if (a->purge_at_ms != 0 || mi_core_config.purge_delay_ms < 0)
+        return;
+    a->purge_at_ms = mi_os_clock_ms() + (uint64_t)mi_core_config.purge_delay_ms;
+    const uint64_t earliest = mi_load_relaxed(&arena_purge_at_ms);
+    if (earliest == 0 || a->purge_at_ms < earliest)
+        mi_store_relaxed(&arena_purge_at_ms, a->purge_at_ms);
+}
+
+void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
+    const size_t first = (size_t)(start - a->base) >> MI_SLICE_SHIFT;
+    mi_lock(&arena_lock);
+    MI_ASSERT(mi_bitmap_is(a->free, first, slices, false));
+    mi_bitmap_set(a->free, first, slices, true);
+    mi_bitmap_set(a->young, first, slices, true);
+    a->free_slices += slices;
+    arena_used_slices -= slices;
+    arena_dirty_free += slices;
+    arena_plan_purge(a);
+    const bool is_too_much = (arena_dirty_free > arena_dirty_limit &&
+                              mi_core_config.purge_delay_ms >= 0);
+    if (is_too_much)
+        arena_forced_at_ms = mi_os_clock_ms();
+    mi_unlock(&arena_lock);
+    if (is_too_much) {
+        mi_fetch_add_relaxed(&arena_pressure, 1u);
+        mi_arena_purge(true);
+    }
+}
+
+bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, bool *is_zero) {
+    const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
+    bool is_ready = false;
+    mi_lock(&arena_lock);
+    const bool is_free =
+        (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
+    if (is_free)
+        arena_take(a, first, more, is_zero, &is_ready);
+    mi_unlock(&arena_lock);
+    return is_free && (is_ready || arena_commit(a, first, more));
+}
+
+// ---- Purging -----------------------------------------------------------------------------------------------
+
+// Purges the run of slices that begins at first. They are taken out of the free set meanwhile. Called with the
+// lock, returns with it.
+static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
+    bool is_committed = true;
+    mi_bitmap_set(a->free, first, count, false);
+    arena_unlist(a, first, count);
+    a->free_slices -= count;
+    mi_unlock(&arena_lock);
+    const int rc = mi_os_purge(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT,
+                               &is_committed);
+    mi_lock(&arena_lock);
+    if (rc == 0) {
+        mi_bitmap_set(a->dirty, first, count, false);
+        if (!is_committed)
+            mi_bitmap_set(a->committed, first, count, false);
+        arena_purged_slices += count;
+        arena_purge_calls++;
+    }
+    mi_bitmap_set(a->free, first, count, true);
+    a->free_slices += count;
+}
+
+// Under the lock. Purges the old ones (all when forced), then the young ones are the old ones.
+static void arena_purge_round(mi_arena_t *a, bool is_forced) {
+    const size_t words = mi_bitmap_words(a->slices);
+    if (is_forced)
+        for (size_t i = 0; i < words; i++) {
+            a->old[i] |= a->young[i];
+            a->young[i] = 0;
+        }
+    for (size_t at = a->head_slices; at < a->slices;) {
+        const size_t first = mi_bitmap_next(a->old, a->slices, at, true);
+        if (first >= a->slices)
+            break;
+        const size_t last = mi_bitmap_next(a->old, a->slices, first, false);
+        arena_purge_run(a, first, last - first);
+        at = last;
+    }
+    bool has_more = false;
+    for (size_t i = 0; i < words; i++) {
+        a->old[i] |= a->young[i];
+        a->young[i] = 0;
+        has_more |= (a->old[i] != 0);
+    }
+    a->purge_at_ms = 0;
+    if (has_more)
+        arena_plan_purge(a);
+}
+
+void mi_arena_purge(bool is_forced) {
+    const uint64_t due = mi_load_relaxed(&arena_purge_at_ms);
+    if (due == 0)
+        return;
+    const uint64_t now = mi_os_clock_ms();
+    if (!is_forced && now < due)
+        return;
+    mi_lock(&arena_lock);
+    mi_store_relaxed(&arena_purge_at_ms, (uint64_t)0);
+    const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
+    for (size_t i = 0; i < n; i++) {
+        mi_arena_t *const a = arena_all[i];
+        if (a->purge_at_ms != 0 && (is_forced || now >= a->purge_at_ms))
+            arena_purge_round(a, is_forced);
+        const uint64_t earliest = mi_load_relaxed(&arena_purge_at_ms);
+        if (a->purge_at_ms != 0 && (earliest == 0 || a->purge_at_ms < earliest))
+            mi_store_relaxed(&arena_purge_at_ms, a->purge_at_ms);
+    }
+    mi_unlock(&arena_lock);
+}
+
+// ---- Everything else ---------------------------------------------------------------------------------------
+
+bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {
+    const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
+    for (size_t i = 0; i < n; i++) {
+        mi_arena_t *const a = arena_all[i];
+        for (size_t s = a->head_slices; s < a->slices; s++) {
+            mi_lock(&arena_lock);
+            s = mi_bitmap_next(a->free, a->slices, s, false);
+            mi_unlock(&arena_lock);
+            if (s >= a->slices)
+                break;
+            const mi_theap_t *const theap = mi_load_acquire(&a->pages[s].theap); // mi_page_new
+            if (theap != NULL && (of == NULL || theap == of) && !visit(&a->pages[s], arg))
+                return false;
+        }
+    }
+    return true;
+}
+
+bool mi_core_arena_reserve(size_t bytes, bool is_committed, bool allow_large, bool is_exclusive,
+                           void **arena) {
+    if (bytes > MI_REQUEST_MAX)
+        return false;
+    const size_t rounded = mi_align_up(bytes + bytes / 256 + 4 * MI_SLICE_BYTES, MI_SLICE_BYTES);
+    mi_arena_t *const a = arena_make(rounded, allow_large, is_exclusive);
+    (void)is_committed; // the commit stays lazy: it costs less and means the same
+    if (arena != NULL)
+        *arena = a;
+    return a != NULL;
+}
+
+bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_zero,
+                          bool is_exclusive, void **arena) {
+    uint8_t *const base = (uint8_t *)mi_align_up((uintptr_t)start, MI_SLICE_BYTES);
+    const size_t lost = (size_t)(base - (uint8_t *)start);
+    mi_arena_t *a = NULL;
+    if (bytes > lost)
+        a = arena_lay_out(base, (bytes - lost) >> MI_SLICE_SHIFT, is_committed, is_zero);
+    if (a != NULL) {
+        a->is_exclusive = is_exclusive;
+        if (!arena_publish(a))
+            a = NULL;
+    }
+    if (arena != NULL)
+        *arena = a;
+    return a != NULL;
+}
+
+void *mi_core_arena_area(const void *arena, size_t *bytes) {
+    const mi_arena_t *const a = (const mi_arena_t *)arena;
+    *bytes = (a == NULL ? 0 : a->slices << MI_SLICE_SHIFT);
+    return a == NULL ? NULL : a->base;
+}
+
+bool mi_core_arena_contains(const void *arena, const void *p) {
+    const mi_arena_t *const a = (const mi_arena_t *)arena;
+    return a != NULL && (const uint8_t *)p >= a->base &&
+           (size_t)((const uint8_t *)p - a->base) < a->slices << MI_SLICE_SHIFT;
+}
+
+void mi_arena_stats(mi_core_stats_t *stats) {
+    mi_lock(&arena_lock);
+    stats->reserved_bytes = arena_reserved;
+    stats->reserved_peak = arena_reserved_bytes_peak;
+    stats->committed_bytes = (arena_used_slices + arena_dirty_free) << MI_SLICE_SHIFT;
+    stats->committed_peak = arena_used_peak << MI_SLICE_SHIFT;
+    stats->page_bytes = arena_used_slices << MI_SLICE_SHIFT;
+    stats->page_bytes_peak = arena_used_peak << MI_SLICE_SHIFT;
+    stats->purged_bytes = arena_purged_slices << MI_SLICE_SHIFT;
+    stats->reset_count = arena_purge_calls;
+    stats->arena_count = mi_load_relaxed(&arena_count);
+    mi_unlock(&arena_lock);
+}
+
+void mi_arena_fork_prepare(void) {
+    mi_lock(&arena_grow_lock);
+    mi_lock(&arena_lock);
+}
+
+void mi_arena_fork_done(void) {
+    mi_unlock(&arena_lock);
+    mi_unlock(&arena_grow_lock);
+}

@@ -1,0 +1,81 @@
+// Bitmaps over slices: plain words, guarded by whoever owns them (the arena lock). One bit for each slice.
+#ifndef MI_CORE_BITMAP_H
+#define MI_CORE_BITMAP_H
+
+#include "base/base.h"
+
+#define MI_BITMAP_NONE SIZE_MAX
+
+MI_INLINE size_t mi_bitmap_words(size_t bits) {
+    return (bits + 63) / 64;
+}
+
+MI_INLINE bool mi_bitmap_get(const uint64_t *map, size_t bit) {
+    return (map[bit / 64] >> (bit % 64)) & 1;
+}
+
+// The mask of the bits of [first, last) that fall into the word that holds first.
+MI_INLINE uint64_t mi_bitmap_mask(size_t first, size_t last) {
+    const size_t low = first % 64;
+    const size_t count = (last - first < 64 - low ? last - first : 64 - low);
+    return (count == 64 ? ~(uint64_t)0 : (((uint64_t)1 << count) - 1)) << low;
+}
+
+MI_INLINE void mi_bitmap_set(uint64_t *map, size_t first, size_t count, bool value) {
+    const size_t last = first + count;
+    for (size_t i = first; i < last; i = (i / 64 + 1) * 64) {
+        if (value)
+            map[i / 64] |= mi_bitmap_mask(i, last);
+        else
+            map[i / 64] &= ~mi_bitmap_mask(i, last);
+    }
+}
+
+// Are all bits of [first, first + count) equal to value?
+MI_INLINE bool mi_bitmap_is(const uint64_t *map, size_t first, size_t count, bool value) {
+    const size_t last = first + count;
+    for (size_t i = first; i < last; i = (i / 64 + 1) * 64) {
+        const uint64_t mask = mi_bitmap_mask(i, last);
+        if ((map[i / 64] & mask) != (value ? mask : 0))
+            return false;
+    }
+    return true;
+}
+
+// Number of set bits in [first, first + count).
+MI_INLINE size_t mi_bitmap_count(const uint64_t *map, size_t first, size_t count) {
+    const size_t last = first + count;
+    size_t sum = 0;
+    for (size_t i = first; i < last; i = (i / 64 + 1) * 64)
+        for (uint64_t w = map[i / 64] & mi_bitmap_mask(i, last); w != 0; w &= w - 1)
+            sum++;
+    return sum;
+}
+
+// First bit at or after from with the value, or bits.
+MI_INLINE size_t mi_bitmap_next(const uint64_t *map, size_t bits, size_t from, bool value) {
+    for (size_t i = from; i < bits; i = (i / 64 + 1) * 64) {
+        const uint64_t w = (value ? map[i / 64] : ~map[i / 64]) & mi_bitmap_mask(i, bits);
+        if (w != 0)
+            return i / 64 * 64 + mi_ctz64(w);
+    }
+    return bits;
+}
+
+// The lowest run of count set bits that begins at bit `phase` modulo align, not below from; MI_BITMAP_NONE = none.
+MI_INLINE size_t mi_bitmap_find(const uint64_t *map, size_t bits, size_t from, size_t count,
+                                size_t align, size_t phase) {
+    size_t at = from;
+    for (;;) {
+        at = mi_bitmap_next(map, bits, at, true);
+        at += (align - 1) & (phase - at);
+        if (at >= bits || bits - at < count)
+            return MI_BITMAP_NONE;
+        const size_t end = mi_bitmap_next(map, at + count, at, false);
+        if (end == at + count)
+            return at;
+        at = end + 1;
+    }
+}
+
+#endif

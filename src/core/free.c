@@ -1,0 +1,69 @@
+#include "core/alloc_inline.h"
+#include "core/heap.h"
+#include "core/remote.h"
+#include "os/os.h"
+
+// A pointer that somebody gave us, and what it turned out to be.
+typedef struct free_target_s {
+    mi_page_t *page;
+    mi_block_t *block; // the start of the block that p lies in
+} free_target_t;
+
+static mi_free_result_t free_find(const void *p, free_target_t *t) {
+    t->page = mi_page_map_find(p);
+    if (MI_UNLIKELY(t->page == NULL))
+        return MI_FREE_FOREIGN;
+    t->block = (mi_block_t *)mi_page_block_of(t->page, p);
+    if (MI_UNLIKELY((const void *)t->block != p) && !mi_load_relaxed(&t->page->has_interior))
+        return MI_FREE_INVALID;
+    return MI_FREE_OK;
+}
+
+// Is it the calling thread's? theap: its thread heap in the main heap.
+static bool free_is_mine(const mi_theap_t *theap, const mi_theap_t *owner) {
+    if (MI_LIKELY(owner == theap))
+        return true;
+    return owner->is_first_class && mi_load_relaxed(&owner->thread_id) == mi_os_thread_id();
+}
+
+static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
+    const size_t offset = (size_t)((uint8_t *)block - page->start);
+    if (MI_UNLIKELY(mi_page_block_index(page, offset) >= page->capacity))
+        return MI_FREE_INVALID;
+    if (MI_UNLIKELY(mi_page_live(page) == 0))
+        return MI_FREE_DOUBLE;
+    mi_block_set_next(page, block, page->free);
+    page->free = block;
+    if (--page->used == 0)
+        mi_page_used_up(page);
+    return MI_FREE_OK;
+}
+
+mi_free_result_t mi_core_free(void *p) {
+    free_target_t t;
+    const mi_free_result_t found = free_find(p, &t);
+    if (MI_UNLIKELY(found != MI_FREE_OK))
+        return p == NULL ? MI_FREE_OK : found;
+    mi_theap_t *const theap = mi_theap_real();
+    mi_theap_t *const owner = mi_load_acquire(&t.page->theap); // with mi_page_set_owner
+    if (MI_UNLIKELY(owner == NULL))
+        return MI_FREE_INVALID;
+    if (free_is_mine(theap, owner))
+        return free_local(t.page, t.block);
+    mi_remote_free(theap, t.page, t.block);
+    return MI_FREE_OK;
+}
+
+size_t mi_core_usable(const void *p, mi_free_result_t *result) {
+    free_target_t t;
+    const mi_free_result_t found = free_find(p, &t);
+    if (result != NULL)
+        *result = (p == NULL ? MI_FREE_OK : found);
+    if (found != MI_FREE_OK)
+        return 0;
+    return t.page->block_bytes - (size_t)((const uint8_t *)p - (const uint8_t *)t.block);
+}
+
+bool mi_core_contains(const void *p) {
+    return mi_page_map_find(p) != NULL;
+}

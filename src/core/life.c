@@ -1,0 +1,255 @@
+#include "core/life.h"
+
+#include "core/alloc.h"
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/meta.h"
+#include "core/orphan.h"
+#include "core/remote.h"
+#include "os/os.h"
+
+// Every entry the same: what theap_reset would fill in, for the one that is never filled in.
+#define LIFE_2(x)  x, x
+#define LIFE_4(x)  LIFE_2(x), LIFE_2(x)
+#define LIFE_16(x) LIFE_4(x), LIFE_4(x), LIFE_4(x), LIFE_4(x)
+#define LIFE_64(x) LIFE_16(x), LIFE_16(x), LIFE_16(x), LIFE_16(x)
+static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_COUNT == 130, "the lengths spelled out below");
+
+mi_theap_t mi_theap_empty = {
+    .key = MI_KEY_NOBODY << (MI_MAP_HAS_KEYS ? MI_MAP_KEY_SHIFT : 0),
+    .direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
+    .current = {LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty), LIFE_2(&mi_page_empty)},
+};
+MI_THREAD_SLOT_DEFINE(&mi_theap_empty);
+
+mi_lock_t mi_life_lock;
+static _Atomic(mi_theap_t *) life_all;       // pushed under the life lock
+static mi_theap_t *life_pool;                // recycled structs, under the life lock
+static uintptr_t life_next_id = 1;           // for keys, under the life lock
+static _Atomic(uint64_t) life_thread_total;  // threads that ever allocated
+static _Atomic(uint64_t) life_thread_active; // now
+static _Atomic(uint64_t) life_adopted;
+static _Atomic(uint64_t) life_ended_mallocs; // malloc_count of recycled thread heaps
+static _Atomic(bool) life_counts_all;
+
+typedef enum life_state_e { LIFE_BEFORE, LIFE_STARTING, LIFE_STARTED } life_state_t;
+static _Atomic(uint32_t) life_state;         // life_state_t
+static _Atomic(uintptr_t) life_main_thread;  // thread id
+
+mi_theap_t *mi_life_all(void) {
+    return mi_load_acquire(&life_all); // with life_make
+}
+
+// ---- Fork --------------------------------------------------------------------------------------------------
+
+static void life_fork_prepare(void) {
+    mi_lock(&mi_life_lock);
+    mi_page_fork_prepare();
+    mi_meta_fork_prepare();
+    mi_arena_fork_prepare();
+    mi_page_map_fork_prepare();
+}
+
+static void life_fork_parent(void) {
+    mi_page_map_fork_done();
+    mi_arena_fork_done();
+    mi_meta_fork_done();
+    mi_page_fork_done();
+    mi_unlock(&mi_life_lock);
+}
+
+// Only the forking thread lives on. The others' thread heaps become orphans, except those that were being changed
+// at that instant: those are left alone for ever.
+static void life_fork_child(void) {
+    const uintptr_t self = mi_os_thread_id();
+    for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
+        if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE ||
+            mi_load_relaxed(&t->thread_id) == self)
+            continue;
+        if (mi_load_relaxed(&t->busy) != 0)
+            mi_store_relaxed(&t->state, (uint32_t)MI_THEAP_FROZEN);
+        else
+            mi_orphan_put(t);
+    }
+    life_fork_parent();
+}
+
+// ---- Start -------------------------------------------------------------------------------------------------
+
+void mi_core_process_init(void) {
+    uint32_t state = LIFE_BEFORE;
+    if (MI_LIKELY(mi_load_acquire(&life_state) == LIFE_STARTED)) // with the release below
+        return;
+    const uintptr_t self = mi_os_thread_id();
+    if (mi_cas_strong_acq_rel(&life_state, &state, (uint32_t)LIFE_STARTING)) {
+        mi_store_relaxed(&life_main_thread, self);
+        (void)mi_os_on_thread_exit(mi_core_thread_done);
+        (void)mi_os_on_fork(life_fork_prepare, life_fork_parent, life_fork_child);
+        mi_store_release(&life_state, (uint32_t)LIFE_STARTED);
+        return;
+    }
+    // Another thread is at it; or this one, which allocates while it registers its hooks.
+    while (mi_load_acquire(&life_state) != LIFE_STARTED &&
+           mi_load_relaxed(&life_main_thread) != self)
+        mi_os_yield();
+}
+
+bool mi_core_is_main_thread(void) {
+    mi_core_process_init();
+    return mi_load_relaxed(&life_main_thread) == mi_os_thread_id();
+}
+
+static mi_theap_t *life_make(void) {
+    mi_theap_t *const theap = (mi_theap_t *)mi_meta_alloc(sizeof(mi_theap_t));
+    if (theap == NULL)
+        return NULL;
+    mi_theap_reset(theap);
+    const uintptr_t id = (life_next_id <= MI_KEY_LAST ? life_next_id++ : MI_KEY_NOBODY);
+    theap->key = (MI_MAP_HAS_KEYS ? id << MI_MAP_KEY_SHIFT : 0);
+    theap->all_next = mi_load_relaxed(&life_all);
+    mi_store_release(&life_all, theap); // with mi_life_all
+    return theap;
+}
+
+mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
+    mi_lock(&mi_life_lock);
+    mi_theap_t *theap = mi_orphan_claim(heap);
+    if (theap != NULL) {
+        mi_fetch_add_relaxed(&life_adopted, 1);
+    } else if (life_pool != NULL) {
+        theap = life_pool;
+        life_pool = theap->list_next;
+    } else {
+        theap = life_make();
+    }
+    if (theap != NULL) {
+        theap->heap = heap;
+        theap->is_first_class = (heap != &mi_heap_main_state);
+        mi_store_relaxed(&theap->busy, 0u);
+        mi_store_relaxed(&theap->thread_id, mi_os_thread_id());
+        mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ACTIVE);
+    }
+    mi_unlock(&mi_life_lock);
+    return theap;
+}
+
+void mi_life_pool_put(mi_theap_t *theap) {
+    MI_ASSERT(theap->page_count == 0);
+    mi_fetch_add_relaxed(&life_ended_mallocs, mi_load_relaxed(&theap->malloc_count));
+    mi_store_relaxed(&theap->malloc_count, (uint64_t)0);
+    mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_UNUSED);
+    mi_store_relaxed(&theap->thread_id, (uintptr_t)0);
+    theap->list_next = life_pool;
+    life_pool = theap;
+}
+
+// A stand-in for the fast paths: it has no pages, so they all fail and the slow ones count.
+static mi_theap_t *life_proxy(mi_theap_t *theap) {
+    mi_theap_t *const proxy = (mi_theap_t *)mi_meta_alloc(sizeof(mi_theap_t));
+    if (proxy == NULL)
+        return theap;
+    mi_theap_reset(proxy);
+    proxy->key = mi_theap_empty.key;
+    proxy->real = theap;
+    theap->proxy = proxy;
+    return proxy;
+}
+
+static int life_set_slot(mi_theap_t *theap) {
+    if (!mi_load_relaxed(&life_counts_all))
+        return mi_thread_set(theap);
+    return mi_thread_set(theap->proxy != NULL ? theap->proxy : life_proxy(theap));
+}
+
+mi_theap_t *mi_life_thread(void) {
+    mi_theap_t *theap = mi_theap_real();
+    if (MI_LIKELY(theap != NULL))
+        return theap;
+    mi_core_process_init();
+    theap = mi_theap_real();
+    if (theap != NULL) // allocated while the hooks were registered
+        return theap;
+    theap = mi_life_obtain(&mi_heap_main_state);
+    if (theap == NULL || life_set_slot(theap) != 0)
+        return theap;
+    mi_fetch_add_relaxed(&life_thread_total, 1);
+    mi_fetch_add_relaxed(&life_thread_active, 1);
+    mi_os_thread_watch();
+    return theap;
+}
+
+void mi_core_thread_init(void) {
+    (void)mi_life_thread();
+}
+
+// ---- End ---------------------------------------------------------------------------------------------------
+
+// The thread heap loses its thread.
+static void life_abandon(mi_theap_t *theap) {
+    mi_remote_flush(theap);
+    mi_remote_collect(theap);
+    mi_theap_trim(theap, false);
+    mi_lock(&mi_life_lock);
+    if (theap->page_count == 0)
+        mi_life_pool_put(theap);
+    else
+        mi_orphan_put(theap);
+    mi_unlock(&mi_life_lock);
+}
+
+void mi_core_thread_done(void) {
+    mi_theap_t *const theap = mi_theap_real();
+    if (theap == NULL)
+        return;
+    const uintptr_t self = mi_os_thread_id();
+    if (theap->side_count > 0) {
+        theap->side_count = 0;
+        mi_memzero(theap->heap_cache_id, sizeof(theap->heap_cache_id));
+        for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+            if (t != theap && mi_load_relaxed(&t->thread_id) == self)
+                life_abandon(t);
+    }
+    (void)mi_thread_set(MI_THREAD_SLOT_MAY_BE_NULL ? NULL : &mi_theap_empty);
+    life_abandon(theap);
+    mi_fetch_sub_relaxed(&life_thread_active, 1);
+}
+
+// ---- The rest ----------------------------------------------------------------------------------------------
+
+void mi_core_count_all(bool is_on) {
+    mi_store_relaxed(&life_counts_all, is_on);
+    mi_theap_t *const theap = mi_theap_real();
+    if (theap != NULL)
+        (void)life_set_slot(theap);
+}
+
+mi_theap_t *mi_core_theap(void) {
+    return mi_life_thread();
+}
+
+void mi_core_collect(bool is_forced) {
+    mi_theap_t *const theap = mi_theap_real();
+    if (theap != NULL) {
+        const uint32_t was = mi_theap_enter(theap);
+        mi_remote_flush(theap);
+        mi_remote_collect(theap);
+        mi_theap_trim(theap, is_forced);
+        mi_theap_leave(theap, was);
+    }
+    mi_orphan_collect(&mi_heap_main_state);
+    mi_arena_purge(is_forced);
+}
+
+void mi_core_stats(mi_core_stats_t *stats) {
+    mi_memzero(stats, sizeof(*stats));
+    mi_page_stats(stats);
+    mi_arena_stats(stats);
+    stats->malloc_count = mi_load_relaxed(&life_ended_mallocs);
+    for (const mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+        stats->malloc_count += mi_load_relaxed(&t->malloc_count);
+    stats->thread_count = mi_load_relaxed(&life_thread_active);
+    stats->thread_total = mi_load_relaxed(&life_thread_total);
+    stats->adopted_count = mi_load_relaxed(&life_adopted);
+    stats->stolen_count = mi_orphan_stolen_count();
+    stats->heap_count = mi_heap_count();
+}

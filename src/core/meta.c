@@ -1,0 +1,36 @@
+#include "core/meta.h"
+
+#include "core/arena.h"
+#include "core/lock.h"
+
+static mi_lock_t meta_lock;
+static uint8_t *meta_next; // unused rest of the last slice, under the lock
+static size_t meta_left;
+
+void *mi_meta_alloc(size_t bytes) {
+    const size_t rounded = mi_align_up(bytes, MI_CACHE_LINE_BYTES);
+    MI_ASSERT(rounded <= MI_SLICE_BYTES);
+    mi_lock(&meta_lock);
+    if (meta_left < rounded) {
+        uint8_t *const slice = (uint8_t *)mi_arena_alloc_meta(1);
+        if (slice == NULL) {
+            mi_unlock(&meta_lock);
+            return NULL;
+        }
+        meta_next = slice;
+        meta_left = MI_SLICE_BYTES;
+    }
+    void *const p = meta_next;
+    meta_next += rounded;
+    meta_left -= rounded;
+    mi_unlock(&meta_lock);
+    return p;
+}
+
+void mi_meta_fork_prepare(void) {
+    mi_lock(&meta_lock);
+}
+
+void mi_meta_fork_done(void) {
+    mi_unlock(&meta_lock);
+}

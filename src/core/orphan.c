@@ -1,0 +1,90 @@
+#include "core/orphan.h"
+
+#include "core/heap.h"
+#include "core/life.h"
+#include "core/lock.h"
+#include "core/remote.h"
+
+static _Atomic(uint64_t) orphan_stolen;
+
+void mi_orphan_put(mi_theap_t *theap) {
+    mi_heap_t *const heap = theap->heap;
+    mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ORPHAN);
+    mi_store_relaxed(&theap->thread_id, (uintptr_t)0);
+    theap->list_next = NULL;
+    if (heap->orphan_last != NULL)
+        heap->orphan_last->list_next = theap;
+    else
+        heap->orphan_first = theap;
+    heap->orphan_last = theap;
+    mi_fetch_add_relaxed(&heap->orphan_count, 1u);
+}
+
+mi_theap_t *mi_orphan_claim(mi_heap_t *heap) {
+    mi_theap_t *const theap = heap->orphan_first;
+    if (theap == NULL)
+        return NULL;
+    heap->orphan_first = theap->list_next;
+    if (heap->orphan_first == NULL)
+        heap->orphan_last = NULL;
+    mi_fetch_sub_relaxed(&heap->orphan_count, 1u);
+    return theap;
+}
+
+// Done with a claimed one: back to the list, or to the pool when it has nothing left.
+static void orphan_return(mi_theap_t *theap) {
+    mi_lock(&mi_life_lock);
+    if (theap->page_count == 0)
+        mi_life_pool_put(theap);
+    else
+        mi_orphan_put(theap);
+    mi_unlock(&mi_life_lock);
+}
+
+// A page of the class that has a free block or can link one.
+static mi_page_t *orphan_find(mi_theap_t *orphan, uint32_t class_index) {
+    mi_page_t *const current = orphan->current[class_index];
+    if (current->free != NULL || current->capacity < current->reserved)
+        return current;
+    return orphan->queue[class_index].first;
+}
+
+mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
+    mi_heap_t *const heap = theap->heap;
+    if (mi_load_relaxed(&heap->orphan_count) == 0 || !mi_lock_try(&mi_life_lock))
+        return NULL;
+    mi_theap_t *const orphan = mi_orphan_claim(heap);
+    mi_unlock(&mi_life_lock);
+    if (orphan == NULL)
+        return NULL;
+    mi_remote_collect(orphan);
+    mi_page_t *const page = orphan_find(orphan, class_index);
+    if (page != NULL) {
+        mi_theap_detach(orphan, page);
+        mi_theap_attach(theap, page);
+        // The last look at the orphan's stack comes after the change of hands: see remote_push_pending.
+        mi_remote_collect(orphan);
+        mi_fetch_add_relaxed(&orphan_stolen, 1);
+    }
+    mi_theap_trim(orphan, true);
+    orphan_return(orphan);
+    return page;
+}
+
+void mi_orphan_collect(mi_heap_t *heap) {
+    const uint32_t count = mi_load_relaxed(&heap->orphan_count);
+    for (uint32_t i = 0; i < count; i++) {
+        mi_lock(&mi_life_lock);
+        mi_theap_t *const orphan = mi_orphan_claim(heap);
+        mi_unlock(&mi_life_lock);
+        if (orphan == NULL)
+            return;
+        mi_remote_collect(orphan);
+        mi_theap_trim(orphan, true);
+        orphan_return(orphan);
+    }
+}
+
+uint64_t mi_orphan_stolen_count(void) {
+    return mi_load_relaxed(&orphan_stolen);
+}

@@ -1,0 +1,280 @@
+#include "core/page.h"
+
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/lock.h"
+#include "core/meta.h"
+#include "core/theap.h"
+#include "os/os.h"
+
+// Larger blocks get a reservation of their own, which realloc can grow by moving page tables.
+#define PAGE_SPAN_MAX     (sizeof(void *) == 8 ? 256 * MI_MiB : 16 * MI_MiB)
+#define PAGE_EXTEND_BYTES ((size_t)4096)
+#define PAGE_BATCH_BYTES  ((size_t)4096) // of one page that a thread holds back
+
+static mi_lock_t page_lock;       // guards the two lists
+static mi_page_t *page_own_first; // pages with own reservations, linked by next and prev
+static mi_page_t *page_pool;      // unused structs for them, linked by next
+static _Atomic(uint64_t) page_made;
+static _Atomic(uint64_t) page_huge_made;
+static _Atomic(int64_t) page_live_count;
+
+static mi_page_t *page_struct_new(void) {
+    mi_lock(&page_lock);
+    mi_page_t *page = page_pool;
+    if (page != NULL)
+        page_pool = page->next;
+    mi_unlock(&page_lock);
+    return page != NULL ? page : (mi_page_t *)mi_meta_alloc(sizeof(mi_page_t));
+}
+
+static void page_struct_free(mi_page_t *page) {
+    mi_lock(&page_lock);
+    page->next = page_pool;
+    page_pool = page;
+    mi_unlock(&page_lock);
+}
+
+static void page_own_link(mi_page_t *page) {
+    mi_lock(&page_lock);
+    page->prev = NULL;
+    page->next = page_own_first;
+    if (page_own_first != NULL)
+        page_own_first->prev = page;
+    page_own_first = page;
+    mi_unlock(&page_lock);
+}
+
+static void page_own_unlink(mi_page_t *page) {
+    mi_lock(&page_lock);
+    if (page->next != NULL)
+        page->next->prev = page->prev;
+    if (page->prev != NULL)
+        page->prev->next = page->next;
+    else
+        page_own_first = page->next;
+    mi_unlock(&page_lock);
+    page_struct_free(page);
+}
+
+bool mi_page_visit_own(mi_page_visit_fn visit, void *arg) {
+    bool go_on = true;
+    mi_lock(&page_lock);
+    for (mi_page_t *page = page_own_first; page != NULL && go_on; page = page->next)
+        go_on = visit(page, arg);
+    mi_unlock(&page_lock);
+    return go_on;
+}
+
+// Address space of its own for one block. The struct comes from the pool.
+static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
+    const size_t bytes = slices << MI_SLICE_SHIFT;
+    bool is_zero = true;
+    const size_t limit = mi_core_config.reserve_limit;
+    if (mi_core_config.never_use_os || (limit != 0 && bytes > limit))
+        return false;
+    mi_page_t *const page = page_struct_new();
+    if (page == NULL)
+        return false;
+    uint8_t *const start =
+        (uint8_t *)mi_os_reserve(bytes, align > MI_SLICE_BYTES ? align : MI_SLICE_BYTES);
+    if (start != NULL && mi_os_needs_commit() && mi_os_commit(start, bytes, &is_zero) != 0) {
+        mi_os_release(start, bytes);
+        goto fail;
+    }
+    if (start == NULL)
+        goto fail;
+    span->start = start;
+    span->slices = slices;
+    span->arena = NULL;
+    span->page = page;
+    span->is_zero = true;
+    return true;
+fail:
+    page_struct_free(page);
+    return false;
+}
+
+static void page_span_free(mi_page_t *page) {
+    if (page->arena != NULL) {
+        mi_arena_free(page->arena, page->start, page->slices);
+        return;
+    }
+    mi_os_release(page->start, (size_t)page->slices << MI_SLICE_SHIFT);
+    page_own_unlink(page);
+}
+
+// What a page of this class looks like, before any block is linked.
+static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class_index,
+                          size_t block_bytes) {
+    const size_t span_bytes = span->slices << MI_SLICE_SHIFT;
+    const bool is_shared = (class_index <= MI_CLASS_SHARED);
+    page->free = NULL;
+    page->used = 1;
+    page->hidden = 0;
+    page->capacity = 0;
+    page->reserved = (is_shared ? (uint32_t)(span_bytes / block_bytes) : 1);
+    page->block_bytes = (class_index == MI_CLASS_HUGE ? span_bytes : block_bytes);
+    page->class_index = (uint8_t)class_index;
+    page->state = MI_PAGE_CURRENT;
+    page->is_zero = span->is_zero;
+    page->start = span->start;
+    page->recip = (is_shared ? (((uint64_t)1 << 40) + block_bytes - 1) / block_bytes : 0);
+    page->arena = span->arena;
+    page->slices = (uint32_t)span->slices;
+    const size_t batch = PAGE_BATCH_BYTES / block_bytes;
+    page->batch_max = (uint8_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch < 2 ? 0 : batch);
+    page->link_key = (MI_SECURE ? (uintptr_t)mi_os_random() : 0);
+    mi_store_relaxed(&page->has_interior, false);
+    mi_store_relaxed(&page->remote, NULL);
+}
+
+static uintptr_t page_key(const mi_theap_t *theap) {
+    return theap->key == MI_KEY_NOBODY << (MI_MAP_KEY_SHIFT % 64) ? MI_KEY_NONE : theap->key;
+}
+
+// Founds a page on a span, which is given back when that fails.
+static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t class_index,
+                             size_t block_bytes) {
+    mi_page_t *const page = span->page;
+    page_describe(page, span, class_index, block_bytes);
+    if (theap->is_first_class)
+        page->batch_max = 0; // its heap may be destroyed while another thread holds blocks back
+    if (page->arena == NULL)
+        page_own_link(page);
+    page->owner_fast = theap;
+    mi_store_release(&page->theap, theap); // with the acquires of page->theap
+    if (!mi_page_map_set(span->start, span->slices, page, page_key(theap))) {
+        mi_store_relaxed(&page->theap, NULL);
+        page_span_free(page);
+        return NULL;
+    }
+    theap->page_count++;
+    mi_fetch_add_relaxed(&page_made, 1);
+    mi_fetch_add_relaxed(&page_live_count, 1);
+    if (class_index == MI_CLASS_HUGE)
+        mi_fetch_add_relaxed(&page_huge_made, 1);
+    return page;
+}
+
+mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align) {
+    const size_t slices = (class_index == MI_CLASS_HUGE
+                               ? (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT
+                               : mi_class_slices(block_bytes));
+    const size_t align_slices = (align > MI_SLICE_BYTES ? align >> MI_SLICE_SHIFT : 1);
+    mi_arena_t *const only = mi_heap_arena(theap->heap);
+    mi_span_t span;
+    if (slices > UINT32_MAX)
+        return NULL;
+    bool is_good = false;
+    if (slices <= PAGE_SPAN_MAX >> MI_SLICE_SHIFT || only != NULL || mi_core_config.never_use_os)
+        is_good = mi_arena_alloc(&span, slices, align_slices, only);
+    if (!is_good && (only != NULL || class_index != MI_CLASS_HUGE ||
+                     !page_reserve_own(&span, slices, align)))
+        return NULL;
+    return page_found(theap, &span, class_index, block_bytes);
+}
+
+mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
+    mi_span_t span;
+    if (mi_heap_arena(theap->heap) != NULL || bytes >> MI_SLICE_SHIFT >= UINT32_MAX)
+        return NULL;
+    if (!page_reserve_own(&span, (bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT, MI_SLICE_BYTES))
+        return NULL;
+    return page_found(theap, &span, MI_CLASS_HUGE, bytes);
+}
+
+void mi_page_release(mi_page_t *page) {
+    mi_page_map_clear(page->start, page->slices);
+    mi_load_relaxed(&page->theap)->page_count--;
+    mi_store_release(&page->theap, NULL); // with the acquires of page->theap
+    page->state = MI_PAGE_FREE;
+    mi_fetch_sub_relaxed(&page_live_count, 1);
+    page_span_free(page);
+}
+
+void mi_page_forget(mi_page_t *page) {
+    mi_page_map_clear(page->start, page->slices);
+    mi_load_relaxed(&page->theap)->page_count--;
+    mi_store_release(&page->theap, NULL); // with the acquires of page->theap
+    page->state = MI_PAGE_FREE;
+    mi_fetch_sub_relaxed(&page_live_count, 1);
+    page_own_unlink(page);
+}
+
+bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
+    uint8_t *const end = page->start + ((size_t)page->slices << MI_SLICE_SHIFT);
+    const mi_theap_t *const owner = mi_load_relaxed(&page->theap);
+    const bool is_slow = mi_load_relaxed(&page->has_interior);
+    if (page->arena == NULL || page->class_index != MI_CLASS_HUGE ||
+        page->slices + more > UINT32_MAX ||
+        !mi_arena_extend(page->arena, page->start, page->slices, more, is_zero))
+        return false;
+    if (!mi_page_map_set(end, more, page, is_slow ? MI_KEY_NONE : page_key(owner))) {
+        mi_arena_free(page->arena, end, more);
+        return false;
+    }
+    page->slices += (uint32_t)more;
+    page->block_bytes = (size_t)page->slices << MI_SLICE_SHIFT;
+    return true;
+}
+
+void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap) {
+    const bool is_slow = mi_load_relaxed(&page->has_interior);
+    mi_load_relaxed(&page->theap)->page_count--;
+    theap->page_count++;
+    page->owner_fast = (is_slow ? NULL : theap);
+    mi_store_release(&page->theap, theap); // with the acquires of page->theap
+    (void)mi_page_map_set(page->start, page->slices, page, is_slow ? MI_KEY_NONE : page_key(theap));
+}
+
+void mi_page_set_interior(mi_page_t *page) {
+    if (mi_load_relaxed(&page->has_interior))
+        return;
+    mi_store_relaxed(&page->has_interior, true);
+    page->owner_fast = NULL;
+    (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
+}
+
+// A page of blocks up to a 4 KiB grows by 4 KiB of blocks: as much memory as one fault brings in anyway.
+bool mi_page_extend(mi_page_t *page) {
+    MI_ASSERT(page->free == NULL && page->capacity < page->reserved);
+    const uint32_t left = page->reserved - page->capacity;
+    uint32_t count = (uint32_t)(PAGE_EXTEND_BYTES / page->block_bytes);
+    count = (count == 0 ? 1 : count > left ? left : count);
+    const size_t step = page->block_bytes;
+    uint8_t *const first = page->start + page->capacity * step;
+    uint8_t *const last = first + (count - 1) * step;
+    for (uint8_t *p = first; p < last; p += step)
+        mi_block_set_next(page, (mi_block_t *)p, (mi_block_t *)(p + step));
+    mi_block_set_next(page, (mi_block_t *)last, NULL);
+    page->free = (mi_block_t *)first;
+    page->capacity += count;
+    return page->is_zero && count == 1;
+}
+
+bool mi_page_is_valid(const mi_page_t *page) {
+    uint32_t free_count = 0;
+    for (const mi_block_t *b = page->free; b != NULL; b = mi_block_next(page, b)) {
+        const size_t offset = (size_t)((const uint8_t *)b - page->start);
+        if (offset != mi_page_block_index(page, offset) * page->block_bytes)
+            return false;
+        if (++free_count > page->capacity)
+            return false;
+    }
+    return free_count + mi_page_live(page) == page->capacity && page->capacity <= page->reserved;
+}
+
+void mi_page_stats(mi_core_stats_t *stats) {
+    stats->page_count = (uint64_t)mi_load_relaxed(&page_live_count);
+    stats->page_total = mi_load_relaxed(&page_made);
+    stats->huge_count = mi_load_relaxed(&page_huge_made);
+}
+
+void mi_page_fork_prepare(void) {
+    mi_lock(&page_lock);
+}
+
+void mi_page_fork_done(void) {
+    mi_unlock(&page_lock);
+}

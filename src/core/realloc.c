@@ -1,0 +1,150 @@
+#include "core/alloc.h"
+
+#include "core/alloc_inline.h"
+#include "core/heap.h"
+#include "core/life.h"
+#include "os/os.h"
+
+#define REALLOC_MOVE_MIN (256 * MI_KiB) // from here on page tables are moved instead of bytes
+#define REALLOC_STEP_MIN (1 * MI_KiB)   // from here on a block that grows in small steps gets headroom
+
+// What is to be resized, and how.
+typedef struct realloc_job_s {
+    mi_theap_t *theap; // where a new block comes from; NULL = no memory
+    mi_page_t *page;   // of p
+    uint8_t *p;
+    size_t old_size;   // usable bytes at p
+    size_t size;       // wanted
+    size_t align;      // of the result, at offset
+    size_t offset;
+    unsigned flags;
+} realloc_job_t;
+
+// A huge block takes over the free slices behind it.
+static bool realloc_extend(const realloc_job_t *job) {
+    bool is_zero;
+    if (job->size > MI_REQUEST_MAX || job->p != job->page->start)
+        return false;
+    const size_t missing = job->size - job->old_size;
+    const size_t more = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    if (!mi_page_grow(job->page, more, &is_zero))
+        return false;
+    if ((job->flags & MI_REALLOC_ZERO) != 0 && !is_zero)
+        mi_memzero(job->p + job->old_size, more << MI_SLICE_SHIFT);
+    return true;
+}
+
+// Moves the pages of a large block into a reservation of its own, with addresses to spare for the next growth.
+static void *realloc_move_pages(const realloc_job_t *job) {
+    mi_page_t *const old = job->page;
+    if (job->old_size < REALLOC_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
+        job->align > MI_SLICE_BYTES || job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
+        return NULL;
+    const size_t old_bytes = (size_t)old->slices << MI_SLICE_SHIFT;
+    mi_page_t *page = mi_page_new_own(job->theap, 2 * job->size);
+    if (page == NULL)
+        page = mi_page_new_own(job->theap, job->size);
+    if (page == NULL)
+        return NULL;
+    page->capacity = 1;
+    page->state = MI_PAGE_FULL;
+    page->is_zero = false;
+    const bool is_own = (old->arena == NULL && mi_load_relaxed(&old->theap) == job->theap);
+    if (mi_os_remap(old->start, old_bytes, page->start, page->block_bytes, !is_own) != 0) {
+        mi_page_release(page);
+        return NULL;
+    }
+    if (is_own)
+        mi_page_forget(old);
+    else
+        (void)mi_core_free(job->p);
+    return page->start;
+}
+
+// A new block, the contents copied.
+static void *realloc_copy(const realloc_job_t *job) {
+    const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
+    const size_t old = job->old_size;
+    size_t wanted = job->size;
+    if (wanted > old && old >= REALLOC_STEP_MIN && wanted - old < old / 4)
+        wanted = old + old / 2;
+    bool is_zero = false;
+    uint8_t *q;
+    if (job->align > MI_GRANULE_BYTES || job->offset != 0) {
+        q = (uint8_t *)mi_core_heap_malloc_aligned(job->theap->heap, wanted, job->align, job->offset,
+                                                   zero);
+        is_zero = true;
+    } else {
+        q = (uint8_t *)mi_theap_alloc(job->theap, wanted, &is_zero);
+    }
+    if (q == NULL)
+        return NULL;
+    mi_memcpy(q, job->p, job->size < old ? job->size : old);
+    if (zero && !is_zero) {
+        const size_t usable = mi_core_usable(q, NULL);
+        if (usable > old)
+            mi_memzero(q + old, usable - old);
+    }
+    (void)mi_core_free(job->p);
+    return q;
+}
+
+static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
+    mi_free_result_t found;
+    job->old_size = mi_core_usable(job->p, &found);
+    if (result != NULL)
+        *result = found;
+    if (found != MI_FREE_OK)
+        return NULL;
+    const bool stays = (job->flags & MI_REALLOC_IN_PLACE) != 0;
+    const bool is_aligned = (((uintptr_t)job->p + job->offset) & (job->align - 1)) == 0;
+    if (MI_LIKELY(job->size <= job->old_size && is_aligned &&
+                  (stays || job->size >= job->old_size / 2)))
+        return job->p;
+    if (job->theap == NULL)
+        return NULL;
+    job->page = mi_page_map_find(job->p);
+    if (job->size > job->old_size && is_aligned && realloc_extend(job))
+        return job->p;
+    if (stays || job->size > MI_REQUEST_MAX)
+        return NULL;
+    if (job->size > job->old_size) {
+        void *const q = realloc_move_pages(job);
+        if (q != NULL)
+            return q;
+    }
+    return realloc_copy(job);
+}
+
+static void *realloc_in(realloc_job_t *job, mi_free_result_t *result) {
+    const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
+    if (job->p != NULL)
+        return realloc_run(job, result);
+    if (result != NULL)
+        *result = MI_FREE_OK;
+    if (job->theap == NULL || (job->flags & MI_REALLOC_IN_PLACE) != 0)
+        return NULL;
+    return mi_core_heap_malloc_aligned(job->theap->heap, job->size, job->align, job->offset, zero);
+}
+
+void *mi_core_realloc(void *p, size_t size, unsigned flags, mi_free_result_t *result) {
+    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, size, 1, 0, flags};
+    return realloc_in(&job, result);
+}
+
+void *mi_core_realloc_aligned(void *p, size_t size, size_t align, size_t offset, unsigned flags,
+                              mi_free_result_t *result) {
+    if (!mi_is_pow2(align)) {
+        if (result != NULL)
+            *result = MI_FREE_OK;
+        return NULL;
+    }
+    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, size, align, offset, flags};
+    return realloc_in(&job, result);
+}
+
+void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags,
+                           mi_free_result_t *result) {
+    realloc_job_t job = {mi_heap_theap(heap), NULL, (uint8_t *)p, 0, size, 1, 0, flags};
+    return realloc_in(&job, result);
+}

@@ -1,0 +1,112 @@
+#include "core/remote.h"
+
+// Step 3. true: the page still belongs to theap after the push, so theap's owner will find it.
+static bool remote_push_once(mi_theap_t *theap, mi_page_t *page) {
+    mi_page_t *head = mi_load_relaxed(&theap->pending);
+    do {
+        page->pending_next = head;
+        // Release: the page's remote blocks and its pending_next. Acquire: what the last taker of the stack did
+        // before. Both with the exchanges of pending.
+    } while (!mi_cas_weak_acq_rel(&theap->pending, &head, page));
+    return mi_load_acquire(&page->theap) == theap; // with mi_page_set_owner
+}
+
+// When the page changed hands meanwhile, the thief may have looked at this stack for the last time before our push
+// (it does so after each theft, orphan.c). Then our push saw the thief's exchange, hence also the new owner, and we
+// carry on what lies there ourselves.
+static void remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
+    if (MI_LIKELY(remote_push_once(theap, page)))
+        return;
+    mi_page_t *list = mi_exchange_acq_rel(&theap->pending, NULL); // with remote_push_once
+    while (list != NULL) {
+        mi_page_t *const next = list->pending_next;
+        mi_theap_t *const owner = mi_load_acquire(&list->theap); // with mi_page_set_owner
+        if (owner != NULL)
+            remote_push_pending(owner, list);
+        list = next;
+    }
+}
+
+// Steps 1 to 3 for the chain head .. tail.
+static void remote_push(mi_page_t *page, mi_block_t *head, mi_block_t *tail) {
+    mi_block_t *old = mi_load_relaxed(&page->remote);
+    do {
+        mi_block_set_next(page, tail, old);
+        // Release: the blocks' contents and links, with the acquire in remote_take. Acquire, from remote_take's
+        // release: when we find the list empty, the owner has read pending_next and we may write it.
+    } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
+    if (old == NULL)
+        remote_push_pending(mi_load_acquire(&page->theap), page); // with mi_page_set_owner
+}
+
+// Step 5, yes.
+static void remote_take(mi_theap_t *theap, mi_page_t *page) {
+    // Both orders: see remote_push.
+    mi_block_t *const head = mi_exchange_acq_rel(&page->remote, NULL);
+    mi_block_t *tail = head;
+    uint32_t count = 1;
+    for (mi_block_t *next = mi_block_next(page, tail); next != NULL;
+         next = mi_block_next(page, tail)) {
+        tail = next;
+        count++;
+    }
+    MI_ASSERT(count <= mi_page_live(page));
+    mi_block_set_next(page, tail, page->free);
+    page->free = head;
+    if (page->state == MI_PAGE_FULL) {
+        page->used = page->used + page->hidden - count;
+        page->hidden = 0;
+        mi_theap_make_available(theap, page);
+    } else {
+        page->used -= count;
+    }
+    if (page->used == 0)
+        mi_theap_retire(theap, page);
+}
+
+void mi_remote_collect(mi_theap_t *theap) {
+    if (mi_load_relaxed(&theap->pending) == NULL)
+        return;
+    mi_page_t *page = mi_exchange_acq_rel(&theap->pending, NULL); // with remote_push_once
+    while (page != NULL) {
+        mi_page_t *const next = page->pending_next; // before remote is emptied: then it is another's
+        mi_theap_t *const owner = mi_load_acquire(&page->theap); // with mi_page_set_owner
+        if (owner == theap)
+            remote_take(theap, page);
+        else
+            remote_push_pending(owner, page);
+        page = next;
+    }
+}
+
+static void remote_flush_slot(mi_batch_t *slot) {
+    mi_page_t *const page = slot->page;
+    slot->page = NULL;
+    if (page != NULL)
+        remote_push(page, slot->head, slot->tail);
+}
+
+void mi_remote_flush(mi_theap_t *theap) {
+    for (uint32_t i = 0; i < MI_BATCH_SLOTS; i++)
+        remote_flush_slot(&theap->batch[i]);
+}
+
+void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
+    if (theap == NULL || page->batch_max == 0) {
+        remote_push(page, block, block);
+        return;
+    }
+    mi_batch_t *const slot = &theap->batch[((uintptr_t)page / sizeof(mi_page_t)) % MI_BATCH_SLOTS];
+    if (slot->page != page) {
+        remote_flush_slot(slot);
+        slot->page = page;
+        slot->head = block;
+        slot->tail = block;
+        slot->count = 1;
+        return;
+    }
+    mi_block_set_next(page, block, slot->head);
+    slot->head = block;
+    if (++slot->count >= page->batch_max)
+        remote_flush_slot(slot);
+}

@@ -1,0 +1,288 @@
+#include "core/theap.h"
+
+#include "core/alloc_inline.h"
+#include "core/arena.h"
+#include "core/orphan.h"
+#include "core/remote.h"
+#include "os/os.h"
+
+#define THEAP_EMPTY_MAX   (2 * MI_MiB)  // touched bytes of empty pages that a thread keeps
+#define THEAP_HOT_MAX     (16 * MI_MiB) // of single-block pages that are current, hence kept when empty
+#define THEAP_CURRENT_MIN (64 * MI_KiB) // a current page that touched less is kept by every trim
+#define THEAP_TICKS       8u            // slow paths between two looks at the clock
+
+mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
+
+// ---- Queues ------------------------------------------------------------------------------------------------
+
+static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
+    mi_page_queue_t *const q = &theap->queue[page->class_index];
+    page->state = MI_PAGE_AVAILABLE;
+    page->prev = NULL;
+    page->next = q->first;
+    if (q->first != NULL)
+        q->first->prev = page;
+    else
+        q->last = page;
+    q->first = page;
+}
+
+static void queue_push_back(mi_theap_t *theap, mi_page_t *page) {
+    mi_page_queue_t *const q = &theap->queue[page->class_index];
+    page->state = MI_PAGE_AVAILABLE;
+    page->next = NULL;
+    page->prev = q->last;
+    if (q->last != NULL)
+        q->last->next = page;
+    else
+        q->first = page;
+    q->last = page;
+}
+
+static void queue_remove(mi_theap_t *theap, mi_page_t *page) {
+    mi_page_queue_t *const q = &theap->queue[page->class_index];
+    if (page->prev != NULL)
+        page->prev->next = page->next;
+    else
+        q->first = page->next;
+    if (page->next != NULL)
+        page->next->prev = page->prev;
+    else
+        q->last = page->prev;
+    page->next = NULL;
+    page->prev = NULL;
+}
+
+static size_t page_touched(const mi_page_t *page) {
+    return page->capacity * page->block_bytes;
+}
+
+// ---- Which page a class allocates from ---------------------------------------------------------------------
+
+static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
+    theap->current[class_index] = page;
+    const size_t last = mi_class_bytes(class_index) >> MI_GRANULE_SHIFT;
+    if (last >= MI_DIRECT_COUNT)
+        return;
+    const size_t first =
+        (class_index == 1 ? 0 : (mi_class_bytes(class_index - 1) >> MI_GRANULE_SHIFT) + 1);
+    for (size_t i = first; i <= last; i++)
+        theap->direct[i] = page;
+}
+
+// The page stops being current: nothing allocates from it any more until it is current again.
+static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
+    if (page == &mi_page_empty)
+        return;
+    const uint32_t live = page->used - 1;
+    page->used = live;
+    if (page->free != NULL || page->capacity < page->reserved) {
+        queue_push_back(theap, page);
+        if (live == 0)
+            mi_theap_retire(theap, page);
+        return;
+    }
+    // Full. Worth a visit again when a sixteenth of it was freed, so that a program that replaces blocks at random
+    // does not take the slow path for each.
+    const uint32_t share = page->reserved / 16;
+    const uint32_t wait = (share == 0 ? 1 : share > live ? live : share);
+    page->state = MI_PAGE_FULL;
+    page->used = wait;
+    page->hidden = live - wait;
+}
+
+static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
+    if (page->state == MI_PAGE_AVAILABLE) {
+        queue_remove(theap, page);
+        if (page->used == 0)
+            theap->empty_bytes -= page_touched(page);
+        page->used++;
+        page->state = MI_PAGE_CURRENT;
+    }
+    mi_page_t *const old = theap->current[page->class_index];
+    theap_set_current(theap, page->class_index, page);
+    theap_demote(theap, old);
+}
+
+void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page) {
+    queue_push_front(theap, page);
+}
+
+void mi_theap_detach(mi_theap_t *theap, mi_page_t *page) {
+    if (page->state == MI_PAGE_CURRENT) {
+        theap_set_current(theap, page->class_index, &mi_page_empty);
+        page->used--;
+    } else if (page->state == MI_PAGE_AVAILABLE) {
+        queue_remove(theap, page);
+        if (page->used == 0)
+            theap->empty_bytes -= page_touched(page);
+    } else {
+        page->used += page->hidden;
+        page->hidden = 0;
+    }
+    page->state = MI_PAGE_FULL;
+}
+
+void mi_theap_attach(mi_theap_t *theap, mi_page_t *page) {
+    mi_page_set_owner(page, theap);
+    if (page->used == 0) {
+        queue_push_back(theap, page);
+        mi_theap_retire(theap, page);
+    } else if (page->free != NULL || page->capacity < page->reserved) {
+        queue_push_front(theap, page);
+    }
+}
+
+void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
+    MI_ASSERT(page->used == 0 && page->hidden == 0);
+    const size_t bytes = page_touched(page);
+    if (page->state == MI_PAGE_AVAILABLE)
+        queue_remove(theap, page);
+    if (page->class_index == MI_CLASS_HUGE || theap->empty_bytes + bytes > THEAP_EMPTY_MAX) {
+        mi_page_release(page);
+        return;
+    }
+    theap->empty_bytes += bytes;
+    queue_push_back(theap, page);
+}
+
+// Single-block pages are kept while they are current, for pairs of malloc and free without a slow path. Here is
+// their limit.
+static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
+    size_t bytes = 0;
+    for (uint32_t c = MI_CLASS_SHARED + 1; c <= MI_CLASS_LAST; c++)
+        bytes += theap->current[c]->block_bytes;
+    for (uint32_t c = MI_CLASS_LAST; c > MI_CLASS_SHARED && bytes > THEAP_HOT_MAX; c--) {
+        mi_page_t *const page = theap->current[c];
+        if (c == class_kept || page == &mi_page_empty)
+            continue;
+        bytes -= page->block_bytes;
+        theap_set_current(theap, c, &mi_page_empty);
+        theap_demote(theap, page);
+    }
+}
+
+void mi_theap_trim(mi_theap_t *theap, bool all) {
+    for (uint32_t c = 1; c <= MI_CLASS_LAST; c++) {
+        for (mi_page_t *page = theap->queue[c].last, *prev; page != NULL; page = prev) {
+            prev = page->prev;
+            if (page->used != 0)
+                continue;
+            mi_theap_detach(theap, page);
+            mi_page_release(page);
+        }
+        mi_page_t *const page = theap->current[c];
+        if (page != &mi_page_empty && page->used == 1 &&
+            (all || page_touched(page) > THEAP_CURRENT_MIN)) {
+            mi_theap_detach(theap, page);
+            mi_page_release(page);
+        }
+    }
+}
+
+// ---- The slow path of malloc -------------------------------------------------------------------------------
+
+// Now and then: what is due.
+static void theap_tick(mi_theap_t *theap) {
+    if (++theap->tick % THEAP_TICKS != 0)
+        return;
+    const uint64_t now = mi_os_clock_ms();
+    const uint32_t pressure = mi_arena_pressure();
+    if (now < theap->trim_at_ms && pressure == theap->pressure_seen)
+        return;
+    const long delay = mi_core_config.purge_delay_ms;
+    theap->trim_at_ms = now + (uint64_t)(delay < 0 ? 1000 : delay);
+    theap->pressure_seen = pressure;
+    mi_remote_flush(theap);
+    if (delay >= 0)
+        mi_theap_trim(theap, false);
+    mi_arena_purge(false);
+}
+
+// Makes a page current that can serve a block of this class: it has one in its free list. *is_zero: that block
+// reads as zero but for its link. NULL = no memory.
+static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
+    mi_remote_collect(theap);
+    mi_page_t *page = theap->current[class_index];
+    if (page->free != NULL)
+        return page;
+    // Blocks that were used before come first: their memory is there.
+    mi_page_t *const first = theap->queue[class_index].first;
+    if (first != NULL && (first->free != NULL || page->capacity == page->reserved)) {
+        page = first;
+    } else if (page->capacity == page->reserved) {
+        page = mi_orphan_steal(theap, class_index);
+        if (page == NULL)
+            page = mi_page_new(theap, class_index, mi_class_bytes(class_index), 1);
+        if (page == NULL)
+            return NULL;
+    }
+    if (page != theap->current[class_index])
+        theap_promote(theap, page);
+    if (page->free == NULL)
+        *is_zero = mi_page_extend(page);
+    if (class_index > MI_CLASS_SHARED)
+        theap_bound_hot(theap, class_index);
+    return page;
+}
+
+static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool *is_zero) {
+    mi_remote_collect(theap);
+    mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, size, 1);
+    if (page == NULL)
+        return NULL;
+    page->capacity = 1;
+    page->state = MI_PAGE_FULL; // used is 1: the block
+    *is_zero = page->is_zero;
+    page->is_zero = false;
+    return page->start;
+}
+
+void *mi_theap_alloc(mi_theap_t *theap, size_t size, bool *is_zero) {
+    *is_zero = false;
+    mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
+    const bool is_huge = (size > MI_CLASSED_MAX);
+    const uint32_t class_index = (is_huge ? MI_CLASS_HUGE : mi_class_of(size));
+    void *p = (is_huge ? NULL : mi_page_pop(theap->current[class_index]));
+    if (MI_LIKELY(p != NULL))
+        return p;
+    const uint32_t was = mi_theap_enter(theap);
+    theap_tick(theap);
+    if (is_huge) {
+        p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, is_zero) : NULL);
+    } else {
+        mi_page_t *const page = theap_refill(theap, class_index, is_zero);
+        if (page != NULL)
+            p = mi_page_pop(page);
+    }
+    mi_theap_leave(theap, was);
+    return p;
+}
+
+// ---- The slow path of free, and the rest -------------------------------------------------------------------
+
+void mi_page_used_up(mi_page_t *page) {
+    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
+    const uint32_t was = mi_theap_enter(theap);
+    if (page->state == MI_PAGE_FULL) {
+        page->used = page->hidden;
+        page->hidden = 0;
+        if (page->class_index != MI_CLASS_HUGE)
+            mi_theap_make_available(theap, page);
+    }
+    if (page->used == 0)
+        mi_theap_retire(theap, page);
+    if (MI_UNLIKELY(theap->pressure_seen != mi_arena_pressure())) {
+        theap->pressure_seen = mi_arena_pressure();
+        mi_theap_trim(theap, false);
+    }
+    mi_theap_leave(theap, was);
+}
+
+void mi_theap_reset(mi_theap_t *theap) {
+    for (uint32_t c = 0; c < MI_CLASS_COUNT; c++)
+        theap->current[c] = &mi_page_empty;
+    for (size_t i = 0; i < MI_DIRECT_COUNT; i++)
+        theap->direct[i] = &mi_page_empty;
+    theap->real = theap;
+}

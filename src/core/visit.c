@@ -1,0 +1,91 @@
+#include "core/alloc.h"
+
+#include "core/arena.h"
+#include "core/heap.h"
+#include "core/life.h"
+#include "core/remote.h"
+#include "os/os.h"
+
+// One bit for each block of a page: is it free? A page has at most 4096 blocks, the smallest class in one slice.
+#define VISIT_BLOCKS_MAX (MI_SLICE_BYTES / MI_GRANULE_BYTES)
+
+typedef struct visit_job_s {
+    const mi_heap_t *heap;
+    bool blocks_too;
+    mi_core_visit_fn visit;
+    void *arg;
+    uint64_t is_free[VISIT_BLOCKS_MAX / 64];
+} visit_job_t;
+
+static void visit_mark(visit_job_t *job, const mi_page_t *page, const mi_block_t *list) {
+    for (const mi_block_t *b = list; b != NULL; b = mi_block_next(page, b)) {
+        const size_t i =
+            mi_page_block_index(page, (size_t)((const uint8_t *)b - page->start));
+        job->is_free[i / 64] |= (uint64_t)1 << (i % 64);
+    }
+}
+
+static bool visit_page(mi_page_t *page, void *arg) {
+    visit_job_t *const job = (visit_job_t *)arg;
+    mi_core_area_t area;
+    area.start = page->start;
+    area.bytes = (size_t)page->slices << MI_SLICE_SHIFT;
+    area.committed = page->capacity * page->block_bytes;
+    area.block_bytes = page->block_bytes;
+    mi_memzero(job->is_free, sizeof(job->is_free));
+    visit_mark(job, page, page->free);
+    visit_mark(job, page, mi_load_acquire(&page->remote)); // with remote_push
+    area.used = 0;
+    for (uint32_t i = 0; i < page->capacity; i++)
+        area.used += ((job->is_free[i / 64] >> (i % 64)) & 1) == 0;
+    if (area.used == 0)
+        return true;
+    if (!job->visit(job->heap, &area, NULL, page->block_bytes, job->arg))
+        return false;
+    for (uint32_t i = 0; job->blocks_too && i < page->capacity; i++)
+        if (((job->is_free[i / 64] >> (i % 64)) & 1) == 0 &&
+            !job->visit(job->heap, &area, page->start + i * page->block_bytes, page->block_bytes,
+                        job->arg))
+            return false;
+    return true;
+}
+
+// Own-reservation pages are found one after the other, since the visitor may allocate and the list is locked.
+typedef struct visit_nth_s {
+    const mi_theap_t *theap;
+    size_t left;
+    mi_page_t *page;
+} visit_nth_t;
+
+static bool visit_find_nth(mi_page_t *page, void *arg) {
+    visit_nth_t *const nth = (visit_nth_t *)arg;
+    if (mi_load_acquire(&page->theap) != nth->theap || nth->left-- > 0) // with mi_page_set_owner
+        return true;
+    nth->page = page;
+    return false;
+}
+
+static bool visit_theap(mi_theap_t *theap, visit_job_t *job) {
+    if (!mi_arena_visit_pages(theap, visit_page, job))
+        return false;
+    for (size_t i = 0;; i++) {
+        visit_nth_t nth = {theap, i, NULL};
+        (void)mi_page_visit_own(visit_find_nth, &nth);
+        if (nth.page == NULL)
+            return true;
+        if (!visit_page(nth.page, job))
+            return false;
+    }
+}
+
+bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg) {
+    visit_job_t job = {heap, blocks_too, visit, arg, {0}};
+    mi_theap_t *const own = mi_theap_real();
+    if (own != NULL)
+        mi_remote_flush(own);
+    for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+        if (t->heap == heap && mi_load_relaxed(&t->state) != MI_THEAP_UNUSED &&
+            !visit_theap(t, &job))
+            return false;
+    return true;
+}

@@ -1,0 +1,373 @@
+// Linux: the contract of os.h over mmap, madvise and mremap. Reservations are private anonymous mappings that the
+// kernel fills with zero pages at the first touch, so reserving is committing. State: a few facts asked once, and
+// the registered hooks; all of it is safe to set twice by two threads. Called from any thread.
+#define _GNU_SOURCE 1
+#include "os/os.h"
+
+#include "base/atomic.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#ifndef MREMAP_DONTUNMAP
+#    define MREMAP_DONTUNMAP 4
+#endif
+#ifndef MAP_HUGE_SHIFT
+#    define MAP_HUGE_SHIFT 26
+#endif
+#define OS_HUGE_1GIB_LOG2 30
+
+static _Atomic(size_t) os_page;        // 0 = not asked yet
+static _Atomic(uint64_t) os_start_ms;  // the clock at the first process_info
+static _Atomic(long) os_fail_at;       // fault test: calls left until the first failure, 0 = none
+static _Atomic(long) os_fail_count;    // fault test: calls seen
+static pthread_key_t os_exit_key;      // its destructor is the thread exit hook
+static _Atomic(bool) os_exit_key_ready;
+static void (*os_exit_hook)(void);
+
+void mi_os_fail_nth(long n) {
+    mi_store_relaxed(&os_fail_count, 0);
+    mi_store_relaxed(&os_fail_at, n);
+}
+
+long mi_os_fail_calls(void) {
+    return mi_load_relaxed(&os_fail_count);
+}
+
+static bool os_call_fails(void) {
+    if (!MI_OS_FAULTS)
+        return false;
+    const long count = mi_fetch_add_relaxed(&os_fail_count, 1) + 1;
+    const long at = mi_load_relaxed(&os_fail_at);
+    return at > 0 && count >= at;
+}
+
+size_t mi_os_page_bytes(void) {
+    size_t bytes = mi_load_relaxed(&os_page);
+    if (bytes == 0) {
+        bytes = (size_t)sysconf(_SC_PAGESIZE);
+        mi_store_relaxed(&os_page, bytes);
+    }
+    return bytes;
+}
+
+bool mi_os_needs_commit(void) {
+    return false;
+}
+
+size_t mi_os_physical_bytes(void) {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    return pages > 0 ? (size_t)pages * mi_os_page_bytes() : 0;
+}
+
+size_t mi_os_processor_count(void) {
+    cpu_set_t set;
+    const int saved = errno;
+    const bool known = (sched_getaffinity(0, sizeof(set), &set) == 0);
+    errno = saved;
+    return known && CPU_COUNT(&set) > 0 ? (size_t)CPU_COUNT(&set) : 1;
+}
+
+static void *os_map(size_t bytes) {
+    const int saved = errno;
+    void *const p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    errno = saved;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static int os_unmap(void *p, size_t bytes) {
+    const int saved = errno;
+    const int rc = munmap(p, bytes);
+    errno = saved;
+    return rc;
+}
+
+void *mi_os_reserve(size_t bytes, size_t align) {
+    size_t wide;
+    if (os_call_fails() || !mi_add_ok(bytes, align - mi_os_page_bytes(), &wide))
+        return NULL;
+    uint8_t *const p = (uint8_t *)os_map(wide);
+    if (p == NULL)
+        return NULL;
+    uint8_t *const start = (uint8_t *)mi_align_up((uintptr_t)p, align);
+    if (start > p)
+        os_unmap(p, (size_t)(start - p));
+    if (start + bytes < p + wide)
+        os_unmap(start + bytes, (size_t)(p + wide - start) - bytes);
+    return start;
+}
+
+int mi_os_release(void *p, size_t bytes) {
+    return os_unmap(p, bytes);
+}
+
+int mi_os_commit(void *p, size_t bytes, bool *is_zero) {
+    (void)p;
+    (void)bytes;
+    *is_zero = false;
+    return os_call_fails() ? -1 : 0;
+}
+
+int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
+    *is_committed = true;
+    if (os_call_fails())
+        return -1;
+    const int saved = errno;
+    const int rc = madvise(p, bytes, MADV_DONTNEED);
+    errno = saved;
+    return rc;
+}
+
+static int os_set_access(void *p, size_t bytes, int access) {
+    if (os_call_fails())
+        return -1;
+    const int saved = errno;
+    const int rc = mprotect(p, bytes, access);
+    errno = saved;
+    return rc;
+}
+
+int mi_os_protect(void *p, size_t bytes) {
+    return os_set_access(p, bytes, PROT_NONE);
+}
+
+int mi_os_unprotect(void *p, size_t bytes) {
+    return os_set_access(p, bytes, PROT_READ | PROT_WRITE);
+}
+
+static bool os_move(void *p, size_t old_bytes, size_t new_bytes, int flags, void *target) {
+    const int saved = errno;
+    void *const q =
+        mremap(p, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED | flags, target);
+    errno = saved;
+    return q != MAP_FAILED;
+}
+
+// A source that stays takes two moves, since the kernel grows nothing while it keeps the source: first the page
+// tables to a place of the old size, then from there to the final one.
+int mi_os_remap(void *p, size_t old_bytes, void *target, size_t new_bytes, bool keep_source) {
+    if (os_call_fails())
+        return -1;
+    if (!keep_source)
+        return os_move(p, old_bytes, new_bytes, 0, target) ? 0 : -1;
+    void *const between = os_map(old_bytes);
+    if (between == NULL)
+        return -1;
+    if (!os_move(p, old_bytes, old_bytes, MREMAP_DONTUNMAP, between)) {
+        os_unmap(between, old_bytes);
+        return -1;
+    }
+    if (os_move(between, old_bytes, new_bytes, 0, target))
+        return 0;
+    if (!os_move(between, old_bytes, old_bytes, 0, p)) {
+        mi_memcpy(p, between, old_bytes); // the source reads as zero meanwhile
+        os_unmap(between, old_bytes);
+    }
+    return -1;
+}
+
+int mi_os_resize_in_place(void *p, size_t old_bytes, size_t new_bytes) {
+    if (os_call_fails())
+        return -1;
+    const int saved = errno;
+    void *const q = mremap(p, old_bytes, new_bytes, 0);
+    errno = saved;
+    return q == MAP_FAILED ? -1 : 0;
+}
+
+void mi_os_allow_huge_pages(void *p, size_t bytes, bool is_allowed) {
+    const int saved = errno;
+    (void)madvise(p, bytes, is_allowed ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    errno = saved;
+}
+
+void *mi_os_reserve_huge_pages(size_t bytes, int numa_node) {
+    if (os_call_fails())
+        return NULL;
+    const int saved = errno;
+    void *const p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
+                             (OS_HUGE_1GIB_LOG2 << MAP_HUGE_SHIFT),
+                         -1, 0);
+    if (p != MAP_FAILED && numa_node >= 0 && numa_node < 64) {
+        const unsigned long mask = 1ul << numa_node;
+        (void)syscall(SYS_mbind, p, bytes, 1 /* preferred */, &mask, sizeof(mask) * 8, 0);
+    }
+    errno = saved;
+    return p == MAP_FAILED ? NULL : p;
+}
+
+size_t mi_os_numa_node_count(void) {
+    size_t count = 1;
+    const int saved = errno;
+    char path[] = "/sys/devices/system/node/node0";
+    while (count < 10) {
+        path[sizeof(path) - 2] = (char)('0' + count);
+        if (access(path, F_OK) != 0)
+            break;
+        count++;
+    }
+    errno = saved;
+    return count;
+}
+
+size_t mi_os_numa_node(void) {
+    unsigned cpu = 0;
+    unsigned node = 0;
+    const int saved = errno;
+    const long rc = syscall(SYS_getcpu, &cpu, &node, NULL);
+    errno = saved;
+    return rc == 0 ? node : 0;
+}
+
+static uint64_t os_clock(clockid_t id, uint64_t per_second) {
+    struct timespec t;
+    if (clock_gettime(id, &t) != 0)
+        return 0;
+    return (uint64_t)t.tv_sec * per_second + (uint64_t)t.tv_nsec / (1000000000u / per_second);
+}
+
+uint64_t mi_os_clock_ms(void) {
+    return os_clock(CLOCK_MONOTONIC_COARSE, 1000);
+}
+
+uint64_t mi_os_clock_ns(void) {
+    return os_clock(CLOCK_MONOTONIC, 1000000000u);
+}
+
+uint64_t mi_os_random(void) {
+    uint64_t x = 0;
+    const int saved = errno;
+    if (getrandom(&x, sizeof(x), GRND_NONBLOCK) != (ssize_t)sizeof(x)) {
+        x = mi_os_clock_ns() ^ (uint64_t)(uintptr_t)&x ^ ((uint64_t)(uintptr_t)&os_page << 16);
+        x = (x ^ (x >> 33)) * 0xFF51AFD7ED558CCDull;
+        x ^= x >> 33;
+    }
+    errno = saved;
+    return x;
+}
+
+void mi_os_yield(void) {
+    sched_yield();
+}
+
+uintptr_t mi_os_thread_id(void) {
+    return (uintptr_t)pthread_self();
+}
+
+bool mi_os_is_exiting(void) {
+    return false; // no thread is killed before the process is gone
+}
+
+static void os_thread_exit(void *value) {
+    (void)value;
+    os_exit_hook();
+}
+
+int mi_os_on_thread_exit(void (*on_exit)(void)) {
+    os_exit_hook = on_exit;
+    if (pthread_key_create(&os_exit_key, os_thread_exit) != 0)
+        return -1;
+    mi_store_release(&os_exit_key_ready, true); // with the acquire in mi_os_thread_watch
+    return 0;
+}
+
+void mi_os_thread_watch(void) {
+    if (mi_load_acquire(&os_exit_key_ready)) // with the release in mi_os_on_thread_exit
+        (void)pthread_setspecific(os_exit_key, &os_exit_key);
+}
+
+int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    return pthread_atfork(prepare, parent, child);
+}
+
+bool mi_os_env(const char *name, char *buf, size_t cap) {
+    const char *const value = secure_getenv(name);
+    if (value == NULL)
+        return false;
+    for (size_t i = 0; i < cap; i++) {
+        buf[i] = value[i];
+        if (value[i] == 0)
+            return true;
+    }
+    return false;
+}
+
+static int os_write_all(int fd, const char *text, size_t bytes) {
+    while (bytes > 0) {
+        const ssize_t n = write(fd, text, bytes);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -1;
+        text += n;
+        bytes -= (size_t)n;
+    }
+    return 0;
+}
+
+void mi_os_write_stderr(const char *text, size_t bytes) {
+    const int saved = errno;
+    (void)os_write_all(STDERR_FILENO, text, bytes);
+    errno = saved;
+}
+
+int mi_os_append_file(const char *path, const char *text, size_t bytes) {
+    const int saved = errno;
+    int rc = -1;
+    const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (fd >= 0) {
+        rc = os_write_all(fd, text, bytes);
+        close(fd);
+    }
+    errno = saved;
+    return rc;
+}
+
+// The second number of /proc/self/statm: resident pages.
+static size_t os_resident_bytes(void) {
+    char text[128];
+    const int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    const ssize_t n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    const char *p = text;
+    while (*p != 0 && *p != ' ')
+        p++;
+    size_t pages = 0;
+    for (p += (*p == ' '); *p >= '0' && *p <= '9'; p++)
+        pages = pages * 10 + (size_t)(*p - '0');
+    return pages * mi_os_page_bytes();
+}
+
+void mi_os_process_info(mi_os_process_info_t *info) {
+    const int saved = errno;
+    struct rusage usage;
+    mi_memzero(info, sizeof(*info));
+    uint64_t start = 0;
+    const uint64_t now = mi_os_clock_ms();
+    if (mi_cas_strong_relaxed(&os_start_ms, &start, now))
+        start = now;
+    info->elapsed_ms = now - start;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        info->user_ms =
+            (uint64_t)usage.ru_utime.tv_sec * 1000 + (uint64_t)usage.ru_utime.tv_usec / 1000;
+        info->system_ms =
+            (uint64_t)usage.ru_stime.tv_sec * 1000 + (uint64_t)usage.ru_stime.tv_usec / 1000;
+        info->peak_rss = (size_t)usage.ru_maxrss * MI_KiB;
+        info->page_faults = (size_t)usage.ru_majflt;
+    }
+    info->current_rss = os_resident_bytes();
+    errno = saved;
+}
