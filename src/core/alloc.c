@@ -26,7 +26,7 @@ void *mi_core_malloc(size_t size, bool zero) {
 }
 
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero) {
-    return alloc_in(mi_heap_theap(heap), size, zero);
+    return alloc_in(mi_heap_thread_part(heap), size, zero);
 }
 
 // One block with a start that is aligned beyond a slice.
@@ -80,7 +80,7 @@ void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero
 
 void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset,
                                   bool zero) {
-    return alloc_aligned_in(mi_heap_theap(heap), size, align, offset, zero);
+    return alloc_aligned_in(mi_heap_thread_part(heap), size, align, offset, zero);
 }
 
 size_t mi_core_good_size(size_t size) {

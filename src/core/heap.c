@@ -52,7 +52,7 @@ static mi_theap_t *heap_find_theap(const mi_heap_t *heap) {
     return found;
 }
 
-mi_theap_t *mi_heap_theap(mi_heap_t *heap) {
+mi_theap_t *mi_heap_thread_part(mi_heap_t *heap) {
     mi_theap_t *const main = mi_life_thread();
     if (main == NULL || heap == &mi_heap_main_state)
         return main;

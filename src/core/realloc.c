@@ -145,6 +145,6 @@ void *mi_core_realloc_aligned(void *p, size_t size, size_t align, size_t offset,
 
 void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags,
                            mi_free_result_t *result) {
-    realloc_job_t job = {mi_heap_theap(heap), NULL, (uint8_t *)p, 0, size, 1, 0, flags};
+    realloc_job_t job = {mi_heap_thread_part(heap), NULL, (uint8_t *)p, 0, size, 1, 0, flags};
     return realloc_in(&job, result);
 }
