@@ -226,6 +226,19 @@ def observe(row, folder, injected, arguments, name):
     modules = modules_of(done.stderr, injected)
     row.modules = len(modules)
     row.crts = [m[:-4] for m in modules if CRT_NAMES.match(m)]
+    redirected = redirected_in(done.stderr)
+    row.functions = " + ".join(str(redirected.get(crt, 0)) for crt in row.crts)
+    row.allocations = allocations_in(done.stderr)
+    same, reason = same_tree(os.path.join(DEMO, "out", name, "without"), out)
+    if done.returncode != 0 or not same:
+        row.problems.append(f"with reports on it ends with {done.returncode}, {reason or tail(done.stderr)}")
+    if not row.crts:
+        row.problems.append("no CRT was seen in the process")
+    for crt in row.crts:
+        if not redirected.get(crt):
+            row.problems.append(f"{crt} is not redirected")
+    if not row.allocations:
+        row.problems.append("the allocator reports no allocations")
     shutil.rmtree(out)
 
 
@@ -306,6 +319,17 @@ def observe_linux(row, command, env):
 
 
 # ---- our reports ----------------------------------------------------------------------------------------
+
+def redirected_in(report):
+    """CRT: number of its functions that are redirected and proven, from what MIMALLOC_VERBOSE=1 prints."""
+    found = {}
+    for line in report.decode("utf-8", "replace").splitlines():
+        hit = re.match(r"mimalloc-redirect: (\S+)\.dll \S+ at \S+: redirected, (\d+) functions\b.*"
+                       r"proof: (\d+) of (\d+) called", line)
+        if hit:
+            found[hit.group(1).lower()] = int(hit.group(2)) if int(hit.group(3)) > 0 else 0
+    return found
+
 
 def allocations_in(report):
     """The number of blocks allocated, from the statistics that MIMALLOC_SHOW_STATS=1 prints at the end."""

@@ -74,6 +74,7 @@ def main():
         parser.add_argument(name, required=True)
     parser.add_argument("--case", required=True, choices=sorted(CASES))
     args = parser.parse_args()
+    args.build, args.wine_run = os.path.abspath(args.build), os.path.abspath(args.wine_run)
     play(args, args.case)
     return 0
 

@@ -91,6 +91,7 @@ def main():
     for name in ("--exe", "--build", "--redirect", "--wine-run"):
         parser.add_argument(name, required=True)
     args = parser.parse_args()
+    args.build, args.wine_run = os.path.abspath(args.build), os.path.abspath(args.wine_run)
     folder = stage(args)
     exe = args.exe + ".exe"
     env = {"MIMALLOC_VERBOSE": "1"}
