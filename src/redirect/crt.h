@@ -24,12 +24,12 @@ typedef struct mi_crt_helpers_s {
     int (*call_new_handler)(size_t size);
     intptr_t (*heap_handle)(void);
     void (*invalid_parameter)(void);
-    // Originals kept by moving their first instructions; debug CRTs and throwing new only.
+    // Originals, kept by moving their first instructions; those with _dbg in debug CRTs only.
     void *(*new_original)(size_t size);
+    size_t (*aligned_msize)(void *p, size_t align, size_t offset);
     void (*free_dbg)(void *p, int use);
     size_t (*msize_dbg)(void *p, int use);
     void (*aligned_free_dbg)(void *p);
-    size_t (*aligned_msize_dbg)(void *p, size_t align, size_t offset);
     int (*is_valid_heap_pointer)(const void *p);
     int (*report_block_type)(const void *p);
     int (*is_memory_block)(const void *p, unsigned size, long *request, char **file, int *line);

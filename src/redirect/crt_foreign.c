@@ -174,16 +174,26 @@ void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
 size_t mi_foreign_aligned_msize(mi_crt_t *crt, void *p, size_t align, size_t offset) {
     void *start = aligned_start(p);
     const HANDLE heap = (start == NULL ? NULL : heap_of(crt, start));
+    if (heap == NULL && crt->own.aligned_free_dbg == NULL) {
+        unknown(crt, p, "measured as an aligned block");
+        return (size_t)-1;
+    }
+    // How much of the block belongs to the caller, each CRT knows for itself.
+    if (crt->own.aligned_msize != NULL)
+        return crt->own.aligned_msize(p, align, offset);
     if (heap != NULL) {
-        // What the CRT adds to the size that is asked for: the word, what offset needs, and room to align.
+        // What the UCRT adds to the size that is asked for: the word, what offset needs, and room to align.
         const size_t word = sizeof(void *);
         const size_t gap = (0 - offset) & (word - 1);
         const size_t extra = word + gap + (align > word ? align : word) - 1;
         const size_t all = HeapSize(heap, 0, start);
-        return all > extra ? all - extra : 0;
+        // Wine's CRT adds nothing for the offset, but one more byte. The larger answer, as far as there is
+        // memory: too much costs a longer copy, too little would lose bytes when the block is moved.
+        const size_t least = (align > word ? align : word) + word;
+        const size_t there = all - ((uintptr_t)p - (uintptr_t)start);
+        const size_t added = extra < least ? extra : least;
+        const size_t size = all > added ? all - added : 0;
+        return there > all ? 0 : size < there ? size : there;
     }
-    if (crt->own.aligned_msize_dbg != NULL)
-        return crt->own.aligned_msize_dbg(p, align, offset);
-    unknown(crt, p, "measured as an aligned block");
     return (size_t)-1;
 }

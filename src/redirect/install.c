@@ -13,10 +13,16 @@ static const mi_plan_site_t *site_of(const mi_crt_t *crt, const char *name) {
     for (uint32_t i = 0; i < plan->site_count; i++)
         if (mi_str_eq(plan->sites[i].name, name) && plan->sites[i].verdict != MI_SITE_FORWARDED)
             rva = plan->sites[i].rva;
+    const mi_plan_site_t *found = NULL;
     for (uint32_t i = 0; i < plan->site_count && rva != 0; i++)
         if (plan->sites[i].rva == rva && plan->sites[i].verdict != MI_SITE_ALIAS)
+            found = &plan->sites[i];
+    // An entry that is only a jump to an unexported function, which is patched as well: the code is there.
+    for (uint32_t i = 0; i < plan->site_count && found != NULL; i++)
+        if (plan->sites[i].is_derived && plan->sites[i].name == found->name &&
+            plan->sites[i].verdict == MI_SITE_PATCH)
             return &plan->sites[i];
-    return NULL;
+    return found;
 }
 
 // Where the original of a function can still be called: its moved beginning, or the function if it is not patched.
@@ -33,6 +39,7 @@ static void find_originals(mi_crt_t *crt) {
     mi_crt_helpers_t *own = &crt->own;
     own->new_original = (void *(*)(size_t))original_of(
         crt, sizeof(void *) == 8 ? "?\?2@YAPEAX_K@Z" : "?\?2@YAPAXI@Z");
+    own->aligned_msize = (size_t(*)(void *, size_t, size_t))original_of(crt, "_aligned_msize");
     if (!crt->plan.is_debug)
         return;
     own->free_dbg = (void (*)(void *, int))original_of(crt, "_free_dbg");
@@ -40,7 +47,6 @@ static void find_originals(mi_crt_t *crt) {
     own->aligned_free_dbg = (void (*)(void *))original_of(crt, "_aligned_free_dbg");
     if (own->aligned_free_dbg == NULL)
         own->aligned_free_dbg = (void (*)(void *))original_of(crt, "_aligned_free");
-    own->aligned_msize_dbg = (size_t(*)(void *, size_t, size_t))original_of(crt, "_aligned_msize_dbg");
     own->is_valid_heap_pointer = (int (*)(const void *))original_of(crt, "_CrtIsValidHeapPointer");
     own->report_block_type = (int (*)(const void *))original_of(crt, "_CrtReportBlockType");
     own->is_memory_block =
@@ -50,7 +56,7 @@ static void find_originals(mi_crt_t *crt) {
 
 // Does anybody call the original of this site?
 static bool needs_original(const mi_crt_t *crt, const mi_plan_site_t *site) {
-    return site->fn == MI_CRT_NEW || (crt->plan.is_debug && (site->flags & MI_CRT_DEBUG) != 0) ||
+    return site->fn == MI_CRT_NEW || site->fn == MI_CRT_ALIGNED_MSIZE || (crt->plan.is_debug && (site->flags & MI_CRT_DEBUG) != 0) ||
            (crt->plan.is_debug && site->fn == MI_CRT_ALIGNED_FREE);
 }
 
@@ -63,7 +69,7 @@ static mi_reason_t prepare_original(mi_crt_t *crt, uint32_t index) {
     if (mi_plan_move(crt->plan.cpu, entry, site->whole_bytes, (uintptr_t)entry, slot, MI_ISLAND_BYTES,
                      (uintptr_t)slot) != 0)
         crt->originals[index] = slot;
-    else if (site->fn != MI_CRT_NEW)
+    else if (crt->plan.is_debug && site->fn != MI_CRT_NEW)
         return MI_REASON_NOT_RELOCATABLE; // the blocks of a debug heap would be lost
     return MI_REASON_NONE;
 }

@@ -1,0 +1,94 @@
+// The harness of the Windows tests that must run without a C runtime of their own: checks, output, and the calls of
+// a CRT by name. One translation unit per program.
+#ifndef MI_TEST_WTEST_H
+#define MI_TEST_WTEST_H
+
+#include "base/text.h"
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+static LONG wtest_passed, wtest_failed;
+
+static void say(const char *fmt, ...) MI_PRINTF(1, 2);
+static void say(const char *fmt, ...) {
+    char line[1024];
+    mi_text_t t;
+    va_list args;
+    DWORD written;
+    mi_text_init(&t, line, sizeof(line));
+    va_start(args, fmt);
+    mi_text_vfmt(&t, fmt, args);
+    va_end(args);
+    WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), line, (DWORD)t.len, &written, NULL);
+}
+
+static void say_text(const char *text) {
+    DWORD written;
+    WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), text, (DWORD)mi_str_len(text), &written, NULL);
+    say("\n");
+}
+
+static void check(bool is_true, int line, const char *fact, const char *detail) {
+    if (is_true) {
+        InterlockedIncrement(&wtest_passed);
+        return;
+    }
+    if (InterlockedIncrement(&wtest_failed) <= 40)
+        say("line %d: failed: %s (%s)\n", line, fact, detail);
+}
+
+#define CHECK(fact)          check((fact), __LINE__, #fact, "")
+#define CHECK_AT(fact, name) check((fact), __LINE__, #fact, (name))
+
+static void finish(void) {
+    say("%ld checks passed, %ld failed\n", wtest_passed, wtest_failed);
+    ExitProcess(wtest_failed == 0 && wtest_passed > 0 ? 0 : 1);
+}
+
+// The n-th word of the command line; 0 = the program.
+static const char *argument(unsigned n) {
+    static char copy[4096];
+    static const char *words[32];
+    static unsigned count;
+    if (count == 0) {
+        const char *p = GetCommandLineA();
+        char *out = copy;
+        while (*p != 0 && count < 32) {
+            while (*p == ' ')
+                p++;
+            if (*p == 0)
+                break;
+            const char stop = (*p == '"' ? '"' : ' ');
+            p += (stop == '"');
+            words[count++] = out;
+            while (*p != 0 && *p != stop)
+                *out++ = *p++;
+            *out++ = 0;
+            p += (*p == '"');
+        }
+    }
+    return n < count ? words[n] : "";
+}
+
+static uintptr_t proc(HMODULE m, const char *name) {
+    return (uintptr_t)GetProcAddress(m, name);
+}
+
+void mainCRTStartup(void);
+void *memset(void *to, int value, size_t bytes);
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
+
+void *memset(void *to, int value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        ((volatile uint8_t *)to)[i] = (uint8_t)value;
+    return to;
+}
+
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+    return to;
+}
+
+#endif
