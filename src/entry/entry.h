@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "core/alloc.h"
+#include "mimalloc.h"
 
 // ---- process.c ----
 extern MI_HIDDEN bool
@@ -34,6 +35,7 @@ bool mi_platform_new_handler(size_t size);
 MI_NORETURN void
 mi_platform_new_failed(size_t size); // throws std::bad_alloc where it can, else aborts
 const char *mi_platform_name(void);
+mi_output_fun *mi_platform_exit_output(void); // for the last messages; NULL = as always
 bool mi_platform_is_redirected(void);
 // Somebody else's block: true = it was dealt with (Windows, redirected). *out is what the owner
 // answered.

@@ -4,14 +4,18 @@
 
 #include "base/text.h"
 #include "diag/message.h"
+#include "diag/options.h"
 #include "mimalloc.h"
 #include "os/os.h"
 
 #include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
+#define EXIT_FD_LEAST       100 // out of the way of programs that count on low numbers
 #define CXX_GET_NEW_HANDLER "_ZSt15get_new_handlerv"
 #define CXX_THROW_BAD_ALLOC "_ZSt17__throw_bad_allocv"
 
@@ -26,8 +30,30 @@ static_assert(MI_ENOMEM == ENOMEM && MI_EINVAL == EINVAL && MI_EAGAIN == EAGAIN 
                   MI_EFAULT == EFAULT && MI_EOVERFLOW == EOVERFLOW,
               "our error numbers are Linux' own");
 
+// A second descriptor of stderr for the statistics at the end: many programs close stderr in an
+// exit handler, which runs before our destructor. Only when statistics were asked for.
+static int exit_fd = -1;
+
+static void exit_write(const char *msg, void *arg) {
+    (void)arg;
+    size_t bytes = mi_str_len(msg);
+    while (bytes > 0) {
+        const ssize_t n = write(exit_fd, msg, bytes);
+        if (n <= 0)
+            return;
+        msg += n;
+        bytes -= (size_t)n;
+    }
+}
+
+mi_output_fun *mi_platform_exit_output(void) {
+    return exit_fd >= 0 && fcntl(STDERR_FILENO, F_GETFD) < 0 ? exit_write : NULL;
+}
+
 __attribute__((constructor(101))) static void entry_construct(void) {
     mi_entry_init();
+    if (mi_option_value(mi_option_show_stats) > 0)
+        exit_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, EXIT_FD_LEAST);
 }
 
 __attribute__((destructor(101))) static void entry_destruct(void) {

@@ -15,6 +15,10 @@
 
 #define EXIT_CODE_ABORT 3u // what the C runtimes' abort uses
 
+mi_output_fun *mi_platform_exit_output(void) {
+    return NULL; // stderr is still there when DllMain hears of the end
+}
+
 void mi_platform_errno(int error) {
     (void)error;
 }

@@ -54,7 +54,7 @@ void mi_entry_exit(void) {
     if (mi_exchange_acq_rel(&exit_began, true))
         return;
     if (mi_option_value(mi_option_show_stats) > 0 || mi_option_value(mi_option_verbose) > 1)
-        mi_stats_print_out(NULL, NULL);
+        mi_stats_print_out(mi_platform_exit_output(), NULL);
 }
 
 void mi_process_init(void) mi_attr_noexcept {
