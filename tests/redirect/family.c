@@ -355,7 +355,9 @@ static HMODULE find_by_export(const char *const *names, const char *export_name)
 __declspec(dllimport) bool standin_is_ours(const void *p);
 __declspec(dllimport) bool mi_allocator_init(const char **message);
 __declspec(dllimport) int *_errno(void);
-void *volatile imported[3];
+__declspec(dllimport) void *malloc(size_t size);
+__declspec(dllimport) void free(void *p);
+void *volatile imported[5];
 #endif
 
 void mainCRTStartup(void) {
@@ -368,6 +370,8 @@ void mainCRTStartup(void) {
     imported[0] = (void *)(uintptr_t)standin_is_ours;
     imported[1] = (void *)(uintptr_t)mi_allocator_init;
     imported[2] = (void *)(uintptr_t)_errno;
+    imported[3] = (void *)(uintptr_t)malloc;
+    imported[4] = (void *)(uintptr_t)free;
 #endif
     for (unsigned i = first_crt; *argument(i) != 0 && crt_count < CRTS_MAX; i++) {
         crts[crt_count].module = load(argument(i));
