@@ -194,7 +194,6 @@ void mi_page_release(mi_page_t *page) {
 }
 
 void mi_page_forget(mi_page_t *page) {
-    mi_page_map_clear(page->start, page->slices);
     mi_load_relaxed(&page->theap)->page_count--;
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
     page->state = MI_PAGE_FREE;

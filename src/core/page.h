@@ -99,7 +99,8 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align);
 // A page for one huge block with a reservation of its own, whatever its size. NULL = no memory.
 mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
-// Drops a page with its own reservation, whose memory has moved elsewhere. By the owner of its block and its theap.
+// Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page map no more. By
+// the owner of its block and its theap.
 void mi_page_forget(mi_page_t *page);
 // Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as zero.
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);

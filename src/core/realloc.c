@@ -50,7 +50,12 @@ static void *realloc_move_pages(const realloc_job_t *job) {
     page->state = MI_PAGE_FULL;
     page->is_zero = false;
     const bool is_own = (old->arena == NULL && mi_load_relaxed(&old->theap) == job->theap);
+    // The old addresses may be another's as soon as they are given up, so they leave the map before.
+    if (is_own)
+        mi_page_map_clear(old->start, old->slices);
     if (mi_os_remap(old->start, old_bytes, page->start, page->block_bytes, !is_own) != 0) {
+        if (is_own)
+            mi_page_set_owner(old, job->theap); // its tables exist: this cannot fail
         mi_page_release(page);
         return NULL;
     }

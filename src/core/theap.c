@@ -126,8 +126,8 @@ void mi_theap_detach(mi_theap_t *theap, mi_page_t *page) {
 void mi_theap_attach(mi_theap_t *theap, mi_page_t *page) {
     mi_page_set_owner(page, theap);
     if (page->used == 0) {
+        theap->empty_bytes += page_touched(page);
         queue_push_back(theap, page);
-        mi_theap_retire(theap, page);
     } else if (page->free != NULL || page->capacity < page->reserved) {
         queue_push_front(theap, page);
     }

@@ -1,0 +1,2 @@
+#include "use.h"
+int main(void){CHECK(true);return test_result();}
