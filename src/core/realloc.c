@@ -84,12 +84,13 @@ static void *realloc_copy(const realloc_job_t *job) {
     }
     if (q == NULL)
         return NULL;
-    mi_memcpy(q, job->p, job->size < old ? job->size : old);
-    if (zero && !is_zero) {
-        const size_t usable = mi_core_usable(q, NULL);
-        if (usable > old)
-            mi_memzero(q + old, usable - old);
+    const size_t kept = job->size < old ? job->size : old;
+    if (zero) { // of a fresh block only the first word was used, for a link
+        const size_t dirty = is_zero ? sizeof(mi_block_t) : mi_core_usable(q, NULL);
+        if (dirty > kept)
+            mi_memzero(q + kept, dirty - kept);
     }
+    mi_memcpy(q, job->p, kept);
     (void)mi_core_free(job->p);
     return q;
 }
