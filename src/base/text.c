@@ -67,12 +67,26 @@ static void text_pad(mi_text_t *t, char c, size_t count) {
         mi_text_char(t, c);
 }
 
+// Divides by a small base and returns the remainder. In four steps of 16 bits, since a 64-bit division on a 32-bit
+// processor would need a runtime library.
+static unsigned text_divide(uint64_t *v, unsigned base) {
+    uint64_t quotient = 0;
+    uint32_t rest = 0;
+    for (unsigned shift = 64; shift > 0;) {
+        shift -= 16;
+        const uint32_t part = (rest << 16) | (uint32_t)((*v >> shift) & 0xFFFF);
+        quotient |= (uint64_t)(part / base) << shift;
+        rest = part % base;
+    }
+    *v = quotient;
+    return rest;
+}
+
 static void text_number(mi_text_t *t, uint64_t v, bool is_negative, text_spec_t s) {
     char digits[24];
     size_t n = 0;
     do {
-        digits[n++] = "0123456789abcdef"[v % s.base];
-        v /= s.base;
+        digits[n++] = "0123456789abcdef"[text_divide(&v, s.base)];
     } while (v != 0);
     const size_t all = n + (is_negative ? 1 : 0);
     const size_t pad = (s.width > all ? s.width - all : 0);

@@ -187,7 +187,7 @@ static void crt_free(void *p, mi_crt_ctx_t *ctx) {
         release(p);
 }
 
-static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
+static __attribute__((unused)) void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
     if (p == NULL)
         return crt_malloc(size, ctx);
     if (!is_ours(p))
