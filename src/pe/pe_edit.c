@@ -325,7 +325,9 @@ static bool plan_place(mi_pe_inject_t *plan) {
     uint64_t rva = plan->extends_last ? (uint64_t)last.rva + copied
                                       : ((uint64_t)last.rva + last_bytes + pe->section_align - 1) &
                                             ~(uint64_t)(pe->section_align - 1);
-    if (last_bytes > UINT32_MAX - 16 || copied > COPY_MAX || raw_at > INT32_MAX || rva > INT32_MAX)
+    uint32_t table_end = pe->sections_offset + pe->section_count * SECTION_HEADER_BYTES;
+    if (pe->header_bytes < table_end || last.rva < pe->header_bytes ||
+        last_bytes > UINT32_MAX - 16 || copied > COPY_MAX || raw_at > INT32_MAX || rva > INT32_MAX)
         return false;
     plan->block_rva = (uint32_t)rva;
     plan->block_at = (uint32_t)(raw_at - plan->insert_offset) + copied;

@@ -10,7 +10,7 @@
 #define SECTION_HEADER_BYTES 40u
 #define PAGE_BYTES           0x1000u
 #define SECTOR_BYTES         0x200u
-#define MODULE_HEADER_BYTES  0x1000u
+#define SIZE_OF_IMAGE_END    84u // behind the field SizeOfImage, from "PE\0\0"
 
 static bool view_has(const mi_pe_t *pe, uint64_t offset, uint64_t bytes) {
     return offset <= pe->size && bytes <= pe->size - offset;
@@ -120,13 +120,14 @@ bool mi_pe_open(mi_pe_t *pe, const void *bytes, size_t size, bool is_mapped) {
 }
 
 bool mi_pe_open_module(mi_pe_t *pe, const void *base) {
-    // The loader maps whole pages, so the first one can be read; SizeOfImage stands in it unless
+    // The loader maps whole pages, so the first one can be read. SizeOfImage stands in it unless
     // the DOS stub is longer than a page, and such a module is left alone.
-    *pe = (mi_pe_t){.bytes = (const uint8_t *)base, .size = MODULE_HEADER_BYTES, .is_mapped = true};
-    pe->error = open_file_header(pe);
-    if (pe->error == MI_PE_OK)
-        pe->error = open_optional_header(pe);
-    return pe->error == MI_PE_OK && mi_pe_open(pe, base, pe->image_bytes, true);
+    const uint8_t *bytes = (const uint8_t *)base;
+    uint32_t nt = mi_pe_u32(bytes + 0x3C);
+    *pe = (mi_pe_t){.bytes = bytes, .is_mapped = true, .error = MI_PE_CUT};
+    if (nt > PAGE_BYTES - SIZE_OF_IMAGE_END)
+        return false;
+    return mi_pe_open(pe, base, mi_pe_u32(bytes + nt + SIZE_OF_IMAGE_END - 4), true);
 }
 
 const char *mi_pe_error_text(mi_pe_error_t error) {

@@ -57,7 +57,7 @@ bool mi_pe_export_by_index(const mi_pe_exports_t *ex, uint32_t i, mi_pe_export_t
 }
 
 bool mi_pe_export_by_ordinal(const mi_pe_exports_t *ex, uint32_t ordinal, mi_pe_export_t *out) {
-    return ordinal >= ex->ordinal_base && export_function(ex, ordinal - ex->ordinal_base, out);
+    return export_function(ex, ordinal - ex->ordinal_base, out);
 }
 
 static bool name_equals(const char *a, const char *b) {
@@ -71,8 +71,8 @@ static bool name_equals(const char *a, const char *b) {
 bool mi_pe_export_by_name(const mi_pe_exports_t *ex, const char *name, mi_pe_export_t *out) {
     for (uint32_t i = 0; i < ex->name_count; i++) {
         const char *s = mi_pe_string(ex->pe, mi_pe_u32(ex->names + (size_t)i * 4));
-        if (s != NULL && name_equals(s, name))
-            return mi_pe_export_by_index(ex, i, out);
+        if (s != NULL && name_equals(s, name) && mi_pe_export_by_index(ex, i, out))
+            return true;
     }
     return false;
 }

@@ -1,10 +1,12 @@
 """Makes synthetic PE images, each with one awkward property, from the published format alone.
 
 corpus() gives {name: bytes}. The x64 programs run: their entry point returns 42. Used by the tests of minject
-and as seeds of the fuzzers:  make_pe.py FOLDER  writes them as files.
+and as seeds of the fuzzers:  make_pe.py FOLDER  writes them as files, with
+--minject TOOL the injected ones beside them.
 """
 import pathlib
 import struct
+import subprocess
 import sys
 
 MACHINES = {"x86": 0x14C, "x64": 0x8664, "arm64": 0xAA64, "arm": 0x1C4, "ia64": 0x200}
@@ -311,8 +313,17 @@ def refused():
     }
 
 
-if __name__ == "__main__":
+def main():
     folder = pathlib.Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.exe"):
+        old.unlink()
     for name, data in list(corpus().items()) + [(n, d) for n, (d, _) in refused().items()]:
         (folder / (name + ".exe")).write_bytes(data)
+    if len(sys.argv) > 3:  # --minject TOOL: the injected forms too
+        names = [str(folder / (name + ".exe")) for name in corpus()]
+        sys.exit(subprocess.run([sys.argv[3], "--quiet", "--force"] + names).returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+// The editor's promises, over arbitrary bytes: what can be injected can be taken out again byte for
+// byte, a second injection finds nothing to do, and an undo record from hostile hands never writes
+// outside its buffer.
+#include "pe/pe_edit.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+#define require(fact)                                                                              \
+    do {                                                                                           \
+        if (!(fact)) {                                                                             \
+            fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__, #fact);              \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+static void undo(const uint8_t *data, size_t size, const uint8_t *original, size_t original_size) {
+    mi_pe_t pe;
+    mi_pe_undo_t record;
+    if (!mi_pe_open(&pe, data, size, false) || mi_pe_undo_find(&record, &pe) != MI_PE_EDIT_OK) {
+        require(original == NULL);
+        return;
+    }
+    // A record may claim any size; the tool asks malloc, the fuzzer does not go that far.
+    if (record.original_bytes > size * 2 + 4096)
+        return;
+    uint8_t *out = (uint8_t *)malloc((size_t)record.original_bytes + 1);
+    if (out == NULL)
+        return;
+    mi_pe_edit_t result = mi_pe_undo_write(&record, &pe, out);
+    if (original != NULL) {
+        require(result == MI_PE_EDIT_OK && record.original_bytes == original_size);
+        require(memcmp(out, original, original_size) == 0);
+    }
+    free(out);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    static mi_pe_inject_t plan;
+    static mi_pe_inject_t again;
+    mi_pe_t pe;
+    undo(data, size, NULL, 0);
+    if (!mi_pe_open(&pe, data, size, false))
+        return 0;
+    const mi_pe_inject_options_t options = {mi_pe_redirect_name(pe.machine), "mimalloc-debug.dll",
+                                            (size & 1) != 0, true};
+    if (mi_pe_inject_plan(&plan, &pe, &options) != MI_PE_EDIT_OK ||
+        plan.out_bytes > size + (1u << 24))
+        return 0;
+    uint8_t *out = (uint8_t *)malloc(plan.out_bytes);
+    if (out == NULL)
+        return 0;
+    mi_pe_inject_write(&plan, out);
+    mi_pe_t result;
+    require(mi_pe_open(&result, out, plan.out_bytes, false));
+    require(mi_pe_inject_plan(&again, &result, &options) == MI_PE_EDIT_NOTHING);
+    require(mi_pe_import_count(&result) == plan.old_count + plan.new_count);
+    undo(out, plan.out_bytes, data, size);
+    free(out);
+    return 0;
+}
