@@ -5,7 +5,8 @@
 #include "core/life.h"
 #include "os/os.h"
 
-// Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a link.
+// Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a
+// link.
 static void alloc_clear(void *p, bool is_zero) {
     const mi_page_t *const page = mi_page_map_find(p);
     mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
@@ -47,7 +48,8 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bo
 }
 
 // A block that is larger than asked for, and a pointer into it.
-static void *alloc_interior(mi_theap_t *theap, size_t size, size_t align, size_t offset, bool zero) {
+static void *alloc_interior(mi_theap_t *theap, size_t size, size_t align, size_t offset,
+                            bool zero) {
     uint8_t *const p = (uint8_t *)alloc_in(theap, size + align - 1, zero);
     if (p == NULL)
         return NULL;
@@ -70,8 +72,8 @@ static void *alloc_aligned_in(mi_theap_t *theap, size_t size, size_t align, size
     if (align > MI_SLICE_BYTES)
         return alloc_wide_aligned(theap, size, align, zero);
     // Blocks of a class whose size is a multiple of align start at multiples of it.
-    return alloc_in(theap, align <= MI_GRANULE_BYTES ? size : mi_align_up(size + (size == 0), align),
-                    zero);
+    return alloc_in(
+        theap, align <= MI_GRANULE_BYTES ? size : mi_align_up(size + (size == 0), align), zero);
 }
 
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero) {

@@ -1,7 +1,8 @@
-// What the allocator does, for the layer of entry points: facts and results only. Nothing here sets errno, calls
-// a new-handler, prints or aborts; that is decided above. NULL from an allocation means: no memory, or a size
-// beyond MI_REQUEST_MAX. Every function may be called on any thread at any time: before initialisation, in a TLS
-// destructor, after process detach. Names of this layer start with mi_core_.
+// What the allocator does, for the layer of entry points: facts and results only. Nothing here sets
+// errno, calls a new-handler, prints or aborts; that is decided above. NULL from an allocation
+// means: no memory, or a size beyond MI_REQUEST_MAX. Every function may be called on any thread at
+// any time: before initialisation, in a TLS destructor, after process detach. Names of this layer
+// start with mi_core_.
 #ifndef MI_CORE_ALLOC_H
 #define MI_CORE_ALLOC_H
 
@@ -14,16 +15,20 @@ typedef struct mi_theap_s mi_theap_t;
 typedef enum mi_free_result_e {
     MI_FREE_OK,      // freed, or p was NULL
     MI_FREE_FOREIGN, // not in our heap
-    MI_FREE_INVALID, // in our heap, but no block starts there (interior, misaligned, never allocated)
-    MI_FREE_DOUBLE,  // the block is free already (found in debug and secure builds, and for large blocks)
+    MI_FREE_INVALID, // in our heap, but no block starts there (interior, misaligned, never
+                     // allocated)
+    MI_FREE_DOUBLE,  // the block is free already (found in debug and secure builds, and for large
+                     // blocks)
     MI_FREE_CORRUPT, // debug and secure builds: the block's canary or the free list is damaged
 } mi_free_result_t;
 
-// ---- Allocation --------------------------------------------------------------------------------------------
-// Of any size: the slow twin of mi_malloc_try (alloc_inline.h), and complete by itself. Every result is at a
-// multiple of 16. zero: the whole usable size reads as zero.
+// ---- Allocation
+// -------------------------------------------------------------------------------------------- Of
+// any size: the slow twin of mi_malloc_try (alloc_inline.h), and complete by itself. Every result
+// is at a multiple of 16. zero: the whole usable size reads as zero.
 void *mi_core_malloc(size_t size, bool zero);
-// At p + offset a multiple of align (a power of two, else NULL). align + size must not exceed MI_REQUEST_MAX.
+// At p + offset a multiple of align (a power of two, else NULL). align + size must not exceed
+// MI_REQUEST_MAX.
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero);
 // The slow twin of mi_free_try, and complete by itself.
 mi_free_result_t mi_core_free(void *p);
@@ -36,23 +41,29 @@ typedef enum mi_realloc_flag_e {
     MI_REALLOC_ZERO = 1,     // what is beyond the old usable size reads as zero
     MI_REALLOC_IN_PLACE = 2, // never move; NULL = does not fit
 } mi_realloc_flag_t;
-// p is ours or NULL. NULL = no memory, p untouched. *result (may be NULL) says when p is not one of our blocks;
-// then NULL is returned and nothing was done. size 0 gives a block of the smallest size.
+// p is ours or NULL. NULL = no memory, p untouched. *result (may be NULL) says when p is not one of
+// our blocks; then NULL is returned and nothing was done. size 0 gives a block of the smallest
+// size.
 void *mi_core_realloc(void *p, size_t size, unsigned flags, mi_free_result_t *result);
 void *mi_core_realloc_aligned(void *p, size_t size, size_t align, size_t offset, unsigned flags,
                               mi_free_result_t *result);
 // Is this value an address in our heap? (O(1), never touches p's memory)
 bool mi_core_contains(const void *p);
 
-// ---- First-class heaps: usable from any thread -------------------------------------------------------------
+// ---- First-class heaps: usable from any thread
+// -------------------------------------------------------------
 mi_heap_t *mi_core_heap_main(void);
-mi_heap_t *mi_core_heap_new(void);         // NULL = no memory
-void mi_core_heap_delete(mi_heap_t *heap); // its blocks stay valid and belong to the main heap from now on
-void mi_core_heap_destroy(mi_heap_t *heap); // frees all its blocks; no other thread may be using them
-mi_heap_t *mi_core_heap_of(const void *p);  // NULL = not in our heap
+mi_heap_t *mi_core_heap_new(void); // NULL = no memory
+void mi_core_heap_delete(
+    mi_heap_t *heap); // its blocks stay valid and belong to the main heap from now on
+void mi_core_heap_destroy(
+    mi_heap_t *heap); // frees all its blocks; no other thread may be using them
+mi_heap_t *mi_core_heap_of(const void *p); // NULL = not in our heap
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero);
-void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset, bool zero);
-void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags, mi_free_result_t *result);
+void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset,
+                                  bool zero);
+void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags,
+                           mi_free_result_t *result);
 
 // One run of equal blocks, as the visitor sees it.
 typedef struct mi_core_area_s {
@@ -69,31 +80,35 @@ typedef bool (*mi_core_visit_fn)(const mi_heap_t *heap, const mi_core_area_t *ar
 // false = the visitor stopped.
 bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg);
 
-// ---- Life of the process and its threads -------------------------------------------------------------------
+// ---- Life of the process and its threads
+// -------------------------------------------------------------------
 void mi_core_process_init(void); // idempotent; every allocation does it by itself
 void mi_core_thread_init(void);  // likewise
-void mi_core_thread_done(void);  // Windows: from DllMain; Linux: called by itself. May be called twice.
+void mi_core_thread_done(
+    void); // Windows: from DllMain; Linux: called by itself. May be called twice.
 bool mi_core_is_main_thread(void);
 mi_theap_t *mi_core_theap(void); // of this thread in the main heap; NULL = no memory
-// Gives back what is free: this thread's empty pages, those of dead threads, and, when forced, all free memory
-// to the OS at once.
+// Gives back what is free: this thread's empty pages, those of dead threads, and, when forced, all
+// free memory to the OS at once.
 void mi_core_collect(bool is_forced);
 
-// ---- Arenas by request -------------------------------------------------------------------------------------
-// Reserves address space now. *arena (may be NULL) is its identity for the functions below.
+// ---- Arenas by request
+// ------------------------------------------------------------------------------------- Reserves
+// address space now. *arena (may be NULL) is its identity for the functions below.
 bool mi_core_arena_reserve(size_t bytes, bool is_committed, bool allow_large, bool is_exclusive,
                            void **arena);
 // Manages memory that the caller provides and never takes back.
-bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_zero, bool is_exclusive,
-                          void **arena);
+bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_zero,
+                          bool is_exclusive, void **arena);
 void *mi_core_arena_area(const void *arena, size_t *bytes);
 bool mi_core_arena_contains(const void *arena, const void *p);
 mi_heap_t *mi_core_heap_new_in_arena(void *arena); // allocates from this arena only
 
-// ---- Facts for the statistics ------------------------------------------------------------------------------
+// ---- Facts for the statistics
+// ------------------------------------------------------------------------------
 typedef struct mi_core_stats_s {
-    uint64_t malloc_count;    // exact after mi_core_count_all(true) at start; otherwise a lower bound: it
-                              // counts what the slow paths saw
+    uint64_t malloc_count; // exact after mi_core_count_all(true) at start; otherwise a lower bound:
+                           // it counts what the slow paths saw
     uint64_t page_count;      // pages in use now
     uint64_t page_total;      // pages ever made
     uint64_t page_bytes;      // bytes in pages now (addresses)
@@ -102,27 +117,29 @@ typedef struct mi_core_stats_s {
     uint64_t reserved_peak;
     uint64_t committed_bytes; // slices in use or not purged yet
     uint64_t committed_peak;
-    uint64_t purged_bytes;    // ever given back to the OS, in total
-    uint64_t reset_count;     // purge calls
+    uint64_t purged_bytes; // ever given back to the OS, in total
+    uint64_t reset_count;  // purge calls
     uint64_t arena_count;
-    uint64_t thread_count;    // thread heaps in use now
-    uint64_t thread_total;    // threads that ever allocated
-    uint64_t adopted_count;   // heaps of dead threads taken over by new ones
-    uint64_t stolen_count;    // pages taken from dead threads' heaps
-    uint64_t huge_count;      // blocks above MI_CLASSED_MAX ever made
-    uint64_t heap_count;      // first-class heaps now, including the main heap
+    uint64_t thread_count;  // thread heaps in use now
+    uint64_t thread_total;  // threads that ever allocated
+    uint64_t adopted_count; // heaps of dead threads taken over by new ones
+    uint64_t stolen_count;  // pages taken from dead threads' heaps
+    uint64_t huge_count;    // blocks above MI_CLASSED_MAX ever made
+    uint64_t heap_count;    // first-class heaps now, including the main heap
 } mi_core_stats_t;
 void mi_core_stats(mi_core_stats_t *stats);
 // Makes malloc_count exact by sending every allocation through the slow path (about +10 ns each).
 void mi_core_count_all(bool is_on);
 
-// ---- Knobs the options layer sets (any time; the next event sees them) -------------------------------------
+// ---- Knobs the options layer sets (any time; the next event sees them)
+// -------------------------------------
 typedef struct mi_core_config_s {
-    long purge_delay_ms;     // -1 never purges, 0 at once, default 250
-    size_t arena_bytes;      // of the first arena; 0 = default
-    bool is_thp_allowed;     // let the kernel use huge pages from the start; default: only for a large heap
-    size_t reserve_limit;    // never reserve more addresses than this; 0 = no limit
-    bool never_use_os;       // only the arenas that exist by now
+    long purge_delay_ms;  // -1 never purges, 0 at once, default 250
+    size_t arena_bytes;   // of the first arena; 0 = default
+    bool is_thp_allowed;  // let the kernel use huge pages from the start; default: only for a large
+                          // heap
+    size_t reserve_limit; // never reserve more addresses than this; 0 = no limit
+    bool never_use_os;    // only the arenas that exist by now
 } mi_core_config_t;
 extern mi_core_config_t mi_core_config;
 

@@ -1,7 +1,8 @@
 // The fast paths of malloc and free, to be inlined into every entry point:
 //
-//   void *p = mi_malloc_try(size);  if (p == NULL) return slow(size);    slow: mi_core_malloc, then errno ...
-//   if (!mi_free_try(p)) slow(p);                                         slow: mi_core_free, then the report
+//   void *p = mi_malloc_try(size);  if (p == NULL) return slow(size);    slow: mi_core_malloc, then
+//   errno ... if (!mi_free_try(p)) slow(p);                                         slow:
+//   mi_core_free, then the report
 //
 // Both touch one cache line of the thread heap or the map, and one of the page.
 #ifndef MI_CORE_ALLOC_INLINE_H
@@ -10,7 +11,8 @@
 #include "core/alloc.h"
 #include "core/theap.h"
 
-// The page has no more blocks to wait for: empty, or (when it was full) worth allocating from again.
+// The page has no more blocks to wait for: empty, or (when it was full) worth allocating from
+// again.
 void mi_page_used_up(mi_page_t *page);
 
 MI_INLINE void *mi_page_pop(mi_page_t *page) {

@@ -1,18 +1,9 @@
 #include "core/arena.h"
 
 #include "core/bitmap.h"
+#include "core/limits.h"
 #include "core/lock.h"
 #include "os/os.h"
-
-#define ARENA_MAX_COUNT   ((size_t)512)
-#define ARENA_FIRST_BYTES (sizeof(void *) == 8 ? 64 * MI_MiB : 16 * MI_MiB)
-#define ARENA_USUAL_BYTES (sizeof(void *) == 8 ? 1 * MI_GiB : 128 * MI_MiB)
-#define ARENA_THP_BYTES   (256 * MI_MiB) // from so much address space on the kernel may use huge pages
-// Free memory that still waits for its purge: beyond this it is purged at once. The limit rises while purged memory
-// turns out to be wanted again soon (a program that oscillates), and falls back when that stops.
-#define ARENA_DIRTY_LIMIT     (24 * MI_MiB)
-#define ARENA_DIRTY_LIMIT_TOP (sizeof(void *) == 8 ? 1 * MI_GiB : 128 * MI_MiB)
-#define ARENA_REGRET_MS       200u
 
 struct mi_arena_s {
     uint8_t *base;        // slice 0
@@ -32,26 +23,27 @@ struct mi_arena_s {
 mi_core_config_t mi_core_config = {250, 0, false, 0, false};
 
 static mi_lock_t arena_lock;
-static mi_lock_t arena_grow_lock;             // one thread reserves at a time
-static mi_arena_t *arena_all[ARENA_MAX_COUNT]; // entries below arena_count never change
+static mi_lock_t arena_grow_lock;                 // one thread reserves at a time
+static mi_arena_t *arena_all[MI_ARENA_MAX_COUNT]; // entries below arena_count never change
 static _Atomic(size_t) arena_count;
-static size_t arena_reserved;                  // bytes, under the lock, as all below
+static size_t arena_reserved; // bytes, under the lock, as all below
 static size_t arena_reserved_bytes_peak;
 static size_t arena_used_slices;
 static size_t arena_used_peak;
-static size_t arena_dirty_free;                // slices that wait for their purge
-static size_t arena_dirty_limit = ARENA_DIRTY_LIMIT / MI_SLICE_BYTES;
-static uint64_t arena_forced_at_ms;            // last purge because of the limit
+static size_t arena_dirty_free; // slices that wait for their purge
+static size_t arena_dirty_limit = MI_DIRTY_LIMIT / MI_SLICE_BYTES;
+static uint64_t arena_forced_at_ms; // last purge because of the limit
 static uint64_t arena_purged_slices;
 static uint64_t arena_purge_calls;
 static _Atomic(uint32_t) arena_pressure;
-static _Atomic(uint64_t) arena_purge_at_ms;    // earliest of all arenas, 0 = nothing to purge
+static _Atomic(uint64_t) arena_purge_at_ms; // earliest of all arenas, 0 = nothing to purge
 
 uint32_t mi_arena_pressure(void) {
     return mi_load_relaxed(&arena_pressure);
 }
 
-// ---- Making arenas -----------------------------------------------------------------------------------------
+// ---- Making arenas
+// -----------------------------------------------------------------------------------------
 
 static size_t arena_head_bytes(size_t slices) {
     const size_t maps = 5 * mi_bitmap_words(slices) * sizeof(uint64_t);
@@ -99,7 +91,7 @@ static mi_arena_t *arena_lay_out(uint8_t *base, size_t slices, bool is_committed
 static bool arena_publish(mi_arena_t *a) {
     mi_lock(&arena_lock);
     const size_t n = mi_load_relaxed(&arena_count);
-    const bool has_room = (n < ARENA_MAX_COUNT);
+    const bool has_room = (n < MI_ARENA_MAX_COUNT);
     if (has_room) {
         if (n == 0)
             mi_page_map_init(a->base);
@@ -136,8 +128,8 @@ static bool arena_grow(size_t slices, size_t align_slices) {
     const size_t n = mi_load_relaxed(&arena_count);
     size_t bytes =
         (mi_core_config.arena_bytes != 0 ? mi_align_up(mi_core_config.arena_bytes, MI_SLICE_BYTES)
-                                         : ARENA_FIRST_BYTES);
-    for (size_t i = 0; i < n && bytes < ARENA_USUAL_BYTES; i++)
+                                         : MI_ARENA_FIRST_BYTES);
+    for (size_t i = 0; i < n && bytes < MI_ARENA_USUAL_BYTES; i++)
         bytes *= 2;
     for (size_t i = 24; i < n && sizeof(void *) == 8 && bytes < 64 * MI_GiB; i += 16)
         bytes *= 2;
@@ -149,7 +141,7 @@ static bool arena_grow(size_t slices, size_t align_slices) {
             bytes = mi_align_up(least, MI_SLICE_BYTES);
         const bool is_allowed =
             !mi_core_config.never_use_os && (limit == 0 || arena_reserved + bytes <= limit);
-        const bool is_thp = mi_core_config.is_thp_allowed || arena_reserved >= ARENA_THP_BYTES;
+        const bool is_thp = mi_core_config.is_thp_allowed || arena_reserved >= MI_ARENA_THP_BYTES;
         if (is_allowed && arena_make(mi_align_up(bytes, MI_SLICE_BYTES), is_thp, false) != NULL)
             return true;
         if (bytes / 2 < least)
@@ -157,7 +149,8 @@ static bool arena_grow(size_t slices, size_t align_slices) {
     }
 }
 
-// ---- Spans -------------------------------------------------------------------------------------------------
+// ---- Spans
+// -------------------------------------------------------------------------------------------------
 
 // Slices leave the set of those that wait for their purge.
 static void arena_unlist(mi_arena_t *a, size_t first, size_t count) {
@@ -170,14 +163,14 @@ static void arena_unlist(mi_arena_t *a, size_t first, size_t count) {
 static void arena_note_demand(size_t clean_slices) {
     if (arena_forced_at_ms == 0 || clean_slices == 0)
         return;
-    if (mi_os_clock_ms() - arena_forced_at_ms > ARENA_REGRET_MS) {
+    if (mi_os_clock_ms() - arena_forced_at_ms > MI_REGRET_MS) {
         arena_forced_at_ms = 0;
-        arena_dirty_limit = ARENA_DIRTY_LIMIT / MI_SLICE_BYTES;
+        arena_dirty_limit = MI_DIRTY_LIMIT / MI_SLICE_BYTES;
         return;
     }
     arena_dirty_limit += clean_slices;
-    if (arena_dirty_limit > ARENA_DIRTY_LIMIT_TOP / MI_SLICE_BYTES)
-        arena_dirty_limit = ARENA_DIRTY_LIMIT_TOP / MI_SLICE_BYTES;
+    if (arena_dirty_limit > MI_DIRTY_LIMIT_TOP / MI_SLICE_BYTES)
+        arena_dirty_limit = MI_DIRTY_LIMIT_TOP / MI_SLICE_BYTES;
 }
 
 // Takes free slices. Under the lock.
@@ -284,8 +277,8 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     arena_used_slices -= slices;
     arena_dirty_free += slices;
     arena_plan_purge(a);
-    const bool is_too_much = (arena_dirty_free > arena_dirty_limit &&
-                              mi_core_config.purge_delay_ms >= 0);
+    const bool is_too_much =
+        (arena_dirty_free > arena_dirty_limit && mi_core_config.purge_delay_ms >= 0);
     if (is_too_much)
         arena_forced_at_ms = mi_os_clock_ms();
     mi_unlock(&arena_lock);
@@ -299,26 +292,26 @@ bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, 
     const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
     bool is_ready = false;
     mi_lock(&arena_lock);
-    const bool is_free =
-        (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
+    const bool is_free = (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
     if (is_free)
         arena_take(a, first, more, is_zero, &is_ready);
     mi_unlock(&arena_lock);
     return is_free && (is_ready || arena_commit(a, first, more));
 }
 
-// ---- Purging -----------------------------------------------------------------------------------------------
+// ---- Purging
+// -----------------------------------------------------------------------------------------------
 
-// Purges the run of slices that begins at first. They are taken out of the free set meanwhile. Called with the
-// lock, returns with it.
+// Purges the run of slices that begins at first. They are taken out of the free set meanwhile.
+// Called with the lock, returns with it.
 static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
     bool is_committed = true;
     mi_bitmap_set(a->free, first, count, false);
     arena_unlist(a, first, count);
     a->free_slices -= count;
     mi_unlock(&arena_lock);
-    const int rc = mi_os_purge(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT,
-                               &is_committed);
+    const int rc =
+        mi_os_purge(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT, &is_committed);
     mi_lock(&arena_lock);
     if (rc == 0) {
         mi_bitmap_set(a->dirty, first, count, false);
@@ -379,7 +372,8 @@ void mi_arena_purge(bool is_forced) {
     mi_unlock(&arena_lock);
 }
 
-// ---- Everything else ---------------------------------------------------------------------------------------
+// ---- Everything else
+// ---------------------------------------------------------------------------------------
 
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish

@@ -1,13 +1,16 @@
-// Arenas: reservations of address space, cut into slices of 64 KiB. They hand out spans (runs of slices) to pages
-// and take them back; freed memory stays with us for a while and is then given back to the OS (purged).
+// Arenas: reservations of address space, cut into slices of 64 KiB. They hand out spans (runs of
+// slices) to pages and take them back; freed memory stays with us for a while and is then given
+// back to the OS (purged).
 //
-//   | head: mi_arena_t, bitmaps, page structs | slice | slice | slice | ...          | guard pages in the secure
-//     one mi_page_t for each slice, touched at need                                    build around the head
+//   | head: mi_arena_t, bitmaps, page structs | slice | slice | slice | ...          | guard pages
+//   in the secure
+//     one mi_page_t for each slice, touched at need                                    build around
+//     the head
 //
-// Sizes grow with use: 64 MiB first (address space only), doubling to 1 GiB and more. Free spans are given out
-// lowest address first, so that what was touched is touched again.
-// Any thread may call everything here; one lock, held for bitmap work only, never across a system call that
-// could be slow.
+// Sizes grow with use: 64 MiB first (address space only), doubling to 1 GiB and more. Free spans
+// are given out lowest address first, so that what was touched is touched again. Any thread may
+// call everything here; one lock, held for bitmap work only, never across a system call that could
+// be slow.
 #ifndef MI_CORE_ARENA_H
 #define MI_CORE_ARENA_H
 
@@ -22,19 +25,20 @@ typedef struct mi_span_s {
     bool is_zero;      // all of it reads as zero
 } mi_span_t;
 
-// slices >= 1, the start at a multiple of align_slices (a power of two) slices. only: from this arena, or NULL.
-// false = no memory.
+// slices >= 1, the start at a multiple of align_slices (a power of two) slices. only: from this
+// arena, or NULL. false = no memory.
 bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, mi_arena_t *only);
 void mi_arena_free(mi_arena_t *arena, uint8_t *start, size_t slices);
-// Adds the slices right behind a span to it. *is_zero: the added ones read as zero. false = not free.
+// Adds the slices right behind a span to it. *is_zero: the added ones read as zero. false = not
+// free.
 bool mi_arena_extend(mi_arena_t *arena, uint8_t *start, size_t slices, size_t more, bool *is_zero);
 // Purges what has been free long enough; everything that is free when forced.
 void mi_arena_purge(bool is_forced);
-// Counts how often freed memory had to be given back at once because there was too much of it. Thread heaps
-// watch it and let go of their own empty pages.
+// Counts how often freed memory had to be given back at once because there was too much of it.
+// Thread heaps watch it and let go of their own empty pages.
 uint32_t mi_arena_pressure(void);
-// Visits every page struct in use whose thread heap is `of` (NULL = any). Pages of other threads change meanwhile:
-// only their theap field may be read.
+// Visits every page struct in use whose thread heap is `of` (NULL = any). Pages of other threads
+// change meanwhile: only their theap field may be read.
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg);
 // Slices for the allocator's own needs, counted like others and never freed.
 void *mi_arena_alloc_meta(size_t slices);

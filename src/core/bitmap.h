@@ -1,4 +1,5 @@
-// Bitmaps over slices: plain words, guarded by whoever owns them (the arena lock). One bit for each slice.
+// Bitmaps over slices: plain words, guarded by whoever owns them (the arena lock). One bit for each
+// slice.
 #ifndef MI_CORE_BITMAP_H
 #define MI_CORE_BITMAP_H
 
@@ -62,7 +63,8 @@ MI_INLINE size_t mi_bitmap_next(const uint64_t *map, size_t bits, size_t from, b
     return bits;
 }
 
-// The lowest run of count set bits that begins at bit `phase` modulo align, not below from; MI_BITMAP_NONE = none.
+// The lowest run of count set bits that begins at bit `phase` modulo align, not below from;
+// MI_BITMAP_NONE = none.
 MI_INLINE size_t mi_bitmap_find(const uint64_t *map, size_t bits, size_t from, size_t count,
                                 size_t align, size_t phase) {
     size_t at = from;

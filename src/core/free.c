@@ -23,7 +23,8 @@ static mi_free_result_t free_find(const void *p, free_target_t *t) {
 static bool free_is_mine(const mi_theap_t *theap, const mi_theap_t *owner) {
     if (MI_LIKELY(owner == theap))
         return true;
-    return owner->is_first_class && mi_load_relaxed(&owner->thread_id) == mi_os_thread_id();
+    return mi_theap_heap(owner) != &mi_heap_main_state &&
+           mi_load_relaxed(&owner->thread_id) == mi_os_thread_id();
 }
 
 static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {

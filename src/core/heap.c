@@ -46,7 +46,7 @@ static mi_theap_t *heap_find_theap(const mi_heap_t *heap) {
     mi_theap_t *found = NULL;
     mi_lock(&mi_life_lock);
     for (mi_theap_t *t = mi_life_all(); t != NULL && found == NULL; t = t->all_next)
-        if (mi_load_relaxed(&t->thread_id) == self && t->heap == heap)
+        if (mi_load_relaxed(&t->thread_id) == self && mi_theap_heap(t) == heap)
             found = t;
     mi_unlock(&mi_life_lock);
     return found;
@@ -87,10 +87,9 @@ void mi_core_heap_delete(mi_heap_t *heap) {
         return;
     mi_lock(&mi_life_lock);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
-        if (t->heap != heap || mi_load_relaxed(&t->state) == MI_THEAP_UNUSED)
+        if (mi_theap_heap(t) != heap || mi_load_relaxed(&t->state) == MI_THEAP_UNUSED)
             continue;
-        t->heap = &mi_heap_main_state;
-        t->is_first_class = false;
+        mi_store_relaxed(&t->heap, &mi_heap_main_state);
         if (t->page_count == 0)
             mi_life_pool_put(t);
         else
@@ -106,7 +105,8 @@ static bool heap_release_page(mi_page_t *page, void *arg) {
     return true;
 }
 
-// Collects one own-reservation page of the thread heap, since it cannot be released under the page lock.
+// Collects one own-reservation page of the thread heap, since it cannot be released under the page
+// lock.
 typedef struct heap_find_s {
     const mi_theap_t *theap;
     mi_page_t *page;
@@ -137,14 +137,13 @@ void mi_core_heap_destroy(mi_heap_t *heap) {
     if (heap == NULL || heap == &mi_heap_main_state)
         return;
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
-        if (t->heap == heap && mi_load_relaxed(&t->state) != MI_THEAP_UNUSED)
+        if (mi_theap_heap(t) == heap && mi_load_relaxed(&t->state) != MI_THEAP_UNUSED)
             heap_empty_theap(t);
     mi_lock(&mi_life_lock);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
-        if (t->heap != heap || mi_load_relaxed(&t->state) == MI_THEAP_UNUSED)
+        if (mi_theap_heap(t) != heap || mi_load_relaxed(&t->state) == MI_THEAP_UNUSED)
             continue;
-        t->heap = &mi_heap_main_state;
-        t->is_first_class = false;
+        mi_store_relaxed(&t->heap, &mi_heap_main_state);
         mi_life_pool_put(t);
     }
     heap_struct_free(heap);
@@ -156,5 +155,5 @@ mi_heap_t *mi_core_heap_of(const void *p) {
     if (page == NULL)
         return NULL;
     const mi_theap_t *const theap = mi_load_acquire(&page->theap); // with mi_page_set_owner
-    return theap == NULL ? NULL : theap->heap;
+    return theap == NULL ? NULL : mi_theap_heap(theap);
 }

@@ -1,5 +1,6 @@
-// First-class heaps: a heap is an identity that thread heaps carry; each thread that allocates in it gets its own
-// thread heap there, made at the first use. Any thread may use any heap; new, delete and destroy take the life lock.
+// First-class heaps: a heap is an identity that thread heaps carry; each thread that allocates in
+// it gets its own thread heap there, made at the first use. Any thread may use any heap; new,
+// delete and destroy take the life lock.
 #ifndef MI_CORE_HEAP_H
 #define MI_CORE_HEAP_H
 
@@ -7,12 +8,12 @@
 #include "core/theap.h"
 
 struct mi_heap_s {
-    uint64_t id;                       // never used again; 0 = the main heap
-    mi_arena_t *arena;                 // allocates from this one only, NULL = any
-    mi_theap_t *orphan_first;          // thread heaps without a thread, under the life lock
-    mi_theap_t *orphan_last;           // its end: the one worked on last
-    _Atomic(uint32_t) orphan_count;    // changes under the life lock
-    mi_heap_t *next;                   // pool of unused structs, under the life lock
+    uint64_t id;                    // never used again; 0 = the main heap
+    mi_arena_t *arena;              // allocates from this one only, NULL = any
+    mi_theap_t *orphan_first;       // thread heaps without a thread, under the life lock
+    mi_theap_t *orphan_last;        // its end: the one worked on last
+    _Atomic(uint32_t) orphan_count; // changes under the life lock
+    mi_heap_t *next;                // pool of unused structs, under the life lock
 };
 
 extern MI_HIDDEN mi_heap_t mi_heap_main_state;

@@ -33,14 +33,15 @@ static _Atomic(uint64_t) life_ended_mallocs; // malloc_count of recycled thread 
 static _Atomic(bool) life_counts_all;
 
 typedef enum life_state_e { LIFE_BEFORE, LIFE_STARTING, LIFE_STARTED } life_state_t;
-static _Atomic(uint32_t) life_state;         // life_state_t
-static _Atomic(uintptr_t) life_main_thread;  // thread id
+static _Atomic(uint32_t) life_state;        // life_state_t
+static _Atomic(uintptr_t) life_main_thread; // thread id
 
 mi_theap_t *mi_life_all(void) {
     return mi_load_acquire(&life_all); // with life_make
 }
 
-// ---- Fork --------------------------------------------------------------------------------------------------
+// ---- Fork
+// --------------------------------------------------------------------------------------------------
 
 static void life_fork_prepare(void) {
     mi_lock(&mi_life_lock);
@@ -58,13 +59,12 @@ static void life_fork_parent(void) {
     mi_unlock(&mi_life_lock);
 }
 
-// Only the forking thread lives on. The others' thread heaps become orphans, except those that were being changed
-// at that instant: those are left alone for ever.
+// Only the forking thread lives on. The others' thread heaps become orphans, except those that were
+// being changed at that instant: those are left alone for ever.
 static void life_fork_child(void) {
     const uintptr_t self = mi_os_thread_id();
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
-        if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE ||
-            mi_load_relaxed(&t->thread_id) == self)
+        if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE || mi_load_relaxed(&t->thread_id) == self)
             continue;
         if (mi_load_relaxed(&t->busy) != 0)
             mi_store_relaxed(&t->state, (uint32_t)MI_THEAP_FROZEN);
@@ -74,7 +74,8 @@ static void life_fork_child(void) {
     life_fork_parent();
 }
 
-// ---- Start -------------------------------------------------------------------------------------------------
+// ---- Start
+// -------------------------------------------------------------------------------------------------
 
 void mi_core_process_init(void) {
     uint32_t state = LIFE_BEFORE;
@@ -123,8 +124,7 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
         theap = life_make();
     }
     if (theap != NULL) {
-        theap->heap = heap;
-        theap->is_first_class = (heap != &mi_heap_main_state);
+        mi_store_relaxed(&theap->heap, heap);
         mi_store_relaxed(&theap->busy, 0u);
         mi_store_relaxed(&theap->thread_id, mi_os_thread_id());
         mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ACTIVE);
@@ -182,7 +182,8 @@ void mi_core_thread_init(void) {
     (void)mi_life_thread();
 }
 
-// ---- End ---------------------------------------------------------------------------------------------------
+// ---- End
+// ---------------------------------------------------------------------------------------------------
 
 // The thread heap loses its thread.
 static void life_abandon(mi_theap_t *theap) {
@@ -214,7 +215,8 @@ void mi_core_thread_done(void) {
     mi_fetch_sub_relaxed(&life_thread_active, 1);
 }
 
-// ---- The rest ----------------------------------------------------------------------------------------------
+// ---- The rest
+// ----------------------------------------------------------------------------------------------
 
 void mi_core_count_all(bool is_on) {
     mi_store_relaxed(&life_counts_all, is_on);

@@ -1,5 +1,5 @@
-// The life of the process, its threads and their thread heaps: who exists, who gets which. Everything starts by
-// itself with the first allocation of a thread.
+// The life of the process, its threads and their thread heaps: who exists, who gets which.
+// Everything starts by itself with the first allocation of a thread.
 #ifndef MI_CORE_LIFE_H
 #define MI_CORE_LIFE_H
 
@@ -10,7 +10,8 @@ extern MI_HIDDEN mi_lock_t mi_life_lock; // orphan lists, pools, states; taken b
 
 // This thread's thread heap in the main heap, made at need; NULL = no memory.
 mi_theap_t *mi_life_thread(void);
-// A thread heap of the heap for this thread: an orphan adopted, a recycled one, or a new one. NULL = no memory.
+// A thread heap of the heap for this thread: an orphan adopted, a recycled one, or a new one. NULL
+// = no memory.
 mi_theap_t *mi_life_obtain(mi_heap_t *heap);
 // Recycles one without pages. The life lock is held.
 void mi_life_pool_put(mi_theap_t *theap);

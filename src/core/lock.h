@@ -1,6 +1,6 @@
-// The lock of the slow paths: spins, then yields. It needs no initialisation and no system object. A thread that
-// was killed by process exit never releases it, so once the process is exiting it is taken by force: the one
-// thread left may then use what it protects.
+// The lock of the slow paths: spins, then yields. It needs no initialisation and no system object.
+// A thread that was killed by process exit never releases it, so once the process is exiting it is
+// taken by force: the one thread left may then use what it protects.
 #ifndef MI_CORE_LOCK_H
 #define MI_CORE_LOCK_H
 

@@ -1,5 +1,5 @@
-// Memory for the allocator's own structs: cut from slices of the arenas, zeroed, at multiples of a cache line.
-// It is never given back; whoever makes structs that come and go recycles them.
+// Memory for the allocator's own structs: cut from slices of the arenas, zeroed, at multiples of a
+// cache line. It is never given back; whoever makes structs that come and go recycles them.
 #ifndef MI_CORE_META_H
 #define MI_CORE_META_H
 

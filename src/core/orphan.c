@@ -8,7 +8,7 @@
 static _Atomic(uint64_t) orphan_stolen;
 
 void mi_orphan_put(mi_theap_t *theap) {
-    mi_heap_t *const heap = theap->heap;
+    mi_heap_t *const heap = mi_theap_heap(theap);
     mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ORPHAN);
     mi_store_relaxed(&theap->thread_id, (uintptr_t)0);
     theap->list_next = NULL;
@@ -50,7 +50,7 @@ static mi_page_t *orphan_find(mi_theap_t *orphan, uint32_t class_index) {
 }
 
 mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
-    mi_heap_t *const heap = theap->heap;
+    mi_heap_t *const heap = mi_theap_heap(theap);
     if (mi_load_relaxed(&heap->orphan_count) == 0 || !mi_lock_try(&mi_life_lock))
         return NULL;
     mi_theap_t *const orphan = mi_orphan_claim(heap);
@@ -62,7 +62,8 @@ mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
     if (page != NULL) {
         mi_theap_detach(orphan, page);
         mi_theap_attach(theap, page);
-        // The last look at the orphan's stack comes after the change of hands: see remote_push_pending.
+        // The last look at the orphan's stack comes after the change of hands: see
+        // remote_push_pending.
         mi_remote_collect(orphan);
         mi_fetch_add_relaxed(&orphan_stolen, 1);
     }

@@ -1,6 +1,7 @@
-// Orphans: thread heaps whose thread has ended. Each heap has a list of them, under the life lock. Whoever takes one
-// off the list has claimed it and is its owner meanwhile. A new thread adopts one as a whole; a thread that is about
-// to take a fresh page looks into one first, gives back its empty pages, and may steal a page.
+// Orphans: thread heaps whose thread has ended. Each heap has a list of them, under the life lock.
+// Whoever takes one off the list has claimed it and is its owner meanwhile. A new thread adopts one
+// as a whole; a thread that is about to take a fresh page looks into one first, gives back its
+// empty pages, and may steal a page.
 #ifndef MI_CORE_ORPHAN_H
 #define MI_CORE_ORPHAN_H
 
@@ -9,7 +10,8 @@
 // The life lock is held for these two. claim: NULL = there is none.
 void mi_orphan_put(mi_theap_t *theap);
 mi_theap_t *mi_orphan_claim(mi_heap_t *heap);
-// A page of this class that can serve at once, now in our queue, taken from an orphan of our heap. NULL = none.
+// A page of this class that can serve at once, now in our queue, taken from an orphan of our heap.
+// NULL = none.
 mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index);
 // Gives back the empty pages of every orphan of the heap.
 void mi_orphan_collect(mi_heap_t *heap);

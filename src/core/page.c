@@ -2,15 +2,11 @@
 
 #include "core/arena.h"
 #include "core/heap.h"
+#include "core/limits.h"
 #include "core/lock.h"
 #include "core/meta.h"
 #include "core/theap.h"
 #include "os/os.h"
-
-// Larger blocks get a reservation of their own, which realloc can grow by moving page tables.
-#define PAGE_SPAN_MAX     (sizeof(void *) == 8 ? 256 * MI_MiB : 16 * MI_MiB)
-#define PAGE_EXTEND_BYTES ((size_t)4096)
-#define PAGE_BATCH_BYTES  ((size_t)4096) // of one page that a thread holds back
 
 static mi_lock_t page_lock;       // guards the two lists
 static mi_page_t *page_own_first; // pages with own reservations, linked by next and prev
@@ -122,7 +118,7 @@ static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class
     page->recip = (is_shared ? (((uint64_t)1 << 40) + block_bytes - 1) / block_bytes : 0);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
-    const size_t batch = PAGE_BATCH_BYTES / block_bytes;
+    const size_t batch = MI_BATCH_BYTES / block_bytes;
     page->batch_max = (uint8_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch < 2 ? 0 : batch);
     page->link_key = (MI_SECURE ? (uintptr_t)mi_os_random() : 0);
     mi_store_relaxed(&page->has_interior, false);
@@ -138,7 +134,7 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
                              size_t block_bytes) {
     mi_page_t *const page = span->page;
     page_describe(page, span, class_index, block_bytes);
-    if (theap->is_first_class)
+    if (mi_theap_heap(theap) != mi_core_heap_main())
         page->batch_max = 0; // its heap may be destroyed while another thread holds blocks back
     if (page->arena == NULL)
         page_own_link(page);
@@ -158,26 +154,26 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
 }
 
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align) {
-    const size_t slices = (class_index == MI_CLASS_HUGE
-                               ? (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT
-                               : mi_class_slices(block_bytes));
+    const size_t slices =
+        (class_index == MI_CLASS_HUGE ? (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT
+                                      : mi_class_slices(block_bytes));
     const size_t align_slices = (align > MI_SLICE_BYTES ? align >> MI_SLICE_SHIFT : 1);
-    mi_arena_t *const only = mi_heap_arena(theap->heap);
+    mi_arena_t *const only = mi_heap_arena(mi_theap_heap(theap));
     mi_span_t span;
     if (slices > UINT32_MAX)
         return NULL;
     bool is_good = false;
-    if (slices <= PAGE_SPAN_MAX >> MI_SLICE_SHIFT || only != NULL || mi_core_config.never_use_os)
+    if (slices <= MI_SPAN_MAX >> MI_SLICE_SHIFT || only != NULL || mi_core_config.never_use_os)
         is_good = mi_arena_alloc(&span, slices, align_slices, only);
-    if (!is_good && (only != NULL || class_index != MI_CLASS_HUGE ||
-                     !page_reserve_own(&span, slices, align)))
+    if (!is_good &&
+        (only != NULL || class_index != MI_CLASS_HUGE || !page_reserve_own(&span, slices, align)))
         return NULL;
     return page_found(theap, &span, class_index, block_bytes);
 }
 
 mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
     mi_span_t span;
-    if (mi_heap_arena(theap->heap) != NULL || bytes >> MI_SLICE_SHIFT >= UINT32_MAX)
+    if (mi_heap_arena(mi_theap_heap(theap)) != NULL || bytes >> MI_SLICE_SHIFT >= UINT32_MAX)
         return NULL;
     if (!page_reserve_own(&span, (bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT, MI_SLICE_BYTES))
         return NULL;
@@ -235,11 +231,12 @@ void mi_page_set_interior(mi_page_t *page) {
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
 }
 
-// A page of blocks up to a 4 KiB grows by 4 KiB of blocks: as much memory as one fault brings in anyway.
+// A page of blocks up to a 4 KiB grows by 4 KiB of blocks: as much memory as one fault brings in
+// anyway.
 bool mi_page_extend(mi_page_t *page) {
     MI_ASSERT(page->free == NULL && page->capacity < page->reserved);
     const uint32_t left = page->reserved - page->capacity;
-    uint32_t count = (uint32_t)(PAGE_EXTEND_BYTES / page->block_bytes);
+    uint32_t count = (uint32_t)(MI_EXTEND_BYTES / page->block_bytes);
     count = (count == 0 ? 1 : count > left ? left : count);
     const size_t step = page->block_bytes;
     uint8_t *const first = page->start + page->capacity * step;

@@ -1,14 +1,17 @@
-// A page: a run of slices that holds blocks of one size. Its struct lies apart from the blocks (in the arena's
-// head), so that no overflow of a block reaches it and blocks start at slice boundaries.
+// A page: a run of slices that holds blocks of one size. Its struct lies apart from the blocks (in
+// the arena's head), so that no overflow of a block reaches it and blocks start at slice
+// boundaries.
 //
 //   slices   | b0 | b1 | b2 | ... | b(capacity-1) | never linked, never touched ... | tail |
 //              \___________ in free, in remote, or live __________/
 //
-// Owner: the thread whose thread heap page->theap is; it alone uses the first cache line. Any thread may push a
-// block on remote (remote.h). used is a countdown that makes the free fast path one decrement and one test:
-//   current page of its class    used = live + 1        (never reaches 0: no slow path while it is current)
-//   available (in the queue)     used = live            (0: the page is empty, let it retire)
-//   full (in no queue)           used + hidden = live   (0: so many were freed that the page is worth a visit)
+// Owner: the thread whose thread heap page->theap is; it alone uses the first cache line. Any
+// thread may push a block on remote (remote.h). used is a countdown that makes the free fast path
+// one decrement and one test:
+//   current page of its class    used = live + 1        (never reaches 0: no slow path while it is
+//   current) available (in the queue)     used = live            (0: the page is empty, let it
+//   retire) full (in no queue)           used + hidden = live   (0: so many were freed that the
+//   page is worth a visit)
 // Live blocks include those in remote lists and in the remote batches of threads.
 #ifndef MI_CORE_PAGE_H
 #define MI_CORE_PAGE_H
@@ -61,7 +64,8 @@ struct mi_page_s {
     _Atomic(bool) has_interior;   // blocks may have been handed out with an offset inside
 };
 static_assert(sizeof(mi_page_t) <= 2 * MI_CACHE_LINE_BYTES, "two cache lines");
-static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES, "two lines");
+static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES,
+              "two lines");
 
 MI_INLINE mi_block_t *mi_block_next(const mi_page_t *page, const mi_block_t *block) {
     if (MI_SECURE)
@@ -81,8 +85,8 @@ MI_INLINE uint32_t mi_page_live(const mi_page_t *page) {
     return page->used + page->hidden - (page->state == MI_PAGE_CURRENT ? 1 : 0);
 }
 
-// The number of the block that an offset from the start lies in. Exact for offsets below 2^20 and blocks below
-// 2^17, which is what pages with more than one block have.
+// The number of the block that an offset from the start lies in. Exact for offsets below 2^20 and
+// blocks below 2^17, which is what pages with more than one block have.
 MI_INLINE size_t mi_page_block_index(const mi_page_t *page, size_t offset) {
     return (size_t)(((uint64_t)offset * page->recip) >> 40);
 }
@@ -93,25 +97,27 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
     return page->start + mi_page_block_index(page, offset) * page->block_bytes;
 }
 
-// A new page without linked blocks: state CURRENT, used 1, owned by theap, entered in the page map. block_bytes
-// is the class size, or for MI_CLASS_HUGE any; align (a power of two) beyond a slice only for one block.
-// NULL = no memory.
+// A new page without linked blocks: state CURRENT, used 1, owned by theap, entered in the page map.
+// block_bytes is the class size, or for MI_CLASS_HUGE any; align (a power of two) beyond a slice
+// only for one block. NULL = no memory.
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align);
 // A page for one huge block with a reservation of its own, whatever its size. NULL = no memory.
 mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
-// Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page map no more. By
-// the owner of its block and its theap.
+// Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page
+// map no more. By the owner of its block and its theap.
 void mi_page_forget(mi_page_t *page);
-// Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as zero.
+// Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as
+// zero.
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
 // Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.
 void mi_page_release(mi_page_t *page);
-// Links more blocks into the free list, which is empty. Returns true if the one new block reads as zero but for
-// its link.
+// Links more blocks into the free list, which is empty. Returns true if the one new block reads as
+// zero but for its link.
 bool mi_page_extend(mi_page_t *page);
 // Hands the page to a thread heap: the field, and its key in the map.
 void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap);
-// From now on every free of its blocks takes the slow path, for blocks that were handed out with an offset.
+// From now on every free of its blocks takes the slow path, for blocks that were handed out with an
+// offset.
 void mi_page_set_interior(mi_page_t *page);
 bool mi_page_is_valid(const mi_page_t *page);
 // Every page with a reservation of its own, under the page lock: visit may not allocate.

@@ -3,8 +3,8 @@
 #include "core/lock.h"
 #include "os/os.h"
 
-// Beyond the window, 64-bit only: top table indexed by address bits 47..32, whose tables hold one entry for each
-// slice. Both are made at need and stay.
+// Beyond the window, 64-bit only: top table indexed by address bits 47..32, whose tables hold one
+// entry for each slice. Both are made at need and stay.
 #define MAP_SUB_COUNT ((size_t)1 << 16)
 #define MAP_TOP_COUNT ((size_t)1 << 16)
 

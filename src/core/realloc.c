@@ -2,20 +2,18 @@
 
 #include "core/alloc_inline.h"
 #include "core/heap.h"
+#include "core/limits.h"
 #include "core/life.h"
 #include "os/os.h"
-
-#define REALLOC_MOVE_MIN (256 * MI_KiB) // from here on page tables are moved instead of bytes
-#define REALLOC_STEP_MIN (1 * MI_KiB)   // from here on a block that grows in small steps gets headroom
 
 // What is to be resized, and how.
 typedef struct realloc_job_s {
     mi_theap_t *theap; // where a new block comes from; NULL = no memory
     mi_page_t *page;   // of p
     uint8_t *p;
-    size_t old_size;   // usable bytes at p
-    size_t size;       // wanted
-    size_t align;      // of the result, at offset
+    size_t old_size; // usable bytes at p
+    size_t size;     // wanted
+    size_t align;    // of the result, at offset
     size_t offset;
     unsigned flags;
 } realloc_job_t;
@@ -34,10 +32,11 @@ static bool realloc_extend(const realloc_job_t *job) {
     return true;
 }
 
-// Moves the pages of a large block into a reservation of its own, with addresses to spare for the next growth.
+// Moves the pages of a large block into a reservation of its own, with addresses to spare for the
+// next growth.
 static void *realloc_move_pages(const realloc_job_t *job) {
     mi_page_t *const old = job->page;
-    if (job->old_size < REALLOC_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
+    if (job->old_size < MI_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
         job->align > MI_SLICE_BYTES || job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
         return NULL;
     const size_t old_bytes = (size_t)old->slices << MI_SLICE_SHIFT;
@@ -50,7 +49,8 @@ static void *realloc_move_pages(const realloc_job_t *job) {
     page->state = MI_PAGE_FULL;
     page->is_zero = false;
     const bool is_own = (old->arena == NULL && mi_load_relaxed(&old->theap) == job->theap);
-    // The old addresses may be another's as soon as they are given up, so they leave the map before.
+    // The old addresses may be another's as soon as they are given up, so they leave the map
+    // before.
     if (is_own)
         mi_page_map_clear(old->start, old->slices);
     if (mi_os_remap(old->start, old_bytes, page->start, page->block_bytes, !is_own) != 0) {
@@ -71,13 +71,13 @@ static void *realloc_copy(const realloc_job_t *job) {
     const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
     const size_t old = job->old_size;
     size_t wanted = job->size;
-    if (wanted > old && old >= REALLOC_STEP_MIN && wanted - old < old / 4)
+    if (wanted > old && old >= MI_STEP_MIN && wanted - old < old / 4)
         wanted = old + old / 2;
     bool is_zero = false;
     uint8_t *q;
     if (job->align > MI_GRANULE_BYTES || job->offset != 0) {
-        q = (uint8_t *)mi_core_heap_malloc_aligned(job->theap->heap, wanted, job->align, job->offset,
-                                                   zero);
+        q = (uint8_t *)mi_core_heap_malloc_aligned(mi_theap_heap(job->theap), wanted, job->align,
+                                                   job->offset, zero);
         is_zero = true;
     } else {
         q = (uint8_t *)mi_theap_alloc(job->theap, wanted, &is_zero);
@@ -130,7 +130,8 @@ static void *realloc_in(realloc_job_t *job, mi_free_result_t *result) {
         *result = MI_FREE_OK;
     if (job->theap == NULL || (job->flags & MI_REALLOC_IN_PLACE) != 0)
         return NULL;
-    return mi_core_heap_malloc_aligned(job->theap->heap, job->size, job->align, job->offset, zero);
+    return mi_core_heap_malloc_aligned(mi_theap_heap(job->theap), job->size, job->align,
+                                       job->offset, zero);
 }
 
 void *mi_core_realloc(void *p, size_t size, unsigned flags, mi_free_result_t *result) {

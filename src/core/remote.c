@@ -5,15 +5,15 @@ static bool remote_push_once(mi_theap_t *theap, mi_page_t *page) {
     mi_page_t *head = mi_load_relaxed(&theap->pending);
     do {
         page->pending_next = head;
-        // Release: the page's remote blocks and its pending_next. Acquire: what the last taker of the stack did
-        // before. Both with the exchanges of pending.
+        // Release: the page's remote blocks and its pending_next. Acquire: what the last taker of
+        // the stack did before. Both with the exchanges of pending.
     } while (!mi_cas_weak_acq_rel(&theap->pending, &head, page));
     return mi_load_acquire(&page->theap) == theap; // with mi_page_set_owner
 }
 
-// When the page changed hands meanwhile, the thief may have looked at this stack for the last time before our push
-// (it does so after each theft, orphan.c). Then our push saw the thief's exchange, hence also the new owner, and we
-// carry on what lies there ourselves.
+// When the page changed hands meanwhile, the thief may have looked at this stack for the last time
+// before our push (it does so after each theft, orphan.c). Then our push saw the thief's exchange,
+// hence also the new owner, and we carry on what lies there ourselves.
 static void remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
     if (MI_LIKELY(remote_push_once(theap, page)))
         return;
@@ -32,8 +32,9 @@ static void remote_push(mi_page_t *page, mi_block_t *head, mi_block_t *tail) {
     mi_block_t *old = mi_load_relaxed(&page->remote);
     do {
         mi_block_set_next(page, tail, old);
-        // Release: the blocks' contents and links, with the acquire in remote_take. Acquire, from remote_take's
-        // release: when we find the list empty, the owner has read pending_next and we may write it.
+        // Release: the blocks' contents and links, with the acquire in remote_take. Acquire, from
+        // remote_take's release: when we find the list empty, the owner has read pending_next and
+        // we may write it.
     } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
     if (old == NULL)
         remote_push_pending(mi_load_acquire(&page->theap), page); // with mi_page_set_owner
@@ -69,7 +70,8 @@ void mi_remote_collect(mi_theap_t *theap) {
         return;
     mi_page_t *page = mi_exchange_acq_rel(&theap->pending, NULL); // with remote_push_once
     while (page != NULL) {
-        mi_page_t *const next = page->pending_next; // before remote is emptied: then it is another's
+        mi_page_t *const next =
+            page->pending_next; // before remote is emptied: then it is another's
         mi_theap_t *const owner = mi_load_acquire(&page->theap); // with mi_page_set_owner
         if (owner == theap)
             remote_take(theap, page);

@@ -4,19 +4,21 @@
 //   1 push block(s) on page->remote                 4 take the whole of O->pending
 //   2 the list was empty before: t = page->theap    5 for each page: is page->theap still O?
 //   3 push the page on t->pending; if page->theap       no:  as in step 3, for its present theap
-//     is not t any more: take t->pending and            yes: take the whole of page->remote, reuse the blocks
+//     is not t any more: take t->pending and            yes: take the whole of page->remote, reuse
+//     the blocks
 //
-// A page is in at most one pending stack, once: it is pushed when its remote list becomes non-empty, and the list
-// becomes empty only in step 5. It cannot be released between 1 and 5, since the blocks in remote count as live.
-// Its owner may change (orphan.c) between 2 and 5: then whoever finds it forwards it. Stacks are only pushed on and
-// taken whole, so there is no ABA. tests/core/model_remote.c walks every interleaving of these steps.
+// A page is in at most one pending stack, once: it is pushed when its remote list becomes
+// non-empty, and the list becomes empty only in step 5. It cannot be released between 1 and 5,
+// since the blocks in remote count as live. Its owner may change (orphan.c) between 2 and 5: then
+// whoever finds it forwards it. Stacks are only pushed on and taken whole, so there is no ABA.
+// tests/core/model_remote.c walks every interleaving of these steps.
 #ifndef MI_CORE_REMOTE_H
 #define MI_CORE_REMOTE_H
 
 #include "core/theap.h"
 
-// Frees a block of a page that is not this thread's. theap: of this thread, whose batches may hold the block back
-// for a while; NULL = hand it over now.
+// Frees a block of a page that is not this thread's. theap: of this thread, whose batches may hold
+// the block back for a while; NULL = hand it over now.
 void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block);
 // Hands over what this thread holds back.
 void mi_remote_flush(mi_theap_t *theap);

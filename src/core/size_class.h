@@ -1,31 +1,32 @@
 // Size classes: which block size serves a request. Pure arithmetic, no state.
 //
 //   class   1 ..   8    16, 32, ... 128               (16-byte granules)
-//   class   9 ..  88    144 ... 128 KiB               8 per doubling: at most 12.5 % too large, 6 % on average
-//   class  89 .. 128    144 KiB ... 4 MiB             the same, but a page holds one block
-//   class 129           above that                    whole slices, no class size
+//   class   9 ..  88    144 ... 128 KiB               8 per doubling: at most 12.5 % too large, 6 %
+//   on average class  89 .. 128    144 KiB ... 4 MiB             the same, but a page holds one
+//   block class 129           above that                    whole slices, no class size
 //
-// A class size in [2^n, 2^(n+1)) is a multiple of 2^(n-3), and blocks start at slice boundaries. Hence a request
-// whose size is a multiple of a power of two gets a block at a multiple of it: aligned allocation is rounding.
+// A class size in [2^n, 2^(n+1)) is a multiple of 2^(n-3), and blocks start at slice boundaries.
+// Hence a request whose size is a multiple of a power of two gets a block at a multiple of it:
+// aligned allocation is rounding.
 #ifndef MI_CORE_SIZE_CLASS_H
 #define MI_CORE_SIZE_CLASS_H
 
 #include "base/base.h"
 
-#define MI_GRANULE_SHIFT  4
-#define MI_GRANULE_BYTES  ((size_t)1 << MI_GRANULE_SHIFT)
-#define MI_SLICE_SHIFT    16
-#define MI_SLICE_BYTES    ((size_t)1 << MI_SLICE_SHIFT)
-#define MI_DIRECT_MAX     ((size_t)1024)                        // largest request of the fast path
-#define MI_DIRECT_COUNT   ((MI_DIRECT_MAX >> MI_GRANULE_SHIFT) + 1)
-#define MI_SHARED_MAX     ((size_t)128 * 1024)                  // largest block that shares its page
-#define MI_CLASSED_MAX    ((size_t)4 * 1024 * 1024)             // largest block with a class size
-#define MI_CLASS_SHARED   88u                                   // the class of MI_SHARED_MAX
-#define MI_CLASS_LAST     128u                                  // the class of MI_CLASSED_MAX
-#define MI_CLASS_HUGE     129u
-#define MI_CLASS_COUNT    130u
+#define MI_GRANULE_SHIFT 4
+#define MI_GRANULE_BYTES ((size_t)1 << MI_GRANULE_SHIFT)
+#define MI_SLICE_SHIFT   16
+#define MI_SLICE_BYTES   ((size_t)1 << MI_SLICE_SHIFT)
+#define MI_DIRECT_MAX    ((size_t)1024) // largest request of the fast path
+#define MI_DIRECT_COUNT  ((MI_DIRECT_MAX >> MI_GRANULE_SHIFT) + 1)
+#define MI_SHARED_MAX    ((size_t)128 * 1024)      // largest block that shares its page
+#define MI_CLASSED_MAX   ((size_t)4 * 1024 * 1024) // largest block with a class size
+#define MI_CLASS_SHARED  88u                       // the class of MI_SHARED_MAX
+#define MI_CLASS_LAST    128u                      // the class of MI_CLASSED_MAX
+#define MI_CLASS_HUGE    129u
+#define MI_CLASS_COUNT   130u
 // PTRDIFF_MAX less a slice: what no request may exceed, so that roundings cannot overflow.
-#define MI_REQUEST_MAX    ((size_t)PTRDIFF_MAX - MI_SLICE_BYTES)
+#define MI_REQUEST_MAX ((size_t)PTRDIFF_MAX - MI_SLICE_BYTES)
 
 // size <= MI_CLASSED_MAX; 0 is served like 1.
 MI_INLINE uint32_t mi_class_of(size_t size) {
@@ -43,8 +44,8 @@ MI_INLINE size_t mi_class_bytes(uint32_t class_index) {
     return (size_t)(9 + (k & 7)) << (4 + (k >> 3));
 }
 
-// Slices of a page that holds blocks of this size: enough blocks that page events are rare; what is never
-// linked is never touched, so a long page costs addresses only.
+// Slices of a page that holds blocks of this size: enough blocks that page events are rare; what is
+// never linked is never touched, so a long page costs addresses only.
 MI_INLINE size_t mi_class_slices(size_t block_bytes) {
     if (block_bytes <= 4 * MI_KiB)
         return 1;

@@ -2,18 +2,15 @@
 
 #include "core/alloc_inline.h"
 #include "core/arena.h"
+#include "core/limits.h"
 #include "core/orphan.h"
 #include "core/remote.h"
 #include "os/os.h"
 
-#define THEAP_EMPTY_MAX   (2 * MI_MiB)  // touched bytes of empty pages that a thread keeps
-#define THEAP_HOT_MAX     (16 * MI_MiB) // of single-block pages that are current, hence kept when empty
-#define THEAP_CURRENT_MIN (64 * MI_KiB) // a current page that touched less is kept by every trim
-#define THEAP_TICKS       8u            // slow paths between two looks at the clock
-
 mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
 
-// ---- Queues ------------------------------------------------------------------------------------------------
+// ---- Queues
+// ------------------------------------------------------------------------------------------------
 
 static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
     mi_page_queue_t *const q = &theap->queue[page->class_index];
@@ -57,7 +54,8 @@ static size_t page_touched(const mi_page_t *page) {
     return page->capacity * page->block_bytes;
 }
 
-// ---- Which page a class allocates from ---------------------------------------------------------------------
+// ---- Which page a class allocates from
+// ---------------------------------------------------------------------
 
 static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
     theap->current[class_index] = page;
@@ -82,9 +80,9 @@ static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
             mi_theap_retire(theap, page);
         return;
     }
-    // Full. Worth a visit again when a sixteenth of it was freed, so that a program that replaces blocks at random
-    // does not take the slow path for each.
-    const uint32_t share = page->reserved / 16;
+    // Full. Worth a visit again when a sixteenth of it was freed, so that a program that replaces
+    // blocks at random does not take the slow path for each.
+    const uint32_t share = page->reserved / MI_FULL_SHARE;
     const uint32_t wait = (share == 0 ? 1 : share > live ? live : share);
     page->state = MI_PAGE_FULL;
     page->used = wait;
@@ -138,7 +136,7 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     const size_t bytes = page_touched(page);
     if (page->state == MI_PAGE_AVAILABLE)
         queue_remove(theap, page);
-    if (page->class_index == MI_CLASS_HUGE || theap->empty_bytes + bytes > THEAP_EMPTY_MAX) {
+    if (page->class_index == MI_CLASS_HUGE || theap->empty_bytes + bytes > MI_EMPTY_MAX) {
         mi_page_release(page);
         return;
     }
@@ -146,13 +144,13 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     queue_push_back(theap, page);
 }
 
-// Single-block pages are kept while they are current, for pairs of malloc and free without a slow path. Here is
-// their limit.
+// Single-block pages are kept while they are current, for pairs of malloc and free without a slow
+// path. Here is their limit.
 static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
     size_t bytes = 0;
     for (uint32_t c = MI_CLASS_SHARED + 1; c <= MI_CLASS_LAST; c++)
         bytes += theap->current[c]->block_bytes;
-    for (uint32_t c = MI_CLASS_LAST; c > MI_CLASS_SHARED && bytes > THEAP_HOT_MAX; c--) {
+    for (uint32_t c = MI_CLASS_LAST; c > MI_CLASS_SHARED && bytes > MI_HOT_MAX; c--) {
         mi_page_t *const page = theap->current[c];
         if (c == class_kept || page == &mi_page_empty)
             continue;
@@ -173,18 +171,19 @@ void mi_theap_trim(mi_theap_t *theap, bool all) {
         }
         mi_page_t *const page = theap->current[c];
         if (page != &mi_page_empty && page->used == 1 &&
-            (all || page_touched(page) > THEAP_CURRENT_MIN)) {
+            (all || page_touched(page) > MI_CURRENT_KEEP)) {
             mi_theap_detach(theap, page);
             mi_page_release(page);
         }
     }
 }
 
-// ---- The slow path of malloc -------------------------------------------------------------------------------
+// ---- The slow path of malloc
+// -------------------------------------------------------------------------------
 
 // Now and then: what is due.
 static void theap_tick(mi_theap_t *theap) {
-    if (++theap->tick % THEAP_TICKS != 0)
+    if (++theap->tick % MI_TICKS != 0)
         return;
     const uint64_t now = mi_os_clock_ms();
     const uint32_t pressure = mi_arena_pressure();
@@ -199,8 +198,8 @@ static void theap_tick(mi_theap_t *theap) {
     mi_arena_purge(false);
 }
 
-// Makes a page current that can serve a block of this class: it has one in its free list. *is_zero: that block
-// reads as zero but for its link. NULL = no memory.
+// Makes a page current that can serve a block of this class: it has one in its free list. *is_zero:
+// that block reads as zero but for its link. NULL = no memory.
 static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
     mi_remote_collect(theap);
     mi_page_t *page = theap->current[class_index];
@@ -259,7 +258,8 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, bool *is_zero) {
     return p;
 }
 
-// ---- The slow path of free, and the rest -------------------------------------------------------------------
+// ---- The slow path of free, and the rest
+// -------------------------------------------------------------------
 
 void mi_page_used_up(mi_page_t *page) {
     mi_theap_t *const theap = mi_load_relaxed(&page->theap);

@@ -1,16 +1,14 @@
-// A thread heap: what one thread has of one first-class heap. Its pages by class, ready for the fast path.
-// Only its owner thread touches it, except where a field says otherwise. The struct is never unmapped: when its
-// thread ends the thread heap becomes an orphan as a whole and a later thread takes it over (orphan.c), so a page
-// may be asked for its thread heap at any time.
+// A thread heap: what one thread has of one first-class heap. Its pages by class, ready for the
+// fast path. Only its owner thread touches it, except where a field says otherwise. The struct is
+// never unmapped: when its thread ends the thread heap becomes an orphan as a whole and a later
+// thread takes it over (orphan.c), so a page may be asked for its thread heap at any time.
 #ifndef MI_CORE_THEAP_H
 #define MI_CORE_THEAP_H
 
 #include "base/atomic.h"
+#include "core/limits.h"
 #include "core/page.h"
 #include "os/os_thread.h"
-
-#define MI_BATCH_SLOTS 8u  // pages for which a thread holds back remote frees
-#define MI_BATCH_MAX   32u // blocks of one page held back, at most
 
 // Remote frees of one page on their way: a chain that one compare-and-swap hands over (remote.c).
 typedef struct mi_batch_s {
@@ -28,8 +26,10 @@ typedef struct mi_page_queue_s {
 typedef enum mi_theap_state_e {
     MI_THEAP_UNUSED, // in the pool of recycled structs
     MI_THEAP_ACTIVE, // has a thread
-    MI_THEAP_ORPHAN, // its thread is gone; in the orphan list, or claimed by a thread that works on it
-    MI_THEAP_FROZEN, // its thread was caught in the middle of a change by fork(): never touched again
+    MI_THEAP_ORPHAN, // its thread is gone; in the orphan list, or claimed by a thread that works on
+                     // it
+    MI_THEAP_FROZEN, // its thread was caught in the middle of a change by fork(): never touched
+                     // again
 } mi_theap_state_t;
 
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
@@ -39,35 +39,38 @@ struct mi_theap_s {
     mi_page_t *direct[MI_DIRECT_COUNT];    // by size in granules: the current page of the class
     mi_page_t *current[MI_CLASS_COUNT];    // by class; never NULL, mi_page_empty when there is none
     mi_page_queue_t queue[MI_CLASS_COUNT]; // available pages, by class
-    mi_theap_t *real;                      // itself; a counting proxy (life.c) names the true one here
-    mi_theap_t *proxy;                     // its counting proxy, NULL = none
-    mi_heap_t *heap;                       // which heap's pages these are; changes under the life lock
-    size_t empty_bytes;                    // touched bytes of pages without live blocks that are kept
-    uint64_t trim_at_ms;                   // when kept empty pages are looked at next
-    _Atomic(uint64_t) malloc_count;        // owner writes: allocations that the slow path saw
-    size_t page_count;                     // pages it owns
-    uint32_t tick;                         // slow paths taken; paces the clock checks
-    uint32_t pressure_seen;                // mi_arena_pressure() at the last trim
-    bool is_first_class;                   // belongs to another heap than the main one
+    mi_theap_t *real;               // itself; a counting proxy (life.c) names the true one here
+    mi_theap_t *proxy;              // its counting proxy, NULL = none
+    _Atomic(mi_heap_t *) heap;      // which heap's pages these are; changes under the life lock
+    size_t empty_bytes;             // touched bytes of pages without live blocks that are kept
+    uint64_t trim_at_ms;            // when kept empty pages are looked at next
+    _Atomic(uint64_t) malloc_count; // owner writes: allocations that the slow path saw
+    size_t page_count;              // pages it owns
+    uint32_t tick;                  // slow paths taken; paces the clock checks
+    uint32_t pressure_seen;         // mi_arena_pressure() at the last trim
     mi_batch_t batch[MI_BATCH_SLOTS];
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
-    uint32_t side_count;                   // main heap's only: thread heaps of this thread in other heaps
+    uint32_t side_count; // main heap's only: thread heaps of this thread in other heaps
 
     // What other threads look at.
-    _Atomic(mi_page_t *) pending;  // any thread pushes pages whose remote list became non-empty (remote.c)
-    mi_theap_t *all_next;          // every thread heap ever made; set before publishing, never changed
-    mi_theap_t *list_next;         // orphan list or pool, under the life lock
-    _Atomic(uintptr_t) thread_id;  // of the owner, 0 = none
-    _Atomic(uint32_t) state;       // mi_theap_state_t; changes under the life lock
-    _Atomic(uint32_t) busy;        // the owner is in a slow path (a fork child must not trust the lists then)
+    _Atomic(mi_page_t *)
+        pending;           // any thread pushes pages whose remote list became non-empty (remote.c)
+    mi_theap_t *all_next;  // every thread heap ever made; set before publishing, never changed
+    mi_theap_t *list_next; // orphan list or pool, under the life lock
+    _Atomic(uintptr_t) thread_id; // of the owner, 0 = none
+    _Atomic(uint32_t) state;      // mi_theap_state_t; changes under the life lock
+    _Atomic(uint32_t)
+        busy; // the owner is in a slow path (a fork child must not trust the lists then)
 };
 
-extern MI_HIDDEN mi_theap_t mi_theap_empty; // what a thread has that never allocated: no pages, read only
-extern MI_HIDDEN mi_page_t mi_page_empty;   // what an empty class has for its current page: no blocks, read only
+extern MI_HIDDEN mi_theap_t
+    mi_theap_empty; // what a thread has that never allocated: no pages, read only
+extern MI_HIDDEN mi_page_t
+    mi_page_empty; // what an empty class has for its current page: no blocks, read only
 
-// This thread's thread heap in the main heap, for the fast path. It may be mi_theap_empty, a proxy, or NULL where
-// a slot starts so.
+// This thread's thread heap in the main heap, for the fast path. It may be mi_theap_empty, a proxy,
+// or NULL where a slot starts so.
 MI_INLINE mi_theap_t *mi_theap_get(void) {
     return (mi_theap_t *)mi_thread_get();
 }
@@ -76,6 +79,10 @@ MI_INLINE mi_theap_t *mi_theap_get(void) {
 MI_INLINE mi_theap_t *mi_theap_real(void) {
     mi_theap_t *const theap = mi_theap_get();
     return (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL) ? NULL : theap->real;
+}
+
+MI_INLINE mi_heap_t *mi_theap_heap(const mi_theap_t *theap) {
+    return mi_load_relaxed(&theap->heap);
 }
 
 // Marks a change of the thread heap's lists; nests.
@@ -93,7 +100,8 @@ MI_INLINE void mi_theap_leave(mi_theap_t *theap, uint32_t was) {
 
 // Makes a fresh struct (all zero but key) a thread heap without pages.
 void mi_theap_reset(mi_theap_t *theap);
-// A block of this size. *is_zero: it reads as zero already but for its first word. NULL = no memory.
+// A block of this size. *is_zero: it reads as zero already but for its first word. NULL = no
+// memory.
 void *mi_theap_alloc(mi_theap_t *theap, size_t size, bool *is_zero);
 // A page without live blocks is kept for a while or given back.
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
@@ -101,7 +109,8 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page);
 // Gives back pages without live blocks: the kept ones and, when all, the current ones too.
 void mi_theap_trim(mi_theap_t *theap, bool all);
-// Takes a page out of the queue, or from being current. It is in no list then, and used counts live blocks.
+// Takes a page out of the queue, or from being current. It is in no list then, and used counts live
+// blocks.
 void mi_theap_detach(mi_theap_t *theap, mi_page_t *page);
 // Takes over a page that is in no list of another thread heap.
 void mi_theap_attach(mi_theap_t *theap, mi_page_t *page);

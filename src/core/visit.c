@@ -6,7 +6,8 @@
 #include "core/remote.h"
 #include "os/os.h"
 
-// One bit for each block of a page: is it free? A page has at most 4096 blocks, the smallest class in one slice.
+// One bit for each block of a page: is it free? A page has at most 4096 blocks, the smallest class
+// in one slice.
 #define VISIT_BLOCKS_MAX (MI_SLICE_BYTES / MI_GRANULE_BYTES)
 
 typedef struct visit_job_s {
@@ -19,8 +20,7 @@ typedef struct visit_job_s {
 
 static void visit_mark(visit_job_t *job, const mi_page_t *page, const mi_block_t *list) {
     for (const mi_block_t *b = list; b != NULL; b = mi_block_next(page, b)) {
-        const size_t i =
-            mi_page_block_index(page, (size_t)((const uint8_t *)b - page->start));
+        const size_t i = mi_page_block_index(page, (size_t)((const uint8_t *)b - page->start));
         job->is_free[i / 64] |= (uint64_t)1 << (i % 64);
     }
 }
@@ -50,7 +50,8 @@ static bool visit_page(mi_page_t *page, void *arg) {
     return true;
 }
 
-// Own-reservation pages are found one after the other, since the visitor may allocate and the list is locked.
+// Own-reservation pages are found one after the other, since the visitor may allocate and the list
+// is locked.
 typedef struct visit_nth_s {
     const mi_theap_t *theap;
     size_t left;
@@ -84,7 +85,7 @@ bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit
     if (own != NULL)
         mi_remote_flush(own);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
-        if (t->heap == heap && mi_load_relaxed(&t->state) != MI_THEAP_UNUSED &&
+        if (mi_theap_heap(t) == heap && mi_load_relaxed(&t->state) != MI_THEAP_UNUSED &&
             !visit_theap(t, &job))
             return false;
     return true;

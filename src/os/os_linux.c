@@ -1,6 +1,7 @@
-// Linux: the contract of os.h over mmap, madvise and mremap. Reservations are private anonymous mappings that the
-// kernel fills with zero pages at the first touch, so reserving is committing. State: a few facts asked once, and
-// the registered hooks; all of it is safe to set twice by two threads. Called from any thread.
+// Linux: the contract of os.h over mmap, madvise and mremap. Reservations are private anonymous
+// mappings that the kernel fills with zero pages at the first touch, so reserving is committing.
+// State: a few facts asked once, and the registered hooks; all of it is safe to set twice by two
+// threads. Called from any thread.
 #define _GNU_SOURCE 1
 #include "os/os.h"
 
@@ -25,11 +26,11 @@
 #endif
 #define OS_HUGE_1GIB_LOG2 30
 
-static _Atomic(size_t) os_page;        // 0 = not asked yet
-static _Atomic(uint64_t) os_start_ms;  // the clock at the first process_info
-static _Atomic(long) os_fail_at;       // fault test: calls left until the first failure, 0 = none
-static _Atomic(long) os_fail_count;    // fault test: calls seen
-static pthread_key_t os_exit_key;      // its destructor is the thread exit hook
+static _Atomic(size_t) os_page;       // 0 = not asked yet
+static _Atomic(uint64_t) os_start_ms; // the clock at the first process_info
+static _Atomic(long) os_fail_at;      // fault test: calls left until the first failure, 0 = none
+static _Atomic(long) os_fail_count;   // fault test: calls seen
+static pthread_key_t os_exit_key;     // its destructor is the thread exit hook
 static _Atomic(bool) os_exit_key_ready;
 static void (*os_exit_hook)(void);
 
@@ -146,14 +147,13 @@ int mi_os_unprotect(void *p, size_t bytes) {
 
 static bool os_move(void *p, size_t old_bytes, size_t new_bytes, int flags, void *target) {
     const int saved = errno;
-    void *const q =
-        mremap(p, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED | flags, target);
+    void *const q = mremap(p, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED | flags, target);
     errno = saved;
     return q != MAP_FAILED;
 }
 
-// A source that stays takes two moves, since the kernel grows nothing while it keeps the source: first the page
-// tables to a place of the old size, then from there to the final one.
+// A source that stays takes two moves, since the kernel grows nothing while it keeps the source:
+// first the page tables to a place of the old size, then from there to the final one.
 int mi_os_remap(void *p, size_t old_bytes, void *target, size_t new_bytes, bool keep_source) {
     if (os_call_fails())
         return -1;
@@ -194,10 +194,9 @@ void *mi_os_reserve_huge_pages(size_t bytes, int numa_node) {
     if (os_call_fails())
         return NULL;
     const int saved = errno;
-    void *const p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB |
-                             (OS_HUGE_1GIB_LOG2 << MAP_HUGE_SHIFT),
-                         -1, 0);
+    void *const p = mmap(
+        NULL, bytes, PROT_READ | PROT_WRITE,
+        MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | (OS_HUGE_1GIB_LOG2 << MAP_HUGE_SHIFT), -1, 0);
     if (p != MAP_FAILED && numa_node >= 0 && numa_node < 64) {
         const unsigned long mask = 1ul << numa_node;
         (void)syscall(SYS_mbind, p, bytes, 1 /* preferred */, &mask, sizeof(mask) * 8, 0);

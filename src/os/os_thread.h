@@ -1,9 +1,9 @@
 // All thread-local access of the allocator: one pointer per thread, the thread's heap (mi_theap_t).
 //
-// Linux: a compiler TLS variable of the initial-exec model: never allocated lazily, so that reading it cannot
-// call malloc. It starts with a value that the core chooses, hence is never NULL.
-// Windows: a TlsAlloc slot, read directly in the TEB (no compiler TLS: a freestanding DLL has none, and a DLL
-// loaded late would not get any). A thread that has not allocated yet has NULL there.
+// Linux: a compiler TLS variable of the initial-exec model: never allocated lazily, so that reading
+// it cannot call malloc. It starts with a value that the core chooses, hence is never NULL.
+// Windows: a TlsAlloc slot, read directly in the TEB (no compiler TLS: a freestanding DLL has none,
+// and a DLL loaded late would not get any). A thread that has not allocated yet has NULL there.
 #ifndef MI_OS_OS_THREAD_H
 #define MI_OS_OS_THREAD_H
 
@@ -29,13 +29,14 @@ MI_INLINE int mi_thread_set(void *value) {
 
 #else
 
-#    define MI_THREAD_SLOT_MAY_BE_NULL 1
+#    define MI_THREAD_SLOT_MAY_BE_NULL   1
 #    define MI_THREAD_SLOT_DEFINE(value) static_assert(sizeof(value) != 0, "no TLS variable here")
 
-// Byte offset of our slot in the TEB; 0 = no slot yet, or one of the expansion slots: ask the slow way.
+// Byte offset of our slot in the TEB; 0 = no slot yet, or one of the expansion slots: ask the slow
+// way.
 extern size_t mi_thread_teb_offset;
-void *mi_thread_get_slow(void);  // any slot; NULL when there is none yet. Never allocates.
-int mi_thread_set(void *value);  // takes the slot at the first call; 0 = good
+void *mi_thread_get_slow(void); // any slot; NULL when there is none yet. Never allocates.
+int mi_thread_set(void *value); // takes the slot at the first call; 0 = good
 
 // Layout facts of the TEB, stable since Windows XP: TlsSlots at 0x1480 (64 bit) or 0xE10 (32 bit),
 // 64 of them; TlsExpansionSlots at 0x1780 or 0xF94.

@@ -1,2 +1,5 @@
 #include "use.h"
-int main(void){CHECK(true);return test_result();}
+int main(void) {
+    CHECK(true);
+    return test_result();
+}

@@ -1,5 +1,5 @@
-// Threads allocate, resize, hand over and free blocks of all sizes through one shared table; every block carries a
-// pattern from its birth to its death, on whatever threads these are.
+// Threads allocate, resize, hand over and free blocks of all sizes through one shared table; every
+// block carries a pattern from its birth to its death, on whatever threads these are.
 #include "use.h"
 
 #include <pthread.h>

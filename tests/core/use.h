@@ -1,5 +1,5 @@
-// How the core tests allocate: as an entry point does, the fast path first and then the slow one. And a pattern that
-// every block carries from end to end, so that any overlap or lost write shows.
+// How the core tests allocate: as an entry point does, the fast path first and then the slow one.
+// And a pattern that every block carries from end to end, so that any overlap or lost write shows.
 #ifndef MI_TESTS_CORE_USE_H
 #define MI_TESTS_CORE_USE_H
 
@@ -32,7 +32,8 @@ static inline size_t use_random_size(uint64_t *state, unsigned max_log2) {
     return 1 + (size_t)(use_random(state) & (((uint64_t)1 << log2) - 1));
 }
 
-// The first and last 64 bytes and one byte of each 4 KiB carry the tag; filling all of a large block costs too much.
+// The first and last 64 bytes and one byte of each 4 KiB carry the tag; filling all of a large
+// block costs too much.
 static inline void use_fill(void *block, size_t size, uint8_t tag) {
     uint8_t *const p = (uint8_t *)block;
     const size_t edge = (size < 64 ? size : 64);

@@ -1,0 +1,49 @@
+// The numbers that decide when rare things happen, in one place. MI_SHRUNK=1 (tests only) makes
+// them tiny, so that far page maps, full arenas, evictions and forced purges happen all the time.
+#ifndef MI_CORE_LIMITS_H
+#define MI_CORE_LIMITS_H
+
+#include "base/base.h"
+
+#ifndef MI_SHRUNK
+#    define MI_SHRUNK 0
+#endif
+#define MI_IS_64BIT                        (sizeof(void *) == 8)
+#define MI_LIMIT(usual, tiny)              (MI_SHRUNK ? (tiny) : (usual))
+#define MI_LIMIT64(usual64, usual32, tiny) MI_LIMIT(MI_IS_64BIT ? (usual64) : (usual32), tiny)
+
+// Arenas: the first one, and the size up to which they double.
+#define MI_ARENA_MAX_COUNT   ((size_t)1024)
+#define MI_ARENA_FIRST_BYTES MI_LIMIT64(64 * MI_MiB, 16 * MI_MiB, 8 * MI_MiB)
+#define MI_ARENA_USUAL_BYTES MI_LIMIT64(1 * MI_GiB, 128 * MI_MiB, 8 * MI_MiB)
+#define MI_ARENA_THP_BYTES                                                                         \
+    (256 * MI_MiB) // from so much address space on the kernel may use huge pages
+// Free memory that still waits for its purge: beyond this it is purged at once. The limit rises
+// while purged memory turns out to be wanted again soon (a program that oscillates), and falls back
+// when that stops.
+#define MI_DIRTY_LIMIT     MI_LIMIT(24 * MI_MiB, 256 * MI_KiB)
+#define MI_DIRTY_LIMIT_TOP MI_LIMIT64(1 * MI_GiB, 128 * MI_MiB, 1 * MI_MiB)
+#define MI_REGRET_MS       200u
+
+// Pages.
+#define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB) // larger: a reservation of its own
+    MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 3 * MI_MiB) // larger: a reservation of its own
+#define MI_EXTEND_BYTES ((size_t)4096) // of blocks linked at once: what one fault brings in anyway
+#define MI_BATCH_BYTES  ((size_t)4096) // remote frees of one page that a thread holds back ...
+#define MI_BATCH_MAX    MI_LIMIT(32u, 3u) // ... and their number
+#define MI_BATCH_SLOTS  MI_LIMIT(8u, 2u)  // pages for which it does so
+
+// Thread heaps.
+#define MI_EMPTY_MAX                                                                               \
+    MI_LIMIT(2 * MI_MiB, 128 * MI_KiB) // touched bytes of empty pages that a thread keeps
+#define MI_HOT_MAX                                                                                 \
+    MI_LIMIT(16 * MI_MiB, 1 * MI_MiB)            // single-block pages that are kept since current
+#define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim
+#define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock
+#define MI_FULL_SHARE   16u // a full page waits until this part of it was freed
+
+// realloc.
+#define MI_MOVE_MIN (256 * MI_KiB) // from here on page tables are moved instead of bytes
+#define MI_STEP_MIN (1 * MI_KiB)   // from here on a block that grows in small steps gets headroom
+
+#endif
