@@ -16,7 +16,6 @@
 #else
 #    include <pthread.h>
 #    include <sched.h>
-#    include <sys/resource.h>
 #    include <time.h>
 #endif
 
@@ -54,10 +53,17 @@ static double now_ns(void) {
 static void thread_yield(void) {
     sched_yield();
 }
+// Not ru_maxrss: that also remembers the process before its exec, often a large Python.
 static long peak_rss_kib(void) {
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return u.ru_maxrss;
+    char line[256];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        if (sscanf(line, "VmHWM: %ld", &kib) == 1)
+            break;
+    if (f != NULL)
+        fclose(f);
+    return kib;
 }
 static void *aligned_alloc_any(size_t align, size_t size) {
     return aligned_alloc(align, size);
