@@ -26,8 +26,8 @@
 #define MI_REGRET_MS       200u
 
 // Pages.
-#define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB) // larger: a reservation of its own
-    MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 3 * MI_MiB) // larger: a reservation of its own
+// A larger page gets a reservation of its own.
+#define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB)
 #define MI_EXTEND_BYTES ((size_t)4096) // of blocks linked at once: what one fault brings in anyway
 #define MI_BATCH_BYTES  ((size_t)4096) // remote frees of one page that a thread holds back ...
 #define MI_BATCH_MAX    MI_LIMIT(32u, 3u) // ... and their number
