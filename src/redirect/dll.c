@@ -20,7 +20,8 @@ static const uint8_t here; // an address inside this DLL
 
 static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *context) {
     (void)context;
-    if (!mi_allocator_is_bound() || event == NULL)
+    // When the process ends, detached CRTs go on to be called.
+    if (!mi_allocator_is_bound() || event == NULL || RtlDllShutdownInProgress())
         return;
     if (reason == MI_NT_DLL_LOADED)
         mi_install_loaded(event->base, event->base_name);

@@ -140,7 +140,7 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
     crt->proof_count = 0;
     crt->failed_name = NULL;
     crt->own = (mi_crt_helpers_t){0};
-    crt->island = (mi_island_t){0};
+    mi_island_close(&crt->island); // of the CRT that had this object before, and has gone
     memset(crt->originals, 0, sizeof(crt->originals));
     mi_module_name(name, crt->name, sizeof(crt->name));
     if (!mi_pe_file_version(pe, &crt->version))
@@ -192,8 +192,7 @@ void mi_install_unloaded(const uint8_t *base) {
     crt->reason = MI_REASON_UNLOADED;
     crt->module_opt = NULL;
     crt->own = (mi_crt_helpers_t){0};
-    // Its code has gone, and with it every way into its islands.
-    mi_island_close(&crt->island);
+    // Its islands stay until the object is used again: its own code goes away only after this notification.
     mi_report_crt(crt);
 }
 
