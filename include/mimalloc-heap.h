@@ -38,7 +38,7 @@ mi_decl_nodiscard mi_decl_export bool mi_heap_contains(const mi_heap_t *heap, co
 // Whether p points into a page of any heap.
 mi_decl_nodiscard mi_decl_export bool mi_any_heap_contains(const void *p);
 // Memory that the heap takes from now on should come from this NUMA node; a negative number means
-// any. It is a wish.
+// any. It is a wish, and left to the OS, which places memory at the node of its first use.
 mi_decl_export void mi_heap_set_numa_affinity(mi_heap_t *heap, int numa_node);
 
 // mi_malloc from the heap.
@@ -146,9 +146,8 @@ mi_heap_strdup(mi_heap_t *heap, const char *s) mi_attr_noexcept mi_attr_malloc;
 mi_decl_nodiscard mi_decl_export mi_decl_restrict char *
 mi_heap_strndup(mi_heap_t *heap, const char *s, size_t n) mi_attr_noexcept mi_attr_malloc;
 // mi_realpath; a new block comes from the heap.
-mi_decl_nodiscard mi_decl_export mi_decl_restrict char *
-mi_heap_realpath(mi_heap_t *heap, const char *fname,
-                 char *resolved_name) mi_attr_noexcept mi_attr_malloc;
+mi_decl_nodiscard mi_decl_export char *mi_heap_realpath(mi_heap_t *heap, const char *fname,
+                                                        char *resolved_name) mi_attr_noexcept;
 // mi_new from the heap.
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
 mi_heap_alloc_new(mi_heap_t *heap, size_t size) mi_attr_malloc mi_attr_alloc_size(2);
@@ -204,8 +203,6 @@ mi_decl_nodiscard mi_decl_export mi_theap_t *mi_theap_get_default(void);
 // Makes mi_malloc of the calling thread allocate from theap (of the same thread); returns the one
 // so far.
 mi_decl_export mi_theap_t *mi_theap_set_default(mi_theap_t *theap);
-// The heap that theap is a part of.
-mi_decl_nodiscard mi_decl_export mi_heap_t *mi_theap_heap(mi_theap_t *theap);
 // mi_collect for this thread heap.
 mi_decl_export void mi_theap_collect(mi_theap_t *theap, bool force) mi_attr_noexcept;
 // mi_malloc from the thread heap.
@@ -301,17 +298,15 @@ mi_decl_nodiscard mi_decl_export size_t mi_arena_min_alignment(void) mi_attr_noe
 mi_decl_nodiscard mi_decl_export size_t mi_arena_min_size(void) mi_attr_noexcept;
 // A new heap whose blocks all come from this arena; NULL when memory is short.
 mi_decl_nodiscard mi_decl_export mi_heap_t *mi_heap_new_in_arena(mi_arena_id_t arena_id);
-// mi_heap_new_in_arena (NULL: any arena). heap_tag is ignored; without allow_destroy
-// mi_heap_destroy only deletes.
+// mi_heap_new_in_arena (NULL: any arena). heap_tag and allow_destroy are ignored: every heap can be
+// destroyed.
 mi_decl_nodiscard mi_decl_export mi_heap_t *mi_heap_new_ex(int heap_tag, bool allow_destroy,
                                                            mi_arena_id_t arena_id);
-// Takes an exclusive arena with no heap of a running thread out of use, so that its memory can be
-// saved by the caller and brought back by mi_arena_reload. *base, *accessed_size, *size (may be
-// NULL): the memory, bytes to save, all bytes.
+// Would take an exclusive arena out of use, so that its memory can be saved and brought back. This
+// library keeps its metadata apart from arenas and cannot do it: false, and nothing is changed.
 mi_decl_export bool mi_arena_unload(mi_arena_id_t arena_id, void **base, size_t *accessed_size,
                                     size_t *size);
-// Brings an arena back whose memory the caller has restored at its old address start. false when
-// that cannot be.
+// Would bring back an arena of mi_arena_unload: false, and *arena_id (may be NULL) is NULL.
 mi_decl_export bool mi_arena_reload(void *start, size_t size, mi_commit_fun_t *commit_fun,
                                     void *commit_fun_arg, bool is_pinned, bool is_zero,
                                     int numa_node, mi_arena_id_t *arena_id);
@@ -322,8 +317,8 @@ mi_decl_export void mi_debug_show_arenas(bool show_pages) mi_attr_noexcept;
 
 // ---- sub-processes ----
 //
-// A sub-process keeps the memory of its threads apart: they take over no memory of ended threads of
-// another one.
+// A sub-process keeps the memory of its threads apart: plain allocations of a thread that was added
+// to it come from a heap of its own, and what its ended threads leave is taken over within it only.
 
 struct mi_subproc_s;
 typedef struct mi_subproc_s *mi_subproc_id_t;
@@ -334,11 +329,11 @@ mi_decl_nodiscard mi_decl_export mi_subproc_id_t mi_subproc_main(void);
 mi_decl_nodiscard mi_decl_export mi_subproc_id_t mi_subproc_current(void);
 // A new sub-process without threads; NULL when memory is short.
 mi_decl_nodiscard mi_decl_export mi_subproc_id_t mi_subproc_new(void);
-// Ends a sub-process whose threads have all ended; what they left goes to the main one.
+// Ends a sub-process whose threads have all ended; live blocks stay valid and go to the main one.
 mi_decl_export void mi_subproc_delete(mi_subproc_id_t subproc);
-// mi_subproc_delete; blocks that are still live stay valid.
+// mi_subproc_delete that also frees every block that is still live.
 mi_decl_export void mi_subproc_destroy(mi_subproc_id_t subproc);
-// Puts the calling thread, which must not have allocated yet, into the sub-process.
+// Puts the calling thread into the sub-process, for its allocations from now on.
 mi_decl_export void mi_subproc_add_current_thread(mi_subproc_id_t subproc);
 // Called for a heap; false ends the walk.
 typedef bool(mi_cdecl mi_heap_visit_fun)(mi_heap_t *heap, void *arg);

@@ -115,8 +115,8 @@ mi_strndup(const char *s, size_t n) mi_attr_noexcept mi_attr_malloc;
 // POSIX realpath: the absolute path of fname without links. resolved_name NULL gives a new block,
 // else the result is written there (PATH_MAX bytes). NULL with errno set when the path cannot be
 // resolved.
-mi_decl_nodiscard mi_decl_export mi_decl_restrict char *
-mi_realpath(const char *fname, char *resolved_name) mi_attr_noexcept mi_attr_malloc;
+mi_decl_nodiscard mi_decl_export char *mi_realpath(const char *fname,
+                                                   char *resolved_name) mi_attr_noexcept;
 
 // ---- extended functions ----
 

@@ -88,6 +88,10 @@ void mi_core_thread_done(
     void); // Windows: from DllMain; Linux: called by itself. May be called twice.
 bool mi_core_is_main_thread(void);
 mi_theap_t *mi_core_theap(void); // of this thread in the main heap; NULL = no memory
+// The heap that plain allocations of this thread come from, and how to choose another one (its fast
+// paths are then off). false = no memory.
+mi_heap_t *mi_core_default_heap(void);
+bool mi_core_set_default_heap(mi_heap_t *heap);
 // Gives back what is free: this thread's empty pages, those of dead threads, and, when forced, all
 // free memory to the OS at once.
 void mi_core_collect(bool is_forced);

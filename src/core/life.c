@@ -125,6 +125,7 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
     }
     if (theap != NULL) {
         mi_store_relaxed(&theap->heap, heap);
+        theap->default_heap = NULL;
         mi_store_relaxed(&theap->busy, 0u);
         mi_store_relaxed(&theap->thread_id, mi_os_thread_id());
         mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ACTIVE);
@@ -156,7 +157,7 @@ static mi_theap_t *life_proxy(mi_theap_t *theap) {
 }
 
 static int life_set_slot(mi_theap_t *theap) {
-    if (!mi_load_relaxed(&life_counts_all))
+    if (!mi_load_relaxed(&life_counts_all) && theap->default_heap == NULL)
         return mi_thread_set(theap);
     return mi_thread_set(theap->proxy != NULL ? theap->proxy : life_proxy(theap));
 }
@@ -223,6 +224,19 @@ void mi_core_count_all(bool is_on) {
     mi_theap_t *const theap = mi_theap_real();
     if (theap != NULL)
         (void)life_set_slot(theap);
+}
+
+mi_heap_t *mi_core_default_heap(void) {
+    const mi_theap_t *const theap = mi_theap_real();
+    return theap == NULL || theap->default_heap == NULL ? &mi_heap_main_state : theap->default_heap;
+}
+
+bool mi_core_set_default_heap(mi_heap_t *heap) {
+    mi_theap_t *const theap = mi_life_thread();
+    if (theap == NULL)
+        return false;
+    theap->default_heap = (heap == &mi_heap_main_state ? NULL : heap);
+    return life_set_slot(theap) == 0;
 }
 
 mi_theap_t *mi_core_theap(void) {

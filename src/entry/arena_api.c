@@ -7,6 +7,9 @@
 #include "entry/entry.h"
 #include "os/os.h"
 
+// What mi_manage_os_memory needs at least: its own bookkeeping and a few slices to allocate from.
+#define ARENA_LEAST_SLICES ((size_t)16)
+
 int mi_reserve_os_memory_ex(size_t size, bool commit, bool allow_large, bool exclusive,
                             mi_arena_id_t *arena_id) mi_attr_noexcept {
     if (arena_id != NULL)
@@ -113,6 +116,56 @@ bool mi_arena_contains(mi_arena_id_t arena_id, const void *p) mi_attr_noexcept {
 
 size_t mi_arena_min_alignment(void) mi_attr_noexcept {
     return MI_SLICE_BYTES;
+}
+
+size_t mi_arena_min_size(void) {
+    return ARENA_LEAST_SLICES * MI_SLICE_BYTES;
+}
+
+bool mi_arena_unload(mi_arena_id_t arena_id, void **base, size_t *accessed_size, size_t *size) {
+    (void)arena_id;
+    (void)base;
+    (void)accessed_size;
+    (void)size;
+    return false;
+}
+
+bool mi_arena_reload(void *start, size_t size, mi_commit_fun_t *commit_fun, void *commit_fun_arg,
+                     bool is_pinned, bool is_zero, int numa_node, mi_arena_id_t *arena_id) {
+    (void)start;
+    (void)size;
+    (void)commit_fun;
+    (void)commit_fun_arg;
+    (void)is_pinned;
+    (void)is_zero;
+    (void)numa_node;
+    if (arena_id != NULL)
+        *arena_id = NULL;
+    return false;
+}
+
+void mi_arenas_print(void) mi_attr_noexcept {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    mi_message_fmt(
+        NULL, NULL,
+        "mimalloc: %llu arenas: %llu KiB reserved, %llu KiB committed, %llu pages with "
+        "%llu KiB, %llu KiB purged so far\n",
+        (unsigned long long)stats.arena_count, (unsigned long long)(stats.reserved_bytes / MI_KiB),
+        (unsigned long long)(stats.committed_bytes / MI_KiB), (unsigned long long)stats.page_count,
+        (unsigned long long)(stats.page_bytes / MI_KiB),
+        (unsigned long long)(stats.purged_bytes / MI_KiB));
+}
+
+void mi_debug_show_arenas(bool show_pages) mi_attr_noexcept {
+    (void)show_pages;
+    mi_arenas_print();
+}
+
+mi_heap_t *mi_heap_new_ex(int heap_tag, bool allow_destroy, mi_arena_id_t arena_id) {
+    (void)heap_tag;
+    (void)allow_destroy;
+    return mi_heap_new_in_arena(arena_id);
 }
 
 mi_heap_t *mi_heap_new_in_arena(mi_arena_id_t arena_id) {

@@ -10,7 +10,9 @@
 
 // ---- process.c ----
 extern MI_HIDDEN bool
-    mi_entry_is_ready;    // the options were read; a slow path that sees false calls mi_entry_init
+    mi_entry_is_ready; // the options were read; a slow path that sees false calls mi_entry_init
+extern MI_HIDDEN bool mi_entry_has_deferred; // mi_register_deferred_free has a callback
+void mi_deferred_run(bool force);            // calls it, unless it is being called
 void mi_entry_init(void); // reads the options, tells the core, says hello when verbose; once
 void mi_entry_exit(void); // end of the process: statistics when asked for; once
 void mi_entry_options_changed(void); // hands the options to the core again

@@ -3,6 +3,8 @@
 
 #include "base/base.h"
 #include "core/alloc.h"
+#include "core/page_map.h"
+#include "core/theap.h"
 #include "diag/message.h"
 #include "entry/entry.h"
 #include "os/os.h"
@@ -198,13 +200,19 @@ mi_heap_t *mi_heap_new(void) {
 }
 
 void mi_heap_delete(mi_heap_t *heap) {
-    if (heap != NULL && heap != mi_core_heap_main())
-        mi_core_heap_delete(heap);
+    if (heap == NULL || heap == mi_core_heap_main())
+        return;
+    if (heap == mi_core_default_heap())
+        (void)mi_core_set_default_heap(mi_core_heap_main());
+    mi_core_heap_delete(heap);
 }
 
 void mi_heap_destroy(mi_heap_t *heap) {
-    if (heap != NULL && heap != mi_core_heap_main())
-        mi_core_heap_destroy(heap);
+    if (heap == NULL || heap == mi_core_heap_main())
+        return;
+    if (heap == mi_core_default_heap())
+        (void)mi_core_set_default_heap(mi_core_heap_main());
+    mi_core_heap_destroy(heap);
 }
 
 void mi_heap_collect(mi_heap_t *heap, bool force) {
@@ -248,11 +256,22 @@ mi_heap_t *mi_heap_get_backing(void) {
 typedef struct visit_s {
     mi_block_visit_fun *visitor;
     void *arg;
+    bool abandoned_only; // blocks of ended threads
 } visit_t;
+
+// Whether the area belongs to a thread that has ended.
+static bool area_is_abandoned(const mi_core_area_t *area) {
+    const mi_page_t *page = mi_page_map_find(area->start);
+    mi_theap_t *theap =
+        (page == NULL ? NULL : mi_load_acquire(&page->theap)); // with mi_page_set_owner
+    return theap != NULL && mi_load_relaxed(&theap->state) == MI_THEAP_ORPHAN;
+}
 
 static bool visit_one(const mi_heap_t *heap, const mi_core_area_t *area, void *block,
                       size_t block_bytes, void *arg) {
     const visit_t *visit = arg;
+    if (visit->abandoned_only && !area_is_abandoned(area))
+        return true;
     const mi_heap_area_t public_area = {.blocks = area->start,
                                         .reserved = area->bytes,
                                         .committed = area->committed,
@@ -267,6 +286,26 @@ bool mi_heap_visit_blocks(mi_heap_t *heap, bool visit_blocks, mi_block_visit_fun
                           void *arg) {
     if (heap == NULL || visitor == NULL)
         return false;
-    visit_t visit = {visitor, arg};
+    visit_t visit = {visitor, arg, false};
     return mi_core_heap_visit(heap, visit_blocks, visit_one, &visit);
+}
+
+bool mi_heap_visit_abandoned_blocks(mi_heap_t *heap, bool visit_blocks, mi_block_visit_fun *visitor,
+                                    void *arg) {
+    if (heap == NULL || visitor == NULL)
+        return false;
+    visit_t visit = {visitor, arg, true};
+    return mi_core_heap_visit(heap, visit_blocks, visit_one, &visit);
+}
+
+bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc_id, int heap_tag, bool visit_blocks,
+                               mi_block_visit_fun *visitor, void *arg) {
+    (void)heap_tag;
+    return mi_heap_visit_abandoned_blocks((mi_heap_t *)(void *)subproc_id, visit_blocks, visitor,
+                                          arg);
+}
+
+void mi_heap_set_numa_affinity(mi_heap_t *heap, int numa_node) {
+    (void)heap;
+    (void)numa_node; // the OS places memory where it is first used
 }

@@ -13,6 +13,25 @@ bool mi_entry_is_ready;
 static _Atomic(bool) init_began;
 static _Atomic(bool) exit_began;
 
+// The program's own deferred frees. One thread at a time is in the callback, so that it cannot meet
+// itself.
+bool mi_entry_has_deferred;
+static struct {
+    _Atomic(mi_deferred_free_fun *) fun;
+    _Atomic(void *) arg;
+    _Atomic(bool) is_running;
+    _Atomic(unsigned long long) heartbeat;
+} deferred;
+
+MI_NOINLINE void mi_deferred_run(bool force) {
+    mi_deferred_free_fun *fun = mi_load_acquire(&deferred.fun);
+    const unsigned long long beat = mi_fetch_add_relaxed(&deferred.heartbeat, 1ull);
+    if (fun == NULL || mi_exchange_acquire(&deferred.is_running, true))
+        return;
+    fun(force, beat, mi_load_relaxed(&deferred.arg));
+    mi_store_release(&deferred.is_running, false); // pairs with the exchange above
+}
+
 void mi_entry_options_changed(void) {
     mi_core_config.purge_delay_ms = mi_option_value(mi_option_purge_delay);
     if (mi_option_is_set(mi_option_arena_reserve))
@@ -81,7 +100,14 @@ void mi_thread_set_in_threadpool(void) mi_attr_noexcept {
 }
 
 void mi_collect(bool force) mi_attr_noexcept {
+    mi_deferred_run(force);
     mi_core_collect(force);
+}
+
+void mi_collect_reduce(size_t target_thread_owned) mi_attr_noexcept {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    mi_core_collect(stats.committed_bytes > target_thread_owned);
 }
 
 int mi_version(void) mi_attr_noexcept {
@@ -90,6 +116,12 @@ int mi_version(void) mi_attr_noexcept {
 
 bool mi_is_redirected(void) mi_attr_noexcept {
     return mi_platform_is_redirected();
+}
+
+void mi_register_deferred_free(mi_deferred_free_fun *deferred_free, void *arg) mi_attr_noexcept {
+    mi_store_relaxed(&deferred.arg, arg);
+    mi_store_release(&deferred.fun, deferred_free); // pairs with the acquire in mi_deferred_run
+    mi_entry_has_deferred = (deferred_free != NULL);
 }
 
 void mi_register_output(mi_output_fun *out, void *arg) mi_attr_noexcept {

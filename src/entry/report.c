@@ -33,6 +33,8 @@ void mi_report_pointer(mi_free_result_t result, const void *p, const char *opera
 MI_NOINLINE void *mi_malloc_slow(size_t size) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
+    if (MI_UNLIKELY(mi_entry_has_deferred))
+        mi_deferred_run(false);
     void *p = mi_core_malloc(size, false);
     return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
 }

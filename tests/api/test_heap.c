@@ -1,0 +1,171 @@
+// Contracts of first-class heaps and thread heaps.
+#include "api_test.h"
+
+static void check_main(void) {
+    mi_heap_t *main_heap = mi_heap_main();
+    CHECK(main_heap != NULL && mi_heap_get_backing() == main_heap && mi_heap_get_default() == main_heap);
+    void *p = mi_malloc(100);
+    int on_stack = 0;
+    CHECK(mi_heap_of(p) == main_heap && mi_heap_contains(main_heap, p) && mi_any_heap_contains(p));
+    CHECK(mi_heap_contains_block(main_heap, p) && mi_heap_check_owned(main_heap, p) && mi_check_owned(p));
+    CHECK(mi_heap_of(&on_stack) == NULL && mi_heap_of(NULL) == NULL && !mi_any_heap_contains(&on_stack));
+    CHECK(!mi_heap_contains(main_heap, &on_stack) && !mi_heap_contains(NULL, p) && !mi_check_owned(&on_stack));
+    CHECK(!mi_heap_contains_block(main_heap, NULL) && !mi_heap_check_owned(main_heap, NULL));
+    mi_heap_delete(NULL);
+    mi_heap_destroy(NULL);
+    mi_heap_delete(main_heap); // left alone
+    mi_heap_destroy(main_heap);
+    fill(p, 100);
+    CHECK(is_filled(p, 100) && mi_heap_main() == main_heap);
+    mi_free(p);
+}
+
+typedef void *(*heap_alloc_fn)(mi_heap_t *heap, size_t size);
+
+static void check_alloc(const char *name, heap_alloc_fn alloc, bool zeroes, size_t most) {
+    mi_heap_t *heap = mi_heap_new();
+    CHECK(heap != NULL && heap != mi_heap_main());
+    for (size_t i = 0; i < TEST_SIZE_COUNT && test_sizes[i] <= most; i++) {
+        void *p = alloc(heap, test_sizes[i]);
+        CHECK_MSG(!zeroes || is_zero(p, 0, test_sizes[i]), "%s(%zu)", name, test_sizes[i]);
+        check_block(p, test_sizes[i], least_align(test_sizes[i]), name);
+        CHECK_MSG(mi_heap_of(p) == heap && mi_heap_contains(heap, p) && !mi_heap_contains(mi_heap_main(), p),
+                  "%s(%zu)", name, test_sizes[i]);
+        if (i % 2 == 0)
+            mi_free(p);
+    }
+    if (most == SIZE_MAX)
+        for (size_t i = 0; i < IMPOSSIBLE_COUNT; i++)
+            CHECK_FAILS(alloc(heap, opaque(impossible_sizes[i])), ENOMEM);
+    mi_heap_destroy(heap);
+}
+
+static void *heap_calloc_1(mi_heap_t *heap, size_t size) {
+    return mi_heap_calloc(heap, 1, size);
+}
+
+static void *heap_mallocn_1(mi_heap_t *heap, size_t size) {
+    return mi_heap_mallocn(heap, 1, size);
+}
+
+static void check_realloc(void) {
+    mi_heap_t *heap = mi_heap_new();
+    void *p = mi_heap_realloc(heap, NULL, 100);
+    CHECK(p != NULL && mi_heap_of(p) == heap);
+    fill(p, 100);
+    p = mi_heap_realloc(heap, p, 50000);
+    CHECK(p != NULL && is_filled(p, 100) && mi_heap_of(p) == heap);
+    p = mi_heap_reallocn(heap, p, 10, 10000);
+    CHECK(p != NULL && is_filled(p, 100) && mi_usable_size(p) >= 100000);
+    CHECK_FAILS(mi_heap_reallocn(heap, p, opaque(SIZE_MAX), 2), ENOMEM);
+    CHECK_FAILS(mi_heap_realloc(heap, p, opaque(SIZE_MAX)), ENOMEM);
+    CHECK(is_filled(p, 100));
+    CHECK_FAILS(mi_heap_reallocf(heap, p, opaque(SIZE_MAX)), ENOMEM); // frees p
+    p = mi_heap_reallocf(heap, NULL, 10);
+    CHECK(p != NULL);
+    p = mi_heap_zalloc(heap, 40);
+    fill(p, 40);
+    p = mi_heap_rezalloc(heap, p, 9000);
+    CHECK(p != NULL && is_filled(p, 40) && is_zero(p, 40, 9000));
+    p = mi_heap_recalloc(heap, p, 100, 300);
+    CHECK(p != NULL && is_filled(p, 40) && is_zero(p, 40, 30000));
+    CHECK_FAILS(mi_heap_recalloc(heap, p, opaque(SIZE_MAX), 3), ENOMEM);
+    // A block of another heap moves over when it must move.
+    void *q = mi_malloc(64);
+    fill(q, 64);
+    q = mi_heap_realloc(heap, q, 200000);
+    CHECK(q != NULL && is_filled(q, 64));
+    for (size_t i = 0; i < OVERFLOW_COUNT; i++) {
+        CHECK_FAILS(mi_heap_calloc(heap, opaque(overflowing[i].count), opaque(overflowing[i].size)), ENOMEM);
+        CHECK_FAILS(mi_heap_mallocn(heap, opaque(overflowing[i].count), opaque(overflowing[i].size)), ENOMEM);
+    }
+    mi_heap_destroy(heap);
+}
+
+static void check_delete(void) {
+    mi_heap_t *heap = mi_heap_new();
+    void *blocks[100];
+    for (size_t i = 0; i < 100; i++) {
+        blocks[i] = mi_heap_malloc(heap, i * 50);
+        fill(blocks[i], i * 50);
+    }
+    mi_heap_delete(heap); // the blocks stay
+    for (size_t i = 0; i < 100; i++) {
+        CHECK_MSG(is_filled(blocks[i], i * 50), "%zu", i);
+        CHECK(mi_heap_of(blocks[i]) == mi_heap_main());
+        mi_free(blocks[i]);
+    }
+    for (int round = 0; round < 200; round++) { // heaps that come and go leave nothing
+        heap = mi_heap_new();
+        for (size_t i = 0; i < 50; i++)
+            fill(mi_heap_malloc(heap, 1000 + i), 1000);
+        if (round % 2 == 0)
+            mi_heap_collect(heap, round % 4 == 0);
+        mi_heap_destroy(heap);
+    }
+    mi_collect(true);
+    mi_collect_reduce(0);
+    mi_collect_reduce(1000000);
+}
+
+typedef struct seen_s {
+    size_t areas, blocks, bytes, stop_after;
+    bool is_wrong;
+} seen_t;
+
+static bool see(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, size_t block_size, void *arg) {
+    seen_t *seen = arg;
+    if (area == NULL || heap == NULL || area->block_size == 0)
+        seen->is_wrong = true;
+    if (block == NULL) {
+        seen->areas++;
+    } else {
+        seen->blocks++;
+        seen->bytes += block_size;
+        if (block_size != area->block_size || (uint8_t *)block < (uint8_t *)area->blocks)
+            seen->is_wrong = true;
+    }
+    return seen->stop_after == 0 || seen->blocks < seen->stop_after;
+}
+
+static void check_visit(void) {
+    mi_heap_t *heap = mi_heap_new();
+    void *blocks[300];
+    for (size_t i = 0; i < 300; i++)
+        blocks[i] = mi_heap_malloc(heap, (i % 3 == 0 ? 30 : i % 3 == 1 ? 3000 : 300000));
+    for (size_t i = 0; i < 300; i += 2)
+        mi_free(blocks[i]);
+    seen_t seen = {0};
+    CHECK(mi_heap_visit_blocks(heap, true, see, &seen));
+    CHECK_MSG(seen.blocks == 150 && !seen.is_wrong && seen.areas > 0, "%zu blocks in %zu areas", seen.blocks, seen.areas);
+    CHECK(seen.bytes >= 50 * 30 + 50 * 3000 + 50 * 300000);
+    seen_t areas_only = {0};
+    CHECK(mi_heap_visit_blocks(heap, false, see, &areas_only));
+    CHECK(areas_only.blocks == 0 && areas_only.areas == seen.areas);
+    seen_t stopped = {.stop_after = 10};
+    CHECK(!mi_heap_visit_blocks(heap, true, see, &stopped) && stopped.blocks == 10);
+    CHECK(!mi_heap_visit_blocks(NULL, true, see, &seen) && !mi_heap_visit_blocks(heap, true, NULL, NULL));
+    mi_heap_destroy(heap);
+    heap = mi_heap_new();
+    seen_t empty = {0};
+    CHECK(mi_heap_visit_blocks(heap, true, see, &empty) && empty.blocks == 0);
+    mi_heap_set_numa_affinity(heap, 0);
+    void *p = mi_heap_malloc(heap, 10);
+    CHECK(p != NULL);
+    mi_heap_delete(heap);
+    mi_free(p);
+}
+
+int main(void) {
+    check_main();
+    check_alloc("mi_heap_malloc", mi_heap_malloc, false, SIZE_MAX);
+    check_alloc("mi_heap_zalloc", mi_heap_zalloc, true, SIZE_MAX);
+    check_alloc("mi_heap_calloc", heap_calloc_1, true, SIZE_MAX);
+    check_alloc("mi_heap_mallocn", heap_mallocn_1, false, SIZE_MAX);
+    check_alloc("mi_heap_malloc_small", mi_heap_malloc_small, false, MI_SMALL_SIZE_MAX);
+    check_alloc("mi_heap_zalloc_small", mi_heap_zalloc_small, true, MI_SMALL_SIZE_MAX);
+    check_realloc();
+    check_delete();
+    check_visit();
+    return test_result();
+}

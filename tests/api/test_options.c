@@ -1,0 +1,214 @@
+// Contracts of options, statistics, callbacks and process facts. Runs with this environment (see CMakeLists.txt):
+//   MIMALLOC_PURGE_DELAY=123  MI_ARENA_MAX_OBJECT_SIZE=3MiB  MIMALLOC_VERBOSE=no  MIMALLOC_MAX_ERRORS=junk
+//   MIMALLOC_LIMIT_OS_ALLOC=0 (a deprecated spelling)  MIMALLOC_RESERVE_OS_MEMORY=1000  MIMALLOC_SHOW_ERRORS=
+#include "api_test.h"
+#include "mimalloc-stats.h"
+#include <stdlib.h>
+
+static void check_environment(void) {
+    CHECK(mi_option_get(mi_option_purge_delay) == 123);
+    CHECK(mi_option_get(mi_option_arena_max_object_size) == 3 * 1024); // KiB
+    CHECK(mi_option_get_size(mi_option_arena_max_object_size) == 3u * 1024 * 1024);
+    CHECK(mi_option_get(mi_option_verbose) == 0 && !mi_option_is_enabled(mi_option_verbose));
+    CHECK(mi_option_get(mi_option_max_errors) == 32); // junk: the default stays
+    CHECK(mi_option_get(mi_option_reserve_os_memory) == 1); // 1000 bytes, rounded up to KiB
+    CHECK(mi_option_is_enabled(mi_option_show_errors));     // empty means on
+    CHECK(mi_option_get(mi_option_limit_os_alloc) == 0);
+}
+
+static void check_setting(void) {
+    for (int i = 0; i < (int)_mi_option_last; i++) {
+        const mi_option_t option = (mi_option_t)i;
+        const long before = mi_option_get(option);
+        mi_option_set(option, 5);
+        CHECK_MSG(mi_option_get(option) == 5 && mi_option_is_enabled(option), "option %d", i);
+        mi_option_set_default(option, 7); // already set
+        CHECK(mi_option_get(option) == 5);
+        mi_option_set_enabled_default(option, false);
+        CHECK(mi_option_get(option) == 5);
+        mi_option_disable(option);
+        CHECK(mi_option_get(option) == 0 && !mi_option_is_enabled(option));
+        mi_option_enable(option);
+        CHECK(mi_option_get(option) == 1);
+        mi_option_set_enabled(option, false);
+        CHECK(mi_option_get(option) == 0);
+        mi_option_set(option, -3);
+        CHECK(mi_option_get(option) == -3 && mi_option_get_size(option) == 0);
+        CHECK(mi_option_get_clamp(option, 0, 10) == 0 && mi_option_get_clamp(option, -5, 10) == -3);
+        mi_option_set(option, 1000);
+        CHECK(mi_option_get_clamp(option, 0, 10) == 10);
+        mi_option_set(option, before);
+    }
+    const mi_option_t unknown = (mi_option_t)1000;
+    mi_option_set(unknown, 5);
+    CHECK(mi_option_get(unknown) == 0 && !mi_option_is_enabled(unknown) && mi_option_get_size(unknown) == 0);
+    CHECK(mi_option_get((mi_option_t)-1) == 0);
+}
+
+static void check_messages(void) {
+    catch_begin();
+    mi_options_print();
+    CHECK(strstr(caught_text, "version 3.4.0") != NULL && strstr(caught_text, "option purge_delay: 123 (set)") != NULL);
+    CHECK_MSG(caught_lines == (size_t)_mi_option_last + 1, "%zu lines", caught_lines);
+    catch_begin();
+    mi_options_print_out(catch_output, NULL);
+    CHECK(strstr(caught_text, "option show_stats") != NULL);
+    catch_begin();
+    mi_process_info_print();
+    CHECK(strstr(caught_text, "rss") != NULL);
+    catch_begin();
+    mi_process_info_print_out(catch_output, NULL);
+    CHECK(strstr(caught_text, "elapsed") != NULL);
+    catch_begin();
+    mi_stats_print(NULL);
+    CHECK(strstr(caught_text, "allocations") != NULL);
+    catch_begin();
+    mi_stats_print_out(catch_output, NULL);
+    CHECK(strstr(caught_text, "committed") != NULL);
+    catch_begin();
+    mi_thread_stats_print_out(catch_output, NULL);
+    CHECK(strstr(caught_text, "committed") != NULL);
+    catch_begin();
+    mi_arenas_print();
+    CHECK(caught_lines > 0);
+    catch_begin();
+    mi_debug_show_arenas(true);
+    CHECK(caught_lines > 0);
+    catch_begin();
+    mi_heap_stats_print_out(mi_heap_main(), catch_output, NULL);
+    CHECK(strstr(caught_text, "blocks") != NULL);
+    mi_heap_stats_print_out(NULL, catch_output, NULL);
+    catch_end();
+}
+
+static void check_stats(void) {
+    mi_stats_t stats;
+    memset(&stats, 0, sizeof(stats));
+    CHECK(!mi_stats_get(NULL) && !mi_stats_get(&stats)); // no size, no version
+    stats.size = sizeof(stats);
+    stats.version = MI_STAT_VERSION + 1;
+    CHECK(!mi_stats_get(&stats));
+    mi_stats_t_decl(ready);
+    void *blocks[2000];
+    for (size_t i = 0; i < 2000; i++)
+        blocks[i] = mi_malloc(5000);
+    CHECK(mi_stats_get(&ready));
+    CHECK(ready.committed.current >= 2000 * 5000 && ready.reserved.current >= ready.committed.current);
+    CHECK(ready.pages.current > 0 && ready.threads.current >= 1 && ready.malloc_normal_count.total > 0);
+    mi_stats_merge();
+    mi_stats_reset(); // changes nothing
+    mi_stats_t_decl(again);
+    CHECK(mi_stats_get(&again) && again.malloc_normal_count.total >= ready.malloc_normal_count.total);
+    mi_stats_t_decl(heap_stats);
+    CHECK(mi_heap_stats_get(mi_heap_main(), &heap_stats) && heap_stats.malloc_normal.current >= 2000 * 5000);
+    CHECK(!mi_heap_stats_get(NULL, &heap_stats) && !mi_heap_stats_get(mi_heap_main(), NULL));
+    for (size_t i = 0; i < 2000; i++)
+        mi_free(blocks[i]);
+    size_t last = 0;
+    for (size_t bin = 1; bin < MI_STAT_BIN_COUNT && mi_stats_get_bin_size(bin) != 0; bin++) {
+        CHECK_MSG(mi_stats_get_bin_size(bin) > last, "bin %zu", bin);
+        last = mi_stats_get_bin_size(bin);
+    }
+    CHECK(last >= 4u * 1024 * 1024 && mi_stats_get_bin_size(0) == 0 && mi_stats_get_bin_size(100000) == 0);
+}
+
+static void check_json(void) {
+    char *text = mi_stats_get_json(0, NULL);
+    CHECK(text != NULL && text[0] == '{' && strstr(text, "\"committed\"") != NULL && strstr(text, "\"malloc_bins\"") != NULL);
+    const size_t n = strlen(text);
+    char *own = mi_malloc(n + 1000);
+    CHECK(mi_stats_get_json(n + 1000, own) == own && own[0] == '{');
+    CHECK(mi_stats_get_json(10, own) == NULL); // does not fit
+    char *heap_text = mi_heap_stats_get_json(mi_heap_main(), 0, NULL);
+    CHECK(heap_text != NULL && heap_text[0] == '{');
+    CHECK(mi_heap_stats_get_json(NULL, 0, NULL) == NULL);
+    // For a reader outside: tests/api/CMakeLists.txt has Python parse it.
+    printf("%s", text);
+    fflush(stdout);
+    mi_free(heap_text);
+    mi_free(own);
+    mi_free(text);
+}
+
+static int errors_seen;
+static int last_error;
+static void see_error(int err, void *arg) {
+    *(int *)arg += 1;
+    last_error = err;
+}
+
+static int deferred_calls;
+static bool deferred_forced;
+static unsigned long long deferred_heartbeat;
+static void deferred(bool force, unsigned long long heartbeat, void *arg) {
+    *(int *)arg += 1;
+    deferred_forced = deferred_forced || force;
+    if (heartbeat < deferred_heartbeat)
+        last_error = -1;
+    deferred_heartbeat = heartbeat;
+    mi_free(mi_malloc(3000000)); // may allocate; is not called again from inside
+}
+
+static void check_callbacks(void) {
+    mi_register_error(see_error, &errors_seen);
+    catch_begin();
+    CHECK(mi_malloc(opaque(SIZE_MAX)) == NULL);
+    CHECK_MSG(errors_seen == 1 && last_error == 75, "%d errors, last %d", errors_seen, last_error); // EOVERFLOW
+    catch_end();
+    mi_register_error(NULL, NULL);
+    mi_register_deferred_free(deferred, &deferred_calls);
+    mi_collect(false);
+    CHECK(deferred_calls == 1 && !deferred_forced);
+    mi_collect(true);
+    CHECK(deferred_calls == 2 && deferred_forced);
+    void *blocks[1000];
+    for (size_t i = 0; i < 1000; i++)
+        blocks[i] = mi_malloc(i * 100);
+    for (size_t i = 0; i < 1000; i++)
+        mi_free(blocks[i]);
+    CHECK_MSG(deferred_calls > 2 && last_error != -1, "%d calls", deferred_calls);
+    mi_register_deferred_free(NULL, NULL);
+    const int calls = deferred_calls;
+    mi_collect(true);
+    CHECK(deferred_calls == calls);
+}
+
+static void check_process(void) {
+    CHECK(mi_version() == MI_MALLOC_VERSION);
+    size_t facts[8] = {0};
+    mi_process_info(&facts[0], &facts[1], &facts[2], &facts[3], &facts[4], &facts[5], &facts[6], &facts[7]);
+    CHECK_MSG(facts[3] > 100000 && facts[4] >= facts[3] / 2, "rss %zu, peak %zu", facts[3], facts[4]);
+    mi_process_info(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
+    mi_process_init(); // all four are never needed and always allowed
+    mi_thread_init();
+    mi_thread_set_in_threadpool();
+    void *p = mi_malloc(100);
+    fill(p, 100);
+    mi_thread_done();
+    CHECK(is_filled(p, 100));
+    void *q = mi_malloc(100);
+    CHECK(q != NULL);
+    mi_free(q);
+    mi_free(p);
+#ifndef _WIN32
+    CHECK(mi_is_redirected()); // linked with the shared library: malloc is ours
+    void *m = malloc(10);
+    CHECK(mi_is_in_heap_region(m));
+    free(m);
+#else
+    (void)mi_is_redirected();
+#endif
+}
+
+int main(void) {
+    check_environment();
+    check_setting();
+    check_messages();
+    check_stats();
+    check_json();
+    check_callbacks();
+    check_process();
+    mi_process_done(); // prints nothing: statistics were not asked for; the library still works
+    mi_free(mi_malloc(10));
+    return test_result();
+}
