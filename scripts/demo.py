@@ -15,6 +15,7 @@ Exit codes: 0 everything is as promised, 1 it is not (the table and the lines be
 import filecmp
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -42,7 +43,7 @@ class Row:
         self.modules = self.functions = self.allocations = None
         self.crts = []
         self.identical = None
-        self.seconds_without = self.seconds_with = None
+        self.time_without = self.time_with = None
         self.problems = []
 
 
@@ -80,16 +81,32 @@ def wine_path(path):
     return "Z:" + path.replace("/", "\\")
 
 
+class Time:
+    """Seconds on the clock, and seconds that the processors worked for the program: other work on the machine
+    disturbs the first more than the second."""
+
+    def __init__(self, clock, cpu):
+        self.clock, self.cpu = clock, cpu
+
+    def __str__(self):
+        return f"{self.clock:.1f} s ({self.cpu:.1f} cpu)"
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def run(command, env=None, cwd=None):
-    """(seconds, CompletedProcess). A program that hangs is a failure, not a hang of the demo."""
+    """(Time, CompletedProcess). A program that hangs is a failure, not a hang of the demo."""
     full = dict(os.environ, **(env or {}))
-    start = time.monotonic()
+    start, cpu = time.monotonic(), cpu_seconds()
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=full, cwd=cwd,
                               timeout=900, check=False)
     except subprocess.TimeoutExpired as e:
         done = subprocess.CompletedProcess(command, -1, e.stdout or b"", b"the program hangs")
-    return time.monotonic() - start, done
+    return Time(time.monotonic() - start, cpu_seconds() - cpu), done
 
 
 def same_tree(a, b):
@@ -195,7 +212,7 @@ def run_windows_job(job):
     name = re.sub(r"\W+", "-", exe[:-4] + "-" + what)
     out_without, out_with = fresh_folder("out", name, "without"), fresh_folder("out", name, "with")
     run([WINE_RUN, "cmd", "/c", "exit"])  # Wine's own services start outside of the measured time
-    row.seconds_without, done = run([WINE_RUN, exe, *arguments(out_without)], cwd=folder)
+    row.time_without, done = run([WINE_RUN, exe, *arguments(out_without)], cwd=folder)
     if done.returncode != 0:
         row.problems.append(f"without redirection it ends with {done.returncode}: {tail(done.stderr)}")
         return row
@@ -206,7 +223,7 @@ def run_windows_job(job):
     log = os.path.join(DEMO, "out", name, "report.txt")
     if os.path.exists(log):
         os.remove(log)
-    row.seconds_with, done = run([WINE_RUN, injected, *arguments(out_with)], cwd=folder)
+    row.time_with, done = run([WINE_RUN, injected, *arguments(out_with)], cwd=folder)
     if done.returncode != 0:
         row.problems.append(f"with redirection it ends with {done.returncode}: {tail(done.stderr)}")
     row.identical, reason = same_tree(out_without, out_with)
@@ -276,7 +293,7 @@ def run_linux_job(job):
     program, what, command, env = job
     row = Row(program, what)
     row.crts = ["glibc"]
-    row.seconds_without, plain = run(command, env=env)
+    row.time_without, plain = run(command, env=env)
     if plain.returncode != 0 or not plain.stdout:
         row.problems.append(f"without our allocator it ends with {plain.returncode}: {tail(plain.stderr)}")
         return row
@@ -285,7 +302,7 @@ def run_linux_job(job):
         row.problems.append("libmimalloc.so is not built")
         return row
     env = dict(env, LD_PRELOAD=library)
-    row.seconds_with, with_ours = run(command, env=env)
+    row.time_with, with_ours = run(command, env=env)
     if with_ours.returncode != 0:
         row.problems.append(f"with our allocator it ends with {with_ours.returncode}: {tail(with_ours.stderr)}")
     row.identical = plain.stdout == with_ours.stdout
@@ -349,13 +366,10 @@ def cell(value):
 
 
 def cells(row):
-    def seconds(value):
-        return None if value is None else f"{value:.1f} s"
-
     identical = None if row.identical is None else "yes" if row.identical else "NO"
     allocations = None if row.allocations is None else f"{row.allocations:,}"
     return [cell(v) for v in (row.program, row.job, row.modules, ", ".join(row.crts) or None, row.functions,
-                              allocations, identical, seconds(row.seconds_without), seconds(row.seconds_with))]
+                              allocations, identical, row.time_without, row.time_with)]
 
 
 def print_table(rows):
