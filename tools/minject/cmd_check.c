@@ -1,7 +1,168 @@
-#include "minject/cli.h"
+// check: the doctor's answer as text or JSON; check --plan: what would be patched in a C runtime's
+// file.
+#include "minject/doctor.h"
+#include "base/text.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const level_names[] = {"ok", "info", "warning", "bad"};
+
+// ---- text ----
+
+static void print_finding(const doctor_finding_t *f, bool color) {
+    static const char *const marks[] = {"ok  ", "    ", "WARN", "BAD "};
+    static const char *const colors[] = {"\033[32m", "", "\033[33m", "\033[31m"};
+    printf("  %s%s%s %s\n", color ? colors[f->level] : "", marks[f->level], color ? "\033[0m" : "",
+           f->text);
+    if (f->cure[0] != 0)
+        printf("       cure: %s\n", f->cure);
+}
+
+static void print_module(const doctor_t *d, const doctor_module_t *m) {
+    static const char *const origins[] = {"program", "system", "system (not at hand)", "NOT FOUND"};
+    char crt[DOCTOR_NAME_BYTES + 16] = "";
+    if (m->is_crt)
+        snprintf(crt, sizeof crt, "C runtime%s",
+                 m->crt_reason == MI_REASON_NONE ? "" : ", refused");
+    else if (m->role != MI_PE_ROLE_OTHER)
+        snprintf(crt, sizeof crt, "%s",
+                 m->role == MI_PE_ROLE_REDIRECT ? "redirection" : "allocator");
+    else if (m->crt_of != UINT32_MAX)
+        snprintf(crt, sizeof crt, "malloc of %s", d->modules[m->crt_of]->name);
+    else if (m->has_static_crt != DOCTOR_STATIC_NO && m->origin == DOCTOR_APP)
+        snprintf(crt, sizeof crt, "own runtime%s",
+                 m->has_static_crt == DOCTOR_STATIC_MAYBE ? "?" : "");
+    printf("  %3u  %-32s %-22s %s\n", m->order, m->name, origins[m->origin], crt);
+}
+
+static void print_text(const doctor_t *d) {
+    bool color = plat_is_terminal(1);
+    static const char *const verdict_colors[] = {"\033[1;32m", "\033[1;33m", "\033[1;31m"};
+    printf("%s: %s%s%s%s\n", d->modules[0]->path, color ? verdict_colors[d->verdict] : "",
+           doctor_verdict_text(d->verdict), color ? "\033[0m" : "",
+           d->is_late && d->verdict != DOCTOR_NOT ? ", late" : "");
+    for (int level = DOCTOR_BAD; level >= DOCTOR_OK; level--) {
+        for (uint32_t i = 0; i < d->finding_count; i++) {
+            if ((int)d->findings[i].level == level)
+                print_finding(&d->findings[i], color);
+        }
+    }
+    printf("modules in the order of their initialisation:\n");
+    for (uint32_t i = 0; i < d->order_count; i++)
+        print_module(d, d->modules[d->order[i]]);
+}
+
+// ---- JSON ----
+
+static void json_string(const char *s) {
+    char buf[8192];
+    mi_text_t t;
+    mi_text_init(&t, buf, sizeof buf);
+    mi_text_json(&t, s);
+    fputs(buf, stdout);
+}
+
+static void json_field(const char *name, const char *value, const char *end) {
+    printf("\"%s\": ", name);
+    json_string(value);
+    fputs(end, stdout);
+}
+
+static void json_modules(const doctor_t *d) {
+    static const char *const origins[] = {"program", "system", "known", "missing"};
+    static const char *const roles[] = {"other", "redirect", "allocator"};
+    static const char *const statics[] = {"no", "maybe", "likely"};
+    printf("  \"modules\": [");
+    for (uint32_t i = 0; i < d->order_count; i++) {
+        const doctor_module_t *m = d->modules[d->order[i]];
+        printf("%s\n    {\"order\": %u, ", i != 0 ? "," : "", m->order);
+        json_field("name", m->name, ", ");
+        json_field("path", m->path, ", ");
+        json_field("origin", origins[m->origin], ", ");
+        json_field("machine", m->is_open ? mi_pe_machine_name(m->pe.machine) : "", ", ");
+        json_field("role", m->is_crt ? "crt" : roles[m->role], ", ");
+        json_field("static_crt", statics[m->has_static_crt], ", ");
+        json_field("malloc_of", m->crt_of != UINT32_MAX ? d->modules[m->crt_of]->name : "", ", ");
+        printf("\"crt_functions\": %u, \"crt_reason\": %d}", m->crt_functions, (int)m->crt_reason);
+    }
+    printf("\n  ]\n");
+}
+
+static void print_json(const doctor_t *d) {
+    static const char *const verdicts[] = {"redirected", "partly", "not"};
+    printf("{\n  \"schema\": 1,\n  ");
+    json_field("program", d->modules[0]->path, ",\n  ");
+    json_field("machine", mi_pe_machine_name(d->modules[0]->pe.machine), ",\n  ");
+    json_field("verdict", verdicts[d->verdict], ",\n  ");
+    printf("\"late\": %s,\n  \"findings\": [", d->is_late ? "true" : "false");
+    for (uint32_t i = 0; i < d->finding_count; i++) {
+        const doctor_finding_t *f = &d->findings[i];
+        printf("%s\n    {", i != 0 ? "," : "");
+        json_field("level", level_names[f->level], ", ");
+        json_field("code", f->code, ", ");
+        json_field("text", f->text, ", ");
+        json_field("cure", f->cure, "}");
+    }
+    printf("\n  ],\n");
+    json_modules(d);
+    printf("}\n");
+}
+
+// ---- check --plan ----
+
+static int plan_file(const char *path) {
+    static mi_plan_t plan;
+    plat_file_t file;
+    mi_pe_t pe;
+    minject_exit_t rc = cli_open(path, &file, &pe);
+    if (rc != EXIT_OK)
+        return (int)rc;
+    bool good = false;
+    if (!mi_plan_is_crt(&pe)) {
+        printf("%s: not a C runtime (it does not export the allocation family)\n", path);
+    } else {
+        good = mi_plan_make(&pe, &plan);
+        const mi_reason_row_t *why = mi_reason_row(plan.reason);
+        if (good)
+            printf("%s: %u functions would be patched\n", path, plan.patch_count);
+        else
+            printf("%s: refused, reason %d: %s\n  cure: %s\n", path, (int)plan.reason, why->cause,
+                   why->cure);
+        for (uint32_t i = 0; i < plan.site_count; i++) {
+            const mi_plan_site_t *s = &plan.sites[i];
+            printf("  %-32s %08x  %-10s %s\n", s->name, s->rva,
+                   mi_site_verdict_text((mi_site_verdict_t)s->verdict),
+                   s->reason != MI_REASON_NONE ? mi_reason_row((mi_reason_t)s->reason)->name : "");
+        }
+    }
+    plat_free_file(&file);
+    return good ? EXIT_OK : EXIT_CHECK_NOT;
+}
 
 int cmd_check(const cli_t *cli) {
-    (void)cli;
-    say_error("check is not part of this version");
-    return EXIT_USAGE;
+    static doctor_t d; // large
+    int worst = EXIT_OK;
+    for (int i = 0; i < cli->file_count; i++) {
+        int code;
+        if (cli->is_plan) {
+            code = plan_file(cli->files[i]);
+        } else {
+            code = (int)doctor_load(&d, cli, cli->files[i]);
+            if (code == EXIT_OK) {
+                static const int codes[] = {EXIT_OK, EXIT_CHECK_PARTLY, EXIT_CHECK_NOT};
+                doctor_judge(&d);
+                if (cli->is_json)
+                    print_json(&d);
+                else
+                    print_text(&d);
+                code = codes[d.verdict];
+            }
+            doctor_free(&d);
+        }
+        if (code != EXIT_OK)
+            worst = code;
+    }
+    return worst;
 }

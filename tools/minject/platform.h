@@ -40,6 +40,9 @@ size_t plat_folder_length(const char *path);
 // A file of this name in the folder, whatever its case: its path in out. false = none.
 bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t cap);
 bool plat_is_terminal(int fd);
+// The folder with the system's DLLs for a machine (MI_PE_MACHINE_*): Windows' own, or Wine's. false
+// = none here.
+bool plat_system_folder(uint16_t machine, char *out, size_t cap);
 
 // Starts prog with its arguments (NULL-terminated, args[0] = prog) through the system and waits. On
 // Linux this goes through Wine. redirect and allocator are the DLL names to be imported first,

@@ -178,3 +178,29 @@ bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t
 bool plat_is_terminal(int fd) {
     return isatty(fd) != 0;
 }
+
+// The prefix in use if there is one, else the DLLs that come with Wine.
+bool plat_system_folder(uint16_t machine, char *out, size_t cap) {
+    static const char *const places[] = {"/usr/lib/x86_64-linux-gnu/wine",
+                                         "/usr/lib/i386-linux-gnu/wine",
+                                         "/usr/lib/wine",
+                                         "/usr/lib64/wine",
+                                         "/opt/wine-stable/lib64/wine",
+                                         "/opt/wine-stable/lib/wine",
+                                         "/opt/wine-devel/lib64/wine"};
+    const char *cpu = machine == 0x8664 ? "x86_64" : machine == 0xAA64 ? "aarch64" : "i386";
+    const char *prefix = getenv("WINEPREFIX");
+    int n = -1;
+    if (prefix != NULL) {
+        n = snprintf(out, cap, "%s/drive_c/windows/%s", prefix,
+                     machine == 0x14C ? "syswow64" : "system32");
+        if (n > 0 && (size_t)n < cap && plat_file_exists(out))
+            return true;
+    }
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        n = snprintf(out, cap, "%s/%s-windows", places[i], cpu);
+        if (n > 0 && (size_t)n < cap && plat_file_exists(out))
+            return true;
+    }
+    return false;
+}

@@ -232,3 +232,11 @@ bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t
 bool plat_is_terminal(int fd) {
     return _isatty(fd) != 0;
 }
+
+bool plat_system_folder(uint16_t machine, char *out, size_t cap) {
+    wchar_t wide[MAX_PATH];
+    UINT n = machine == 0x14C ? GetSystemWow64DirectoryW(wide, MAX_PATH) : 0;
+    if (n == 0)
+        n = GetSystemDirectoryW(wide, MAX_PATH);
+    return n != 0 && WideCharToMultiByte(CP_UTF8, 0, wide, -1, out, (int)cap, NULL, NULL) > 0;
+}

@@ -1,0 +1,83 @@
+// The doctor: what will happen when a program starts, worked out from files alone. doctor_load
+// builds the closure of DLLs and the order in which they will be initialised; doctor_judge draws
+// the conclusions. One thread.
+#ifndef MI_MINJECT_DOCTOR_H
+#define MI_MINJECT_DOCTOR_H
+
+#include "minject/cli.h"
+#include "pe/plan.h"
+
+#define DOCTOR_MODULES_MAX  512u
+#define DOCTOR_FINDINGS_MAX 128u
+#define DOCTOR_NAME_BYTES   128u
+
+typedef enum doctor_origin_e {
+    DOCTOR_APP,    // beside the program, or in --dll-folder
+    DOCTOR_SYSTEM, // in the system folder (Windows' or Wine's)
+    DOCTOR_KNOWN,  // not at hand, but Windows always has it
+    DOCTOR_MISSING // nowhere
+} doctor_origin_t;
+
+// How sure we are that a module carries its own, statically linked C runtime.
+typedef enum doctor_static_e {
+    DOCTOR_STATIC_NO,
+    DOCTOR_STATIC_MAYBE,
+    DOCTOR_STATIC_LIKELY
+} doctor_static_t;
+
+typedef struct doctor_module_s {
+    char name[DOCTOR_NAME_BYTES];
+    char path[CLI_PATH_BYTES]; // "" when it is not at hand
+    doctor_origin_t origin;
+    mi_pe_role_t role;
+    plat_file_t file;
+    mi_pe_t pe;
+    bool is_open;    // pe can be asked
+    bool is_visited; // by the walk that finds the order
+    uint32_t order;  // 1 = initialised first; 0 = delay-loaded only
+    uint32_t parent; // index of the module that first asked for it
+    uint32_t *needs; // indices, in import order
+    uint32_t need_count;
+    bool is_crt;            // exports the allocation family
+    mi_reason_t crt_reason; // why it cannot be patched; MI_REASON_NONE = it can
+    uint32_t crt_functions; // functions that would be patched
+    uint32_t crt_of; // first C runtime it imports allocation functions from, UINT32_MAX = none
+    doctor_static_t has_static_crt;
+    char static_evidence[160];
+} doctor_module_t;
+
+typedef enum doctor_level_e { DOCTOR_OK, DOCTOR_INFO, DOCTOR_WARN, DOCTOR_BAD } doctor_level_t;
+
+typedef struct doctor_finding_s {
+    doctor_level_t level;
+    const char *code; // short and stable, for JSON
+    char text[512];
+    char cure[256]; // "" = none is needed
+} doctor_finding_t;
+
+typedef enum doctor_verdict_e { DOCTOR_REDIRECTED, DOCTOR_PARTLY, DOCTOR_NOT } doctor_verdict_t;
+
+typedef struct doctor_s {
+    const cli_t *cli;
+    char app_folder[CLI_PATH_BYTES];
+    char system_folder[CLI_PATH_BYTES];           // "" = none at hand
+    doctor_module_t *modules[DOCTOR_MODULES_MAX]; // 0 is the program
+    uint32_t module_count;
+    uint32_t order[DOCTOR_MODULES_MAX]; // indices in the order of initialisation
+    uint32_t order_count;
+    doctor_finding_t findings[DOCTOR_FINDINGS_MAX];
+    uint32_t finding_count;
+    doctor_verdict_t verdict;
+    bool is_late; // a C runtime is initialised before the redirection
+} doctor_t;
+
+// Builds the closure. Not EXIT_OK: the message is out.
+minject_exit_t doctor_load(doctor_t *d, const cli_t *cli, const char *path);
+void doctor_judge(doctor_t *d);
+void doctor_free(doctor_t *d);
+
+// The index of a module by name, UINT32_MAX = not in the closure.
+uint32_t doctor_find(const doctor_t *d, const char *name);
+const char *doctor_verdict_text(doctor_verdict_t verdict);
+
+#endif
