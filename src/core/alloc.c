@@ -3,13 +3,29 @@
 #include "core/alloc_inline.h"
 #include "core/heap.h"
 #include "core/life.h"
+#include "core/limits.h"
 #include "os/os.h"
+
+// Zeroes a large block. Where little of it is in memory, giving that back is cheaper than bringing
+// the rest in.
+static void alloc_clear_large(uint8_t *p, size_t bytes) {
+    const size_t whole = mi_align_down(bytes, mi_os_page_bytes());
+    const size_t resident = mi_os_resident(p, whole);
+    bool is_committed;
+    if (resident < whole / 4 && mi_os_purge(p, whole, &is_committed) == 0 && is_committed)
+        mi_memzero(p + whole, bytes - whole);
+    else
+        mi_memzero(p, bytes);
+}
 
 // Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a
 // link.
 static void alloc_clear(void *p, bool is_zero) {
     const mi_page_t *const page = mi_page_map_find(p);
-    mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
+    if (!is_zero && page->block_bytes >= MI_ASK_RESIDENT_MIN && page->reserved == 1)
+        alloc_clear_large((uint8_t *)p, page->block_bytes);
+    else
+        mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
 }
 
 static void *alloc_in(mi_theap_t *theap, size_t size, bool zero) {
@@ -47,8 +63,8 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bo
         p = page->start;
         page->capacity = 1;
         page->state = MI_PAGE_FULL;
-        if (zero && !page->is_zero)
-            mi_memzero(p, page->block_bytes);
+        if (zero)
+            alloc_clear(p, page->is_zero);
         page->is_zero = false;
     }
     mi_theap_leave(theap, was);

@@ -44,6 +44,46 @@ MI_INLINE void *mi_malloc_small_try(size_t size) {
     return mi_page_pop(theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]);
 }
 
+// A zeroed block, up to 4 KiB: larger ones are worth asking whether they are zero already.
+MI_INLINE void *mi_zalloc_try(size_t size) {
+    mi_theap_t *const theap = mi_theap_get();
+    if (MI_DEBUG || MI_SECURE || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+        return NULL;
+    if (MI_UNLIKELY(size > 4 * MI_KiB))
+        return NULL;
+    mi_page_t *const page =
+        (MI_LIKELY(size <= MI_DIRECT_MAX)
+             ? theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]
+             : theap->current[mi_class_of(size)]);
+    const size_t bytes = page->block_bytes;
+    void *const p = mi_page_pop(page);
+    return p == NULL ? NULL : __builtin_memset(p, 0, bytes);
+}
+
+// A block at a multiple of align: blocks of a class whose size is a multiple of it are. NULL: take the slow path,
+// also when align is no power of two.
+MI_INLINE void *mi_malloc_aligned_try(size_t size, size_t align) {
+    if (MI_UNLIKELY(align > MI_SLICE_BYTES || !mi_is_pow2(align) || size - 1 >= MI_CLASSED_MAX))
+        return NULL;
+    return mi_malloc_try(mi_align_up(size, align));
+}
+
+// p itself when it stays the right block for the new size; NULL: take the slow path.
+MI_INLINE void *mi_realloc_try(void *p, size_t size) {
+    const uintptr_t index = mi_page_map_index(p);
+    if (MI_UNLIKELY(MI_DEBUG || MI_SECURE || index >= MI_MAP_WINDOW_SLICES))
+        return NULL;
+    const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
+    const mi_page_t *const page =
+        (const mi_page_t *)(MI_MAP_HAS_KEYS ? entry & MI_MAP_PAGE_MASK : entry);
+    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior)))
+        return NULL;
+    const size_t usable = page->block_bytes;
+    if (MI_UNLIKELY(size > usable || size + 32 < usable / 2 || mi_page_block_of(page, p) != p))
+        return NULL;
+    return p;
+}
+
 MI_INLINE bool mi_free_try(void *p) {
     if (MI_DEBUG || MI_SECURE)
         return false;

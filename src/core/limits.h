@@ -42,8 +42,11 @@
 #define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock
 #define MI_FULL_SHARE   16u // a full page waits until this part of it was freed
 
+// Zeroing: from here on it is worth asking the OS how much of a block is resident at all.
+#define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)
+
 // realloc.
-#define MI_MOVE_MIN (256 * MI_KiB) // from here on page tables are moved instead of bytes
+#define MI_MOVE_MIN (1 * MI_MiB) // from here on page tables are moved instead of bytes
 #define MI_STEP_MIN (1 * MI_KiB)   // from here on a block that grows in small steps gets headroom
 
 #endif

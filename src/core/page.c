@@ -231,13 +231,15 @@ void mi_page_set_interior(mi_page_t *page) {
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
 }
 
-// A page of blocks up to a 4 KiB grows by 4 KiB of blocks: as much memory as one fault brings in
-// anyway.
+// A page grows by 4 KiB of blocks: as much memory as one fault brings in anyway. When its memory
+// was used before, it is there already, and eight blocks cost no more faults than one.
 bool mi_page_extend(mi_page_t *page) {
     MI_ASSERT(page->free == NULL && page->capacity < page->reserved);
     const uint32_t left = page->reserved - page->capacity;
     uint32_t count = (uint32_t)(MI_EXTEND_BYTES / page->block_bytes);
-    count = (count == 0 ? 1 : count > left ? left : count);
+    if (count < 8)
+        count = (page->is_zero && count == 0 ? 1 : page->is_zero ? count : 8);
+    count = (count > left ? left : count);
     const size_t step = page->block_bytes;
     uint8_t *const first = page->start + page->capacity * step;
     uint8_t *const last = first + (count - 1) * step;

@@ -72,7 +72,7 @@ static void *realloc_copy(const realloc_job_t *job) {
     const size_t old = job->old_size;
     size_t wanted = job->size;
     if (wanted > old && old >= MI_STEP_MIN && wanted - old < old / 4)
-        wanted = old + old / 2;
+        wanted = old + (old > MI_SHARED_MAX / 2 ? old : old / 2);
     bool is_zero = false;
     uint8_t *q;
     if (job->align > MI_GRANULE_BYTES || job->offset != 0) {
@@ -105,7 +105,7 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
     const bool stays = (job->flags & MI_REALLOC_IN_PLACE) != 0;
     const bool is_aligned = (((uintptr_t)job->p + job->offset) & (job->align - 1)) == 0;
     if (MI_LIKELY(job->size <= job->old_size && is_aligned &&
-                  (stays || job->size >= job->old_size / 2)))
+                  (stays || job->size + 32 >= job->old_size / 2)))
         return job->p;
     if (job->theap == NULL)
         return NULL;

@@ -3,7 +3,7 @@
 #include "mimalloc.h"
 
 #include "base/base.h"
-#include "core/alloc.h"
+#include "core/alloc_inline.h"
 #include "diag/message.h"
 #include "entry/entry.h"
 
@@ -44,7 +44,8 @@ static void *aligned_realloc_any(void *p, size_t size, size_t alignment, size_t 
 }
 
 void *mi_malloc_aligned(size_t size, size_t alignment) mi_attr_noexcept {
-    return aligned_alloc_any(size, alignment, 0, false);
+    void *p = mi_malloc_aligned_try(size, alignment);
+    return MI_LIKELY(p != NULL) ? p : aligned_alloc_any(size, alignment, 0, false);
 }
 
 void *mi_malloc_aligned_at(size_t size, size_t alignment, size_t offset) mi_attr_noexcept {

@@ -21,12 +21,8 @@ void *mi_malloc_small(size_t size) mi_attr_noexcept {
 }
 
 void *mi_zalloc(size_t size) mi_attr_noexcept {
-    void *p = (size <= MI_DIRECT_MAX ? mi_malloc_small_try(size) : NULL);
-    if (MI_UNLIKELY(p == NULL))
-        return mi_zalloc_any(size);
-    mi_memzero(p,
-               mi_class_bytes(mi_class_of(size))); // all that is usable: mi_rezalloc counts on it
-    return p;
+    void *p = mi_zalloc_try(size); // all that is usable: mi_rezalloc counts on it
+    return MI_LIKELY(p != NULL) ? p : mi_zalloc_any(size);
 }
 
 void *mi_zalloc_small(size_t size) mi_attr_noexcept {
@@ -48,7 +44,8 @@ void *mi_mallocn(size_t count, size_t size) mi_attr_noexcept {
 }
 
 void *mi_realloc(void *p, size_t newsize) mi_attr_noexcept {
-    return mi_realloc_any(p, newsize, 0);
+    void *q = mi_realloc_try(p, newsize);
+    return MI_LIKELY(q != NULL) ? q : mi_realloc_any(p, newsize, 0);
 }
 
 void *mi_reallocn(void *p, size_t count, size_t size) mi_attr_noexcept {

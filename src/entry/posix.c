@@ -43,7 +43,8 @@ void *calloc(size_t count, size_t size) {
 }
 
 void *realloc(void *p, size_t size) {
-    return mi_realloc_any(p, size, 0);
+    void *q = mi_realloc_try(p, size);
+    return MI_LIKELY(q != NULL) ? q : mi_realloc_any(p, size, 0);
 }
 
 void *reallocarray(void *p, size_t count, size_t size) {

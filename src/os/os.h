@@ -29,6 +29,8 @@ int mi_os_commit(void *p, size_t bytes, bool *is_zero);
 // Gives the memory of a part back, keeps the addresses. *is_committed: still usable and now zero
 // (Linux); false: it must be committed again before use (Windows).
 int mi_os_purge(void *p, size_t bytes, bool *is_committed);
+// Bytes of the range that are in memory now, SIZE_MAX = unknown. A few microseconds for a MiB.
+size_t mi_os_resident(void *p, size_t bytes);
 // No access at all (a guard page), and the way back.
 int mi_os_protect(void *p, size_t bytes);
 int mi_os_unprotect(void *p, size_t bytes);

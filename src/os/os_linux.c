@@ -128,6 +128,24 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     return rc;
 }
 
+size_t mi_os_resident(void *p, size_t bytes) {
+    unsigned char in_memory[512];
+    const size_t page = mi_os_page_bytes();
+    const int saved = errno;
+    size_t sum = 0;
+    for (size_t at = 0; at < bytes; at += sizeof(in_memory) * page) {
+        const size_t left = bytes - at;
+        const size_t step = (left < sizeof(in_memory) * page ? left : sizeof(in_memory) * page);
+        if (mincore((uint8_t *)p + at, step, in_memory) != 0) {
+            errno = saved;
+            return SIZE_MAX;
+        }
+        for (size_t i = 0; i < step / page; i++)
+            sum += (in_memory[i] & 1 ? page : 0);
+    }
+    return sum;
+}
+
 static int os_set_access(void *p, size_t bytes, int access) {
     if (os_call_fails())
         return -1;

@@ -175,6 +175,12 @@ int mi_os_unprotect(void *p, size_t bytes) {
     return protection_set(p, bytes, PAGE_READWRITE);
 }
 
+size_t mi_os_resident(void *p, size_t bytes) {
+    (void)p;
+    (void)bytes;
+    return SIZE_MAX; // purging decommits here, which costs more than zeroing
+}
+
 int mi_os_remap(void *p, size_t old_bytes, void *target, size_t new_bytes, bool keep_source) {
     (void)p;
     (void)old_bytes;
