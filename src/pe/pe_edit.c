@@ -509,3 +509,31 @@ void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out) {
         put_u32(out + at, mi_pe_checksum(out, plan->out_bytes, at));
     }
 }
+
+// ---- in memory ----
+
+mi_pe_edit_t mi_pe_memory_plan(mi_pe_inject_t *plan, const mi_pe_t *pe,
+                               const mi_pe_inject_options_t *options) {
+    bool is_done;
+    memset(plan, 0, sizeof *plan);
+    plan->pe = pe;
+    plan->options = *options;
+    if (!survey_imports(plan, &is_done))
+        return MI_PE_EDIT_IMPORTS;
+    if (is_done)
+        return MI_PE_EDIT_NOTHING;
+    mi_pe_edit_t refusal = refuse_unsuitable(pe, options);
+    if (refusal != MI_PE_EDIT_OK && refusal != MI_PE_EDIT_SIGNED)
+        return refusal;
+    plan->block_bytes = layout_of(plan).record;
+    return MI_PE_EDIT_OK;
+}
+
+void mi_pe_memory_write(mi_pe_inject_t *plan, uint32_t block_rva, uint8_t *block,
+                        mi_pe_range_t *imports) {
+    plan->block_rva = block_rva;
+    memset(block, 0, plan->block_bytes);
+    write_imports(plan, block);
+    imports->rva = block_rva + MI_PE_UNDO_HEADER_BYTES;
+    imports->bytes = (plan->old_count + plan->new_count + 1) * MI_PE_DESCRIPTOR_BYTES;
+}

@@ -109,6 +109,15 @@ mi_pe_edit_t mi_pe_inject_plan(mi_pe_inject_t *plan, const mi_pe_t *pe,
 // Writes plan->out_bytes bytes.
 void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out);
 
+// The same for a module that is mapped in a suspended process (pe is a mapped view of its bytes):
+// no file, no undo record. On MI_PE_EDIT_OK, plan->block_bytes bytes are to be placed at any RVA
+// from the image's end up to 2 GiB, in readable and writable memory.
+mi_pe_edit_t mi_pe_memory_plan(mi_pe_inject_t *plan, const mi_pe_t *pe,
+                               const mi_pe_inject_options_t *options);
+// Writes the block for this RVA; *imports is what the import directory must say then.
+void mi_pe_memory_write(mi_pe_inject_t *plan, uint32_t block_rva, uint8_t *block,
+                        mi_pe_range_t *imports);
+
 // Finds and checks the undo record of an injected file; undo->original_bytes is the size of the
 // result.
 mi_pe_edit_t mi_pe_undo_find(mi_pe_undo_t *undo, const mi_pe_t *pe);

@@ -1,7 +1,65 @@
+// run: starts a program redirected and touches no file.
 #include "minject/cli.h"
 
+#include <stdio.h>
+#include <string.h>
+
+// Where one of the DLLs is: --dll-folder, beside the program (then its bare name is enough), beside
+// the tool.
+static bool find_dll(const cli_t *cli, const char *program, const char *dll, char *out,
+                     size_t cap) {
+    char folder[CLI_PATH_BYTES];
+    if (cli->dll_folder != NULL)
+        return plat_find_in_folder(cli->dll_folder, dll, out, cap);
+    if (!cli_join(folder, sizeof folder, program, plat_folder_length(program), ""))
+        return false;
+    if (plat_find_in_folder(folder, dll, out, cap))
+        return cli_join(out, cap, dll, strlen(dll), "");
+    return plat_own_folder(folder, sizeof folder) && plat_find_in_folder(folder, dll, out, cap);
+}
+
+static bool find_dlls(const cli_t *cli, const char *program, const char *const names[2],
+                      char (*paths)[CLI_PATH_BYTES]) {
+    for (size_t i = 0; i < 2; i++) {
+        if (find_dll(cli, program, names[i], paths[i], CLI_PATH_BYTES))
+            continue;
+        say_error(
+            "%s was found neither beside %s nor beside minject; name its folder with --dll-folder",
+            names[i], program);
+        return false;
+    }
+    return true;
+}
+
 int cmd_run(const cli_t *cli) {
-    (void)cli;
-    say_error("run is not part of this version");
-    return EXIT_USAGE;
+    static char paths[2][CLI_PATH_BYTES];
+    char allocator[64];
+    plat_file_t file;
+    mi_pe_t pe;
+    const char *program = cli->files[0];
+    minject_exit_t rc = cli_open(program, &file, &pe);
+    if (rc != EXIT_OK)
+        return (int)rc;
+    bool is_dll = (pe.characteristics & MI_PE_FILE_DLL) != 0;
+    uint16_t machine = pe.machine;
+    plat_free_file(&file);
+    if (is_dll) {
+        say_error("%s: is a DLL; name the program that loads it", program);
+        return EXIT_NO_RUNNER;
+    }
+    cli_allocator_name(cli, allocator, sizeof allocator);
+    const char *const names[2] = {mi_pe_redirect_name(machine), allocator};
+    if (plat_runs_directly() && !find_dlls(cli, program, names, paths))
+        return EXIT_NOT_FOUND;
+    const plat_run_t run = {.args = cli->files,
+                            .redirect_dll = paths[0],
+                            .allocator_dll = paths[1],
+                            .postfix = cli->has_postfix ? cli->postfix : NULL,
+                            .dll_folder = cli->dll_folder,
+                            .is_verbose = cli->is_verbose};
+    int exit_code = 0;
+    if (plat_run(&run, &exit_code))
+        return exit_code;
+    say_error("%s: cannot be started: %s", program, plat_last_error());
+    return EXIT_NO_RUNNER;
 }

@@ -44,18 +44,22 @@ bool plat_is_terminal(int fd);
 // = none here.
 bool plat_system_folder(uint16_t machine, char *out, size_t cap);
 
-// Starts prog with its arguments (NULL-terminated, args[0] = prog) through the system and waits. On
-// Linux this goes through Wine. redirect and allocator are the DLL names to be imported first,
-// machine is the program's.
+// Starts a program redirected and waits for it. On Linux this goes through Wine and minject.exe.
 typedef struct plat_run_s {
-    const char *prog;
-    char **args;
-    const char *redirect_dll;
+    char **args;              // NULL-terminated; args[0] is the program
+    const char *redirect_dll; // names to be imported first, or full paths
     const char *allocator_dll;
-    const char *dll_folder; // where the two DLLs are, or NULL: beside the program
+    const char *postfix;    // as given, or NULL
+    const char *dll_folder; // as given, or NULL
     bool is_verbose;
 } plat_run_t;
 // false: it could not be started and plat_last_error() says why; true: *exit_code is the program's.
 bool plat_run(const plat_run_t *run, int *exit_code);
+
+// Whether programs are started here directly; false = through another system's tool, which then
+// looks for the DLLs.
+bool plat_runs_directly(void);
+// The folder of the running tool, with its separator. false = not known.
+bool plat_own_folder(char *out, size_t cap);
 
 #endif

@@ -17,8 +17,10 @@ int main(int argc, char **argv) {
     return minject_main(argc, argv);
 }
 
+static const char *error_text; // set by plat_run; NULL = errno tells
+
 const char *plat_last_error(void) {
-    return strerror(errno);
+    return error_text != NULL ? error_text : strerror(errno);
 }
 
 static plat_status_t status_of_errno(void) {
@@ -202,5 +204,96 @@ bool plat_system_folder(uint16_t machine, char *out, size_t cap) {
         if (n > 0 && (size_t)n < cap && plat_file_exists(out))
             return true;
     }
+    return false;
+}
+
+// ---- run, through Wine ----
+
+#define RUN_ARGS_MAX 4096
+
+bool plat_runs_directly(void) {
+    return false;
+}
+
+bool plat_own_folder(char *out, size_t cap) {
+    ssize_t n = readlink("/proc/self/exe", out, cap - 1);
+    if (n <= 0)
+        return false;
+    out[n] = 0;
+    out[plat_folder_length(out)] = 0;
+    return true;
+}
+
+// minject.exe: beside this program, or in the Windows build's folder of the same source tree.
+static bool find_windows_tool(char *out, size_t cap) {
+    static const char *const places[] = {"minject.exe", "../windows-x64-release/minject.exe"};
+    char folder[4096];
+    if (!plat_own_folder(folder, sizeof folder))
+        return false;
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        int n = snprintf(out, cap, "%s%s", folder, places[i]);
+        if (n > 0 && (size_t)n < cap && plat_file_exists(out))
+            return true;
+    }
+    return false;
+}
+
+// Wine shows the file system as drive Z:.
+static const char *windows_path(const char *path, char *out, size_t cap) {
+    int n = snprintf(out, cap, "%s%s", path[0] == '/' ? "Z:" : "", path);
+    return n > 0 && (size_t)n < cap ? out : path;
+}
+
+static void exec_wine(char **argv) {
+    static const char *const wines[] = {"/usr/lib/wine/wine64", "wine64", "wine"};
+    const char *chosen = getenv("WINELOADER");
+    if (chosen != NULL) {
+        argv[0] = (char *)(uintptr_t)chosen;
+        execvp(chosen, argv);
+    }
+    for (size_t i = 0; i < sizeof wines / sizeof wines[0]; i++) {
+        argv[0] = (char *)(uintptr_t)wines[i];
+        execvp(wines[i], argv);
+    }
+}
+
+// The tool becomes Wine: streams, signals and exit code are the program's without further ado.
+bool plat_run(const plat_run_t *run, int *exit_code) {
+    static char *argv[RUN_ARGS_MAX];
+    static char tool[4096 + 64];
+    static char folder[4096 + 64];
+    static char postfix[128];
+    static char program[4096 + 8];
+    char full[4096];
+    size_t n = 1;
+    *exit_code = 0;
+    if (!find_windows_tool(tool, sizeof tool)) {
+        error_text = "minject.exe, which does this under Wine, is not beside minject";
+        return false;
+    }
+    argv[n++] = tool;
+    argv[n++] = (char *)(uintptr_t) "run";
+    if (run->is_verbose)
+        argv[n++] = (char *)(uintptr_t) "--verbose";
+    if (run->dll_folder != NULL && realpath(run->dll_folder, full) != NULL) {
+        snprintf(folder, sizeof folder, "--dll-folder=Z:%s", full);
+        argv[n++] = folder;
+    }
+    if (run->postfix != NULL) {
+        snprintf(postfix, sizeof postfix, "--postfix=%s", run->postfix);
+        argv[n++] = postfix;
+    }
+    argv[n++] = (char *)(uintptr_t) "--";
+    argv[n++] = (char *)(uintptr_t)windows_path(run->args[0], program, sizeof program);
+    for (size_t i = 1; run->args[i] != NULL; i++) {
+        if (n + 1 >= RUN_ARGS_MAX) {
+            error_text = "too many arguments";
+            return false;
+        }
+        argv[n++] = run->args[i];
+    }
+    argv[n] = NULL;
+    exec_wine(argv);
+    error_text = "there is no Wine; install it (Debian: apt-get install wine64)";
     return false;
 }

@@ -1,13 +1,9 @@
-#include "minject/platform.h"
-
-#include <windows.h>
+#include "minject/platform_windows.h"
 
 #include <io.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define PATH_UNITS 4096
 
 int minject_main(int argc, char **argv);
 
@@ -21,7 +17,7 @@ static char *utf8_of(const wchar_t *s) {
     return out;
 }
 
-static bool wide_of(const char *s, wchar_t *out) {
+bool win_wide_of(const char *s, wchar_t *out) {
     return MultiByteToWideChar(CP_UTF8, 0, s, -1, out, PATH_UNITS) > 0;
 }
 
@@ -44,7 +40,7 @@ int main(void) {
 }
 
 // Keeps the system's sentence, so that later calls do not change it.
-static void note_error(DWORD code) {
+void win_note_error(DWORD code) {
     wchar_t text[256] = L"";
     DWORD n = FormatMessageW(FORMAT_MESSAGE_FROM_SYSTEM | FORMAT_MESSAGE_IGNORE_INSERTS, NULL, code,
                              0, text, 256, NULL);
@@ -55,13 +51,17 @@ static void note_error(DWORD code) {
         snprintf(last_error, sizeof last_error, "error %lu", code);
 }
 
+void win_note_text(const char *text) {
+    snprintf(last_error, sizeof last_error, "%s", text);
+}
+
 const char *plat_last_error(void) {
     return last_error;
 }
 
 static plat_status_t failed(void) {
     DWORD code = GetLastError();
-    note_error(code);
+    win_note_error(code);
     if (code == ERROR_FILE_NOT_FOUND || code == ERROR_PATH_NOT_FOUND || code == ERROR_INVALID_NAME)
         return PLAT_NOT_FOUND;
     return code == ERROR_ACCESS_DENIED || code == ERROR_SHARING_VIOLATION ? PLAT_DENIED
@@ -93,7 +93,7 @@ static plat_status_t read_all(HANDLE file, plat_file_t *out) {
 plat_status_t plat_read_file(const char *path, plat_file_t *out) {
     wchar_t wide[PATH_UNITS];
     *out = (plat_file_t){NULL, 0};
-    if (!wide_of(path, wide))
+    if (!win_wide_of(path, wide))
         return failed();
     DWORD attributes = GetFileAttributesW(wide);
     if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
@@ -114,7 +114,7 @@ void plat_free_file(plat_file_t *file) {
 
 bool plat_file_exists(const char *path) {
     wchar_t wide[PATH_UNITS];
-    return wide_of(path, wide) && GetFileAttributesW(wide) != INVALID_FILE_ATTRIBUTES;
+    return win_wide_of(path, wide) && GetFileAttributesW(wide) != INVALID_FILE_ATTRIBUTES;
 }
 
 bool plat_same_file(const char *a, const char *b) {
@@ -122,7 +122,7 @@ bool plat_same_file(const char *a, const char *b) {
     wchar_t full[2][PATH_UNITS];
     const char *const paths[2] = {a, b};
     for (size_t i = 0; i < 2; i++) {
-        if (!wide_of(paths[i], wide) || GetFullPathNameW(wide, PATH_UNITS, full[i], NULL) == 0)
+        if (!win_wide_of(paths[i], wide) || GetFullPathNameW(wide, PATH_UNITS, full[i], NULL) == 0)
             return false;
     }
     return lstrcmpiW(full[0], full[1]) == 0;
@@ -130,7 +130,7 @@ bool plat_same_file(const char *a, const char *b) {
 
 bool plat_is_read_only(const char *path) {
     wchar_t wide[PATH_UNITS];
-    if (!wide_of(path, wide))
+    if (!win_wide_of(path, wide))
         return false;
     DWORD attributes = GetFileAttributesW(wide);
     return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_READONLY) != 0;
@@ -191,7 +191,7 @@ plat_status_t plat_write_atomic(const char *path, const plat_file_t *data, const
     wchar_t target[PATH_UNITS];
     wchar_t model[PATH_UNITS];
     wchar_t temporary[PATH_UNITS + 32];
-    if (!wide_of(path, target) || !wide_of(like, model))
+    if (!win_wide_of(path, target) || !win_wide_of(like, model))
         return failed();
     DWORD attributes = GetFileAttributesW(target);
     if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
@@ -239,4 +239,18 @@ bool plat_system_folder(uint16_t machine, char *out, size_t cap) {
     if (n == 0)
         n = GetSystemDirectoryW(wide, MAX_PATH);
     return n != 0 && WideCharToMultiByte(CP_UTF8, 0, wide, -1, out, (int)cap, NULL, NULL) > 0;
+}
+
+bool plat_runs_directly(void) {
+    return true;
+}
+
+bool plat_own_folder(char *out, size_t cap) {
+    wchar_t wide[PATH_UNITS];
+    DWORD n = GetModuleFileNameW(NULL, wide, PATH_UNITS);
+    if (n == 0 || n >= PATH_UNITS ||
+        WideCharToMultiByte(CP_UTF8, 0, wide, -1, out, (int)cap, NULL, NULL) <= 0)
+        return false;
+    out[plat_folder_length(out)] = 0;
+    return true;
 }

@@ -1,0 +1,27 @@
+// A program for the tools' tests: echoes its arguments and its standard input through allocated memory, writes to
+// both streams, ends with 77. With SAMPLE_LINKS_ALLOCATOR it also calls the allocator's DLL, as a linked user would.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef SAMPLE_LINKS_ALLOCATOR
+__declspec(dllimport) int mi_version(void);
+#endif
+
+int main(int argc, char **argv) {
+    char *line = (char *)malloc(1000);
+    for (int i = 1; i < argc; i++) {
+        char *copy = strdup(argv[i]);
+        printf("[%s]", copy);
+        free(copy);
+    }
+    if (line != NULL && fgets(line, 1000, stdin) != NULL)
+        printf("input: %s", line);
+    free(line);
+#ifdef SAMPLE_LINKS_ALLOCATOR
+    if (mi_version() <= 0)
+        return 1;
+#endif
+    fprintf(stderr, "to standard error\n");
+    return 77;
+}

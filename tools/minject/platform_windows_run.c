@@ -1,0 +1,253 @@
+// run on Windows: the program is created suspended, before its loader has looked at the import
+// table; a new table with our DLLs in front is written into its memory, its header points there,
+// and it is let go.
+//
+//   image base ... image end ... [block: descriptors, thunks, names]   at most 2 GiB behind the
+//   base
+#include "minject/platform_windows.h"
+#include "pe/pe_edit.h"
+
+#include <winternl.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct target_s {
+    HANDLE process;
+    uint64_t base;  // of the program's image
+    uint8_t *bytes; // copy of the mapped image
+    size_t size;
+    mi_pe_t pe;
+} target_t;
+
+static bool failed(const char *what) {
+    char text[128];
+    snprintf(text, sizeof text, "%s (error %lu)", what, GetLastError());
+    win_note_text(text);
+    return false;
+}
+
+static bool read_remote(const target_t *t, uint64_t at, void *out, size_t bytes) {
+    SIZE_T n = 0;
+    return ReadProcessMemory(t->process, (void *)(uintptr_t)at, out, bytes, &n) && n == bytes;
+}
+
+// ImageBaseAddress stands in the process environment block; a 32-bit process on 64-bit Windows has
+// two of them.
+static bool find_base(target_t *t) {
+    PROCESS_BASIC_INFORMATION info;
+    ULONG_PTR wow_peb = 0;
+    uint32_t base32 = 0;
+    if (NtQueryInformationProcess(t->process, ProcessWow64Information, &wow_peb, sizeof wow_peb,
+                                  NULL) == 0 &&
+        wow_peb != 0) {
+        t->base = 0;
+        if (!read_remote(t, wow_peb + 8, &base32, sizeof base32))
+            return failed("its environment block cannot be read");
+        t->base = base32;
+        return true;
+    }
+    if (NtQueryInformationProcess(t->process, ProcessBasicInformation, &info, sizeof info, NULL) !=
+        0)
+        return failed("its environment block is not known");
+    uintptr_t base = 0;
+    if (!read_remote(t, (uintptr_t)info.PebBaseAddress + 2 * sizeof(void *), &base, sizeof base))
+        return failed("its environment block cannot be read");
+    t->base = base;
+    return true;
+}
+
+// Pages that cannot be read (guarded sections of packed programs) stay zero.
+static bool copy_image(target_t *t) {
+    uint8_t page[4096];
+    if (!read_remote(t, t->base, page, sizeof page))
+        return failed("its image cannot be read");
+    uint32_t nt = mi_pe_u32(page + 0x3C);
+    if (nt > sizeof page - 256 || mi_pe_u32(page + nt) != 0x4550)
+        return failed("its image has no header");
+    t->size = mi_pe_u32(page + nt + 24 + 56);
+    t->bytes = (uint8_t *)calloc(1, t->size);
+    if (t->bytes == NULL)
+        return failed("no memory");
+    for (size_t at = 0; at < t->size; at += sizeof page) {
+        size_t n = t->size - at < sizeof page ? t->size - at : sizeof page;
+        read_remote(t, t->base + at, t->bytes + at, n);
+    }
+    return mi_pe_open(&t->pe, t->bytes, t->size, true) || failed("its image is malformed");
+}
+
+// Free memory behind the image, within reach of an RVA. NULL = none.
+static uint8_t *allocate_near(const target_t *t, size_t bytes) {
+    MEMORY_BASIC_INFORMATION info;
+    uint64_t at = t->base + t->size;
+    const uint64_t last = t->base + 0x7FFF0000u;
+    while (at < last &&
+           VirtualQueryEx(t->process, (void *)(uintptr_t)at, &info, sizeof info) != 0) {
+        uint64_t begin = ((uintptr_t)info.BaseAddress + 0xFFFF) & ~(uint64_t)0xFFFF;
+        uint64_t end = (uintptr_t)info.BaseAddress + info.RegionSize;
+        if (info.State == MEM_FREE && begin + bytes <= end && begin + bytes <= last) {
+            void *p = VirtualAllocEx(t->process, (void *)(uintptr_t)begin, bytes,
+                                     MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+            if (p != NULL)
+                return (uint8_t *)p;
+        }
+        at = end;
+    }
+    return NULL;
+}
+
+static bool write_header(const target_t *t, uint32_t at, const void *value, size_t bytes) {
+    void *to = (void *)(uintptr_t)(t->base + at);
+    DWORD old;
+    SIZE_T n = 0;
+    if (!VirtualProtectEx(t->process, to, bytes, PAGE_READWRITE, &old))
+        return failed("its header cannot be made writable");
+    bool ok = WriteProcessMemory(t->process, to, value, bytes, &n) && n == bytes;
+    VirtualProtectEx(t->process, to, bytes, old, &old);
+    return ok || failed("its header cannot be written");
+}
+
+// Without an IAT directory the loader unprotects the section that holds the descriptors, which now
+// lie in none: then the directory is made to name the section of the old address tables.
+static bool write_directories(const target_t *t, const mi_pe_range_t *imports) {
+    const mi_pe_t *pe = &t->pe;
+    const uint32_t none[2] = {0, 0};
+    const uint32_t table[2] = {imports->rva, imports->bytes};
+    mi_pe_range_t range;
+    mi_pe_import_t imp;
+    mi_pe_section_t section;
+    if (!mi_pe_directory(pe, MI_PE_DIR_IAT, &range) && pe->dir_count > MI_PE_DIR_IAT &&
+        mi_pe_import_at(pe, 0, &imp) && mi_pe_section_of(pe, imp.iat_rva, &section)) {
+        const uint32_t iat[2] = {section.rva, section.virtual_bytes};
+        if (!write_header(t, pe->dirs_offset + MI_PE_DIR_IAT * 8, iat, sizeof iat))
+            return false;
+    }
+    if (mi_pe_directory(pe, MI_PE_DIR_BOUND_IMPORT, &range) &&
+        !write_header(t, pe->dirs_offset + MI_PE_DIR_BOUND_IMPORT * 8, none, sizeof none))
+        return false;
+    return write_header(t, pe->dirs_offset + MI_PE_DIR_IMPORT * 8, table, sizeof table);
+}
+
+static bool edit_imports(target_t *t, const plat_run_t *run) {
+    static mi_pe_inject_t plan;
+    const mi_pe_inject_options_t options = {run->redirect_dll, run->allocator_dll,
+                                            run->postfix != NULL, true};
+    mi_pe_edit_t edit = mi_pe_memory_plan(&plan, &t->pe, &options);
+    if (edit == MI_PE_EDIT_NOTHING)
+        return true;
+    if (edit != MI_PE_EDIT_OK) {
+        win_note_text("its import table cannot be extended (a .NET, ARM64EC or malformed program)");
+        return false;
+    }
+    uint8_t *remote = allocate_near(t, plan.block_bytes);
+    uint8_t *block = (uint8_t *)malloc(plan.block_bytes);
+    mi_pe_range_t imports;
+    SIZE_T n = 0;
+    bool ok = remote != NULL && block != NULL;
+    if (ok) {
+        mi_pe_memory_write(&plan, (uint32_t)((uintptr_t)remote - t->base), block, &imports);
+        ok = WriteProcessMemory(t->process, remote, block, plan.block_bytes, &n) &&
+             n == plan.block_bytes && write_directories(t, &imports);
+    } else {
+        failed("there is no free memory near its image");
+    }
+    free(block);
+    return ok;
+}
+
+// ---- the command line ----
+
+// One argument, quoted as the C runtime's and CommandLineToArgvW's rules say.
+static size_t quote(const wchar_t *arg, wchar_t *out) {
+    size_t n = 0;
+    bool quotes = arg[0] == 0 || wcspbrk(arg, L" \t\n\v\"") != NULL;
+    if (quotes)
+        out[n++] = L'"';
+    for (size_t i = 0;; i++) {
+        size_t slashes = 0;
+        for (; arg[i] == L'\\'; i++)
+            slashes++;
+        // Backslashes count double before a quote, ours at the end included.
+        size_t twice = arg[i] == L'"' || (arg[i] == 0 && quotes) ? slashes * 2 : slashes;
+        for (size_t k = 0; k < twice; k++)
+            out[n++] = L'\\';
+        if (arg[i] == 0)
+            break;
+        if (arg[i] == L'"')
+            out[n++] = L'\\';
+        out[n++] = arg[i];
+    }
+    if (quotes)
+        out[n++] = L'"';
+    return n;
+}
+
+static wchar_t *command_line(char **args) {
+    static wchar_t wide[PATH_UNITS];
+    size_t units = 1;
+    for (size_t i = 0; args[i] != NULL; i++)
+        units += 2 * strlen(args[i]) + 3;
+    wchar_t *line = (wchar_t *)calloc(units, sizeof *line);
+    size_t n = 0;
+    for (size_t i = 0; line != NULL && args[i] != NULL; i++) {
+        if (!win_wide_of(args[i], wide)) {
+            free(line);
+            return NULL;
+        }
+        if (i != 0)
+            line[n++] = L' ';
+        n += quote(wide, line + n);
+    }
+    return line;
+}
+
+// Ctrl-C goes to every process of the console; the program decides what it means, and we wait for
+// it.
+static BOOL WINAPI leave_to_program(DWORD event) {
+    (void)event;
+    return TRUE;
+}
+
+static bool edit_and_wait(const PROCESS_INFORMATION *info, const plat_run_t *run, int *exit_code) {
+    target_t t = {.process = info->hProcess};
+    bool ok = find_base(&t) && copy_image(&t) && edit_imports(&t, run);
+    free(t.bytes);
+    if (!ok) {
+        TerminateProcess(info->hProcess, 1);
+        return false;
+    }
+    SetConsoleCtrlHandler(leave_to_program, TRUE);
+    ResumeThread(info->hThread);
+    WaitForSingleObject(info->hProcess, INFINITE);
+    DWORD code = 0;
+    GetExitCodeProcess(info->hProcess, &code);
+    *exit_code = (int)code;
+    return true;
+}
+
+bool plat_run(const plat_run_t *run, int *exit_code) {
+    static wchar_t program[PATH_UNITS];
+    STARTUPINFOW startup = {.cb = sizeof startup};
+    PROCESS_INFORMATION info;
+    wchar_t *line = command_line(run->args);
+    if (line == NULL || !win_wide_of(run->args[0], program)) {
+        win_note_text("its arguments are not valid UTF-8 or too long");
+        return false;
+    }
+    startup.dwFlags = STARTF_USESTDHANDLES;
+    startup.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
+    startup.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
+    startup.hStdError = GetStdHandle(STD_ERROR_HANDLE);
+    bool created = CreateProcessW(program, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
+                                  &startup, &info);
+    if (!created)
+        win_note_error(GetLastError());
+    free(line);
+    if (!created)
+        return false;
+    bool ok = edit_and_wait(&info, run, exit_code);
+    CloseHandle(info.hThread);
+    CloseHandle(info.hProcess);
+    return ok;
+}
