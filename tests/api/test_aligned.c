@@ -56,7 +56,7 @@ static void check_form(const char *name, aligned_fn alloc, bool zeroes) {
             }
         }
     }
-    CHECK_FAILS(alloc(10, 3, 0), EINVAL);
+    CHECK_FAILS(alloc(10, opaque(3), 0), EINVAL);
     CHECK_FAILS(alloc(10, 0, 0), EINVAL);
     CHECK_FAILS(alloc(opaque(SIZE_MAX), 64, 0), ENOMEM);
     CHECK_FAILS(alloc(opaque(SIZE_MAX - 32), 64, 8), ENOMEM);
@@ -118,7 +118,7 @@ static void check_resize(const char *name, resize_fn resize, bool zeroes) {
             mi_free(p);
         }
     }
-    CHECK_FAILS(resize(NULL, 10, 3, 0), EINVAL);
+    CHECK_FAILS(resize(NULL, 10, opaque(3), 0), EINVAL);
 }
 
 static void check_overflow(void) {
@@ -148,7 +148,7 @@ static void check_sizes_told(void) {
     mi_free(p);
     CHECK_FAILS(mi_umalloc_aligned(opaque(SIZE_MAX), 256, &usable), ENOMEM);
     CHECK(usable == 0);
-    CHECK_FAILS(mi_uzalloc_aligned(100, 7, &usable), EINVAL);
+    CHECK_FAILS(mi_uzalloc_aligned(100, opaque(7), &usable), EINVAL);
     CHECK(usable == 0);
 }
 
@@ -156,7 +156,7 @@ static void check_posix(void) {
     void *p = (void *)&p;
     errno = 77;
     CHECK(mi_posix_memalign(NULL, 16, 10) == EINVAL);
-    CHECK(mi_posix_memalign(&p, 3, 10) == EINVAL && p == (void *)&p);
+    CHECK(mi_posix_memalign(&p, opaque(3), 10) == EINVAL && p == (void *)&p);
     CHECK(mi_posix_memalign(&p, 0, 10) == EINVAL);
     CHECK(mi_posix_memalign(&p, sizeof(void *) / 2, 10) == EINVAL);
     CHECK(mi_posix_memalign(&p, 64, opaque(SIZE_MAX)) == ENOMEM && p == (void *)&p);
@@ -174,8 +174,8 @@ static void check_posix(void) {
         CHECK(p != NULL && is_aligned(p, aligns[a]));
         mi_free(p);
     }
-    CHECK_FAILS(mi_memalign(3, 50), EINVAL);
-    CHECK_FAILS(mi_aligned_alloc(0, 50), EINVAL);
+    CHECK_FAILS(mi_memalign(opaque(3), 50), EINVAL);
+    CHECK_FAILS(mi_aligned_alloc(opaque(0), 50), EINVAL);
     CHECK_FAILS(mi_aligned_alloc(64, opaque(SIZE_MAX)), ENOMEM);
     p = mi_valloc(10);
     CHECK(p != NULL && is_aligned(p, 4096));
