@@ -1,5 +1,205 @@
+// One thread: size classes, alignment, zeroing, resizing, and what is not ours.
 #include "use.h"
+
+#include <limits.h>
+
+static void test_classes(void) {
+    size_t largest = 0;
+    for (size_t size = 0; size <= MI_CLASSED_MAX; size += (size < 70000 ? 1 : 1021)) {
+        const uint32_t c = mi_class_of(size);
+        const size_t bytes = mi_class_bytes(c);
+        if (bytes < size || c > MI_CLASS_LAST || c < 1)
+            CHECK_MSG(false, "size %zu class %u bytes %zu", size, c, bytes);
+        if (c > 1 && mi_class_bytes(c - 1) >= size)
+            CHECK_MSG(false, "size %zu fits class %u already", size, c - 1);
+        if (size > 128 && (bytes - size) * 8 > size)
+            CHECK_MSG(false, "size %zu wastes %zu", size, bytes - size);
+        largest = c;
+    }
+    CHECK(largest == MI_CLASS_LAST);
+    CHECK(mi_class_bytes(MI_CLASS_SHARED) == MI_SHARED_MAX);
+    CHECK(mi_class_bytes(MI_CLASS_LAST) == MI_CLASSED_MAX);
+    // The division by multiplication that finds a block: exact for every offset of every class.
+    for (uint32_t c = 1; c <= MI_CLASS_SHARED; c++) {
+        mi_page_t page = {.block_bytes = mi_class_bytes(c)};
+        page.recip = (((uint64_t)1 << 40) + page.block_bytes - 1) / page.block_bytes;
+        const size_t end = mi_class_slices(page.block_bytes) << MI_SLICE_SHIFT;
+        for (size_t offset = 0; offset < end; offset += 7)
+            if (mi_page_block_index(&page, offset) != offset / page.block_bytes)
+                CHECK_MSG(false, "class %u offset %zu", c, offset);
+        for (size_t offset = page.block_bytes; offset < end; offset += page.block_bytes)
+            if (mi_page_block_index(&page, offset) != offset / page.block_bytes ||
+                mi_page_block_index(&page, offset - 1) != offset / page.block_bytes - 1)
+                CHECK_MSG(false, "class %u offset %zu", c, offset);
+    }
+}
+
+static void test_sizes(void) {
+    for (size_t size = 0; size < 40 * MI_MiB; size += 1 + size / 9) {
+        void *const p = use_malloc(size);
+        CHECK_MSG(p != NULL && (uintptr_t)p % 16 == 0, "size %zu", size);
+        CHECK_MSG(mi_core_usable(p, NULL) >= size, "size %zu", size);
+        CHECK_MSG(mi_core_usable(p, NULL) == mi_core_good_size(size) || size > MI_CLASSED_MAX,
+                  "size %zu usable %zu", size, mi_core_usable(p, NULL));
+        use_fill(p, size, 0x5A);
+        CHECK(use_free(p) == MI_FREE_OK);
+        void *const z = mi_core_malloc(size, true);
+        CHECK_MSG(z != NULL && use_is_zero(z, mi_core_usable(z, NULL)), "size %zu", size);
+        memset(z, 0xFF, size);
+        CHECK(use_free(z) == MI_FREE_OK);
+        void *const y = mi_core_malloc(size, true); // the same memory, dirty now
+        CHECK_MSG(y != NULL && use_is_zero(y, mi_core_usable(y, NULL)), "size %zu again", size);
+        CHECK(use_free(y) == MI_FREE_OK);
+    }
+    CHECK(use_malloc(SIZE_MAX) == NULL);
+    CHECK(use_malloc(PTRDIFF_MAX) == NULL);
+    CHECK(use_malloc(MI_REQUEST_MAX) == NULL); // more than there is
+    CHECK(mi_core_malloc(SIZE_MAX - 4096, true) == NULL);
+    CHECK(mi_core_malloc_aligned(SIZE_MAX - 64, 128, 0, false) == NULL);
+}
+
+static void test_aligned(void) {
+    for (size_t align = 1; align <= 16 * MI_MiB; align *= 2) {
+        for (size_t size = 0; size < 300000; size = size * 3 + 1) {
+            for (size_t offset = 0; offset < 40; offset += 13) {
+                uint8_t *const p = mi_core_malloc_aligned(size, align, offset, size % 2 == 0);
+                CHECK_MSG(p != NULL && ((uintptr_t)p + offset) % align == 0 &&
+                              mi_core_usable(p, NULL) >= size,
+                          "size %zu align %zu offset %zu", size, align, offset);
+                if (size % 2 == 0)
+                    CHECK_MSG(use_is_zero(p, size), "size %zu align %zu", size, align);
+                memset(p, 0xA5, size);
+                mi_free_result_t result;
+                uint8_t *const q =
+                    mi_core_realloc_aligned(p, size * 2 + 1, align, offset, 0, &result);
+                CHECK_MSG(q != NULL && result == MI_FREE_OK &&
+                              ((uintptr_t)q + offset) % align == 0 && use_check(q, size, 0xA5),
+                          "size %zu align %zu offset %zu", size, align, offset);
+                CHECK(use_free(q) == MI_FREE_OK);
+            }
+        }
+    }
+    CHECK(mi_core_malloc_aligned(100, 24, 0, false) == NULL);
+    CHECK(mi_core_malloc_aligned(100, 0, 0, false) == NULL);
+    void *const inlined = mi_malloc_aligned_try(100, 4096);
+    CHECK(MI_DEBUG || MI_SECURE || inlined == NULL || (uintptr_t)inlined % 4096 == 0);
+    CHECK(inlined == NULL || use_free(inlined) == MI_FREE_OK);
+}
+
+static void test_realloc(void) {
+    mi_free_result_t result;
+    for (size_t step = 1; step < 3 * MI_MiB; step = step * 5 + 1) {
+        uint8_t *p = NULL;
+        size_t old = 0;
+        for (size_t size = step; size < 24 * MI_MiB && size < step * 400; size += step) {
+            p = mi_core_realloc(p, size, MI_REALLOC_ZERO, &result);
+            if (p == NULL || result != MI_FREE_OK || !use_check(p, old < 64 ? 0 : 32, 0x11) ||
+                p[size - 1] != 0 || (old > 0 && p[old] != 0 && size > old))
+                CHECK_MSG(false, "step %zu size %zu", step, size);
+            memset(p, 0x11, size < 64 ? 0 : 32);
+            p[size - 1] = 0;
+            old = size;
+        }
+        CHECK(p != NULL);
+        p = mi_core_realloc(p, 10, 0, &result);
+        CHECK(p != NULL && mi_core_usable(p, NULL) < 64);
+        CHECK(use_free(p) == MI_FREE_OK);
+    }
+    void *const p = use_malloc(1000);
+    CHECK(mi_core_realloc(p, 1024, MI_REALLOC_IN_PLACE, &result) == p);
+    CHECK(mi_core_realloc(p, 5000, MI_REALLOC_IN_PLACE, &result) == NULL && result == MI_FREE_OK);
+    CHECK(mi_core_realloc(p, SIZE_MAX, 0, &result) == NULL && result == MI_FREE_OK);
+    CHECK(mi_core_usable(p, NULL) == 1024);
+    void *const same = mi_realloc_try(p, 900);
+    CHECK(same == NULL || same == p);
+    CHECK(mi_realloc_try(p, 1025) == NULL && mi_realloc_try(p, 1) == NULL);
+    CHECK(use_free(p) == MI_FREE_OK);
+}
+
+static void test_foreign(void) {
+    char on_stack[64];
+    static char in_bss[64];
+    void *const of_libc = malloc(100);
+    void *const ours = use_malloc(100);
+    const uintptr_t odd[] = {1,
+                             15,
+                             4096,
+                             0x7FFFFFFFFFFFull,
+                             (uintptr_t)1 << 47,
+                             UINTPTR_MAX,
+                             UINTPTR_MAX - 15,
+                             (uintptr_t)1 << 63,
+                             (uintptr_t)on_stack,
+                             (uintptr_t)in_bss,
+                             (uintptr_t)of_libc,
+                             (uintptr_t)test_foreign};
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        mi_free_result_t result = MI_FREE_OK;
+        CHECK_MSG(!mi_core_contains((void *)odd[i]), "%zu", i);
+        CHECK_MSG(use_free((void *)odd[i]) == MI_FREE_FOREIGN, "%zu", i);
+        CHECK_MSG(mi_core_usable((void *)odd[i], &result) == 0 && result == MI_FREE_FOREIGN, "%zu",
+                  i);
+        CHECK_MSG(mi_core_realloc((void *)odd[i], 10, 0, &result) == NULL &&
+                      result == MI_FREE_FOREIGN,
+                  "%zu", i);
+        CHECK_MSG(mi_realloc_try((void *)odd[i], 10) == NULL, "%zu", i);
+    }
+    uint64_t random = 42;
+    for (int i = 0; i < 1000000; i++) {
+        const uintptr_t p = (uintptr_t)use_random(&random);
+        if (mi_core_contains((void *)p))
+            CHECK_MSG(p >> 16 == (uintptr_t)ours >> 16, "%zx", (size_t)p);
+    }
+    CHECK(use_free(NULL) == MI_FREE_OK);
+    CHECK(mi_core_contains(ours) && mi_core_contains((char *)ours + 5));
+    CHECK(use_free((char *)ours + 1) == MI_FREE_INVALID);
+    CHECK(use_free((char *)ours + 8) == MI_FREE_INVALID);
+    CHECK(mi_core_usable((char *)ours + 16, NULL) == 0);
+    CHECK(use_free(ours) == MI_FREE_OK);
+    void *const large = use_malloc(6 * MI_MiB);
+    CHECK(use_free((char *)large + 65536) == MI_FREE_INVALID);
+    CHECK(use_free(large) == MI_FREE_OK);
+    CHECK(use_free(large) != MI_FREE_OK);
+    free(of_libc);
+}
+
+// A full page whose blocks are freed one by one, in every order that matters, is used again.
+static void test_reuse(void) {
+    enum { COUNT = 20000 };
+    static void *blocks[COUNT];
+    mi_core_stats_t before, after;
+    for (int round = 0; round < 6; round++) {
+        for (int i = 0; i < COUNT; i++)
+            blocks[i] = use_malloc(200);
+        for (int i = 0; i < COUNT; i++)
+            CHECK_MSG(use_free(blocks[round % 2 ? i : COUNT - 1 - i]) == MI_FREE_OK, "%d", i);
+        mi_core_stats(round == 0 ? &before : &after);
+    }
+    CHECK(after.reserved_bytes == before.reserved_bytes);
+    CHECK(after.page_bytes_peak <= before.page_bytes_peak + 4 * MI_MiB);
+    mi_core_collect(true);
+    mi_core_stats(&after);
+    CHECK_MSG(after.page_count == 0, "%d pages left", (int)after.page_count);
+}
+
+static void test_count(void) {
+    mi_core_stats_t before, after;
+    mi_core_count_all(true);
+    mi_core_stats(&before);
+    for (int i = 0; i < 1000; i++)
+        CHECK(use_free(use_malloc((size_t)i * 7)) == MI_FREE_OK);
+    mi_core_stats(&after);
+    CHECK(after.malloc_count - before.malloc_count == 1000);
+    mi_core_count_all(false);
+}
+
 int main(void) {
-    CHECK(true);
+    test_classes();
+    test_sizes();
+    test_aligned();
+    test_realloc();
+    test_reuse();
+    test_foreign();
+    test_count();
     return test_result();
 }

@@ -1,5 +1,136 @@
+// First-class heaps: used from several threads, visited, deleted, destroyed.
 #include "use.h"
+
+#include <pthread.h>
+
+typedef struct share_s {
+    mi_heap_t *heap;
+    void *blocks[300];
+} share_t;
+
+static void *fill_heap(void *arg) {
+    share_t *const share = (share_t *)arg;
+    for (int i = 0; i < 300; i++) {
+        const size_t size = (size_t)(1 + i * i);
+        share->blocks[i] = mi_core_heap_malloc(share->heap, size, i % 2 == 0);
+        CHECK_MSG(share->blocks[i] != NULL, "%d", i);
+        use_fill(share->blocks[i], size, (uint8_t)i);
+    }
+    return NULL;
+}
+
+static void check_blocks(const share_t *share) {
+    for (int i = 0; i < 300; i++)
+        CHECK_MSG(use_check(share->blocks[i], (size_t)(1 + i * i), (uint8_t)i), "%d", i);
+}
+
+typedef struct tally_s {
+    size_t areas;
+    size_t blocks;
+    size_t used;
+    bool stop;
+} tally_t;
+
+static bool count_visit(const mi_heap_t *heap, const mi_core_area_t *area, void *block,
+                        size_t bytes, void *arg) {
+    tally_t *const t = (tally_t *)arg;
+    (void)heap;
+    if (block == NULL) {
+        t->areas++;
+        t->used += area->used;
+    } else {
+        t->blocks++;
+        CHECK(mi_core_usable(block, NULL) == bytes);
+    }
+    return !t->stop;
+}
+
+static void test_threads_share(bool is_destroyed) {
+    share_t shares[4];
+    pthread_t threads[4];
+    mi_heap_t *const heap = mi_core_heap_new();
+    CHECK(heap != NULL && heap != mi_core_heap_main());
+    for (int i = 0; i < 4; i++)
+        shares[i].heap = heap;
+    for (int i = 1; i < 4; i++)
+        pthread_create(&threads[i], NULL, fill_heap, &shares[i]);
+    fill_heap(&shares[0]);
+    for (int i = 1; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < 4; i++) {
+        check_blocks(&shares[i]);
+        CHECK(mi_core_heap_of(shares[i].blocks[7]) == heap);
+        for (int k = 0; k < 300; k += 3)
+            CHECK(use_free(shares[i].blocks[k]) == MI_FREE_OK);
+    }
+    tally_t tally = {0};
+    CHECK(mi_core_heap_visit(heap, true, count_visit, &tally));
+    CHECK_MSG(tally.blocks == 4 * 200 && tally.used == 4 * 200, "%zu %zu", tally.blocks,
+              tally.used);
+    tally.stop = true;
+    CHECK(!mi_core_heap_visit(heap, true, count_visit, &tally));
+    if (is_destroyed) {
+        mi_core_heap_destroy(heap);
+        CHECK(!mi_core_contains(shares[1].blocks[299]));
+        return;
+    }
+    mi_core_heap_delete(heap);
+    for (int i = 0; i < 4; i++)
+        for (int k = 0; k < 300; k++)
+            if (k % 3 != 0) {
+                CHECK(use_check(shares[i].blocks[k], (size_t)(1 + k * k), (uint8_t)k));
+                CHECK(mi_core_heap_of(shares[i].blocks[k]) == mi_core_heap_main());
+                CHECK(use_free(shares[i].blocks[k]) == MI_FREE_OK);
+            }
+}
+
+static void test_many(void) {
+    mi_core_stats_t early, late;
+    for (int n = 0; n < 2000; n++) {
+        mi_heap_t *const heap = mi_core_heap_new();
+        void *p = mi_core_heap_malloc(heap, 100, false);
+        p = mi_core_heap_realloc(heap, p, 50000, 0, NULL);
+        void *const q = mi_core_heap_malloc(heap, 9 * MI_MiB, false);
+        void *const r = mi_core_heap_malloc_aligned(heap, 100, 256, 0, true);
+        CHECK(p != NULL && q != NULL && r != NULL && (uintptr_t)r % 256 == 0);
+        CHECK(mi_core_heap_of(p) == heap && mi_core_heap_of(q) == heap);
+        mi_core_heap_destroy(heap);
+        if (n == 10)
+            mi_core_stats(&early);
+    }
+    mi_core_stats(&late);
+    CHECK_MSG(late.page_bytes_peak <= early.page_bytes_peak + MI_MiB, "%llu -> %llu",
+              (unsigned long long)early.page_bytes_peak, (unsigned long long)late.page_bytes_peak);
+    CHECK(late.heap_count == 1);
+}
+
+// A heap that has but one arena never leaves it.
+static void test_arena(void) {
+    void *arena = NULL;
+    size_t bytes = 0;
+    CHECK(mi_core_arena_reserve(16 * MI_MiB, true, false, true, &arena) && arena != NULL);
+    uint8_t *const start = mi_core_arena_area(arena, &bytes);
+    CHECK(start != NULL && bytes >= 16 * MI_MiB);
+    mi_heap_t *const heap = mi_core_heap_new_in_arena(arena);
+    size_t sum = 0;
+    for (void *p; (p = mi_core_heap_malloc(heap, 300000, false)) != NULL; sum += 300000)
+        CHECK(mi_core_arena_contains(arena, p));
+    CHECK_MSG(sum > 12 * MI_MiB, "%zu", sum);
+    void *const other = use_malloc(300000);
+    CHECK(other != NULL && !mi_core_arena_contains(arena, other));
+    CHECK(use_free(other) == MI_FREE_OK);
+    mi_core_heap_destroy(heap);
+}
+
 int main(void) {
-    CHECK(true);
+    for (int i = 0; i < 10; i++)
+        test_threads_share(i % 2 == 0);
+    test_many();
+    test_arena();
+    mi_core_collect(true);
+    mi_core_collect(true);
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    CHECK_MSG(stats.page_count == 0, "%d pages left", (int)stats.page_count);
     return test_result();
 }
