@@ -250,15 +250,14 @@ static void plan_verify(const mi_pe_t *pe, mi_plan_t *plan) {
     }
 }
 
-static bool plan_has_core(const mi_plan_t *plan) {
-    for (uint32_t f = 0; f < MI_CRT_FN_COUNT; f++) {
-        bool is_there = !mi_crt_functions[f].is_core;
-        for (uint32_t k = 0; k < plan->site_count && !is_there; k++)
-            is_there = (plan->sites[k].fn == f && plan->sites[k].verdict != MI_SITE_FORWARDED);
-        if (!is_there)
-            return false;
-    }
-    return true;
+// Not a CRT, or one whose functions live in another DLL?
+static mi_reason_t plan_family(const mi_pe_t *pe, const mi_plan_t *plan) {
+    if (mi_plan_is_crt(pe))
+        return MI_REASON_NONE;
+    for (uint32_t k = 0; k < plan->site_count; k++)
+        if (mi_crt_functions[plan->sites[k].fn].is_core && plan->sites[k].verdict == MI_SITE_FORWARDED)
+            return MI_REASON_CORE_MISSING;
+    return MI_REASON_NOT_A_CRT;
 }
 
 static mi_reason_t plan_open(const mi_pe_t *pe, mi_plan_t *plan, mi_pe_exports_t *ex) {
@@ -282,8 +281,8 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     if (plan->reason != MI_REASON_NONE)
         return false;
     plan_collect(&ex, plan);
-    if (plan->reason == MI_REASON_NONE && !plan_has_core(plan))
-        plan->reason = (mi_plan_is_crt(pe) ? MI_REASON_CORE_MISSING : MI_REASON_NOT_A_CRT);
+    if (plan->reason == MI_REASON_NONE)
+        plan->reason = plan_family(pe, plan);
     if (plan->reason != MI_REASON_NONE)
         return false;
     plan->is_debug = plan_is_debug(pe, &ex, plan);

@@ -26,6 +26,18 @@ mi_crt_t *mi_crt_new(void) {
     return c;
 }
 
+void mi_crt_release_all(void) {
+    mi_crt_t *c = mi_crt_first();
+    mi_store_release(&first_crt, NULL);
+    last_crt = NULL;
+    while (c != NULL) {
+        mi_crt_t *next = mi_load_acquire(&c->next);
+        mi_island_close(&c->island);
+        (void)VirtualFree(c, 0, MEM_RELEASE);
+        c = next;
+    }
+}
+
 mi_crt_t *mi_crt_at(const void *address) {
     const uint8_t *p = (const uint8_t *)address;
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))

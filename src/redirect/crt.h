@@ -68,6 +68,7 @@ MI_INLINE mi_crt_t *mi_crt_of(mi_crt_ctx_t *ctx) {
 
 mi_crt_t *mi_crt_new(void); // NULL = no memory
 mi_crt_t *mi_crt_first(void);
+void mi_crt_release_all(void); // only when nothing was ever redirected, and this DLL goes away
 // The redirected or refused CRT that contains the address, or NULL.
 mi_crt_t *mi_crt_at(const void *address);
 

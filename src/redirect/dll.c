@@ -53,7 +53,8 @@ static void install_once_bound(void) {
                                      mi_foreign_msize};
     memcpy(process_crt.name, "the process", 12);
     mi_install_all();
-    if (mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
+    // What the allocator keeps must live as long as it does: only when we are pinned.
+    if (mi_install_is_active() && mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
         mi_alloc.table_opt->set_foreign(&process_crt.ctx);
     mi_guard_install();
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
@@ -199,6 +200,7 @@ static void on_process_detach(bool is_process_ending) {
         return;
     if (notification != NULL)
         (void)LdrUnregisterDllNotification(notification);
+    mi_crt_release_all();
 }
 
 BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved);

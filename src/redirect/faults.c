@@ -5,6 +5,7 @@
 #if MI_REDIRECT_FAULTS
 
 static unsigned points_reached; // loader lock
+static const char *failed_point;
 
 bool mi_fault(const char *point) {
     char wanted[32];
@@ -15,7 +16,10 @@ bool mi_fault(const char *point) {
     unsigned number = 0;
     for (const char *p = wanted; *p >= '0' && *p <= '9'; p++)
         number = number * 10 + (unsigned)(*p - '0');
-    return number == points_reached || mi_str_eq(wanted, point);
+    // A point that failed once goes on to fail, so that trying again does not hide it.
+    if (number == points_reached)
+        failed_point = point;
+    return mi_str_eq(wanted, point) || (failed_point != NULL && mi_str_eq(failed_point, point));
 }
 
 #else

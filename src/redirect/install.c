@@ -204,17 +204,17 @@ bool mi_install_is_active(void) {
 }
 
 static void pause_crt(mi_crt_t *crt, bool is_paused) {
-    mi_reason_t reason = MI_REASON_NONE;
-    uint32_t k = 0;
+    static mi_patch_t makes[MI_PLAN_SITES_MAX]; // loader lock
+    uint32_t count = 0, k = 0;
     for (uint32_t i = 0; i < crt->plan.site_count; i++) {
         const mi_plan_site_t *site = &crt->plan.sites[i];
         if (site->verdict != MI_SITE_PATCH)
             continue;
-        const mi_patch_t *patch = &crt->patches[k++];
-        if (mi_crt_functions[site->fn].kind != MI_CRT_MAKES || reason != MI_REASON_NONE)
-            continue;
-        reason = (is_paused ? mi_patch_undo(patch, 1) : mi_patch_apply(patch, 1));
+        if (mi_crt_functions[site->fn].kind == MI_CRT_MAKES)
+            makes[count++] = crt->patches[k];
+        k++;
     }
+    const mi_reason_t reason = (is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count));
     crt->reason = (reason != MI_REASON_NONE ? reason : is_paused ? MI_REASON_REMOVED : MI_REASON_NONE);
     mi_report_crt(crt);
 }

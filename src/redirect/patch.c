@@ -32,14 +32,14 @@ static bool world_has(const world_t *w, DWORD id) {
     return false;
 }
 
-// Stops one thread for good: the context is only valid once the suspension has really happened.
-static bool thread_stop(HANDLE thread) {
-    CONTEXT context;
-    context.ContextFlags = CONTEXT_CONTROL;
-    if (SuspendThread(thread) == (DWORD)-1)
-        return false;
-    (void)GetThreadContext(thread, &context);
-    return true;
+// A suspension has really happened only when the context can be read. All are asked to stop first and waited for
+// afterwards, so that they stop side by side.
+static void world_wait(const world_t *w, size_t first) {
+    for (size_t i = first; i < w->count; i++) {
+        CONTEXT context;
+        context.ContextFlags = CONTEXT_CONTROL;
+        (void)GetThreadContext(w->threads[i], &context);
+    }
 }
 
 // One pass over the threads of the process; returns how many were newly stopped, -1 = the table is full.
@@ -61,7 +61,7 @@ static int world_pass(world_t *w) {
             CloseHandle(thread);
             return -1;
         }
-        if (!thread_stop(thread))
+        if (SuspendThread(thread) == (DWORD)-1)
             continue; // it ends at this moment
         w->threads[w->count] = thread;
         w->ids[w->count++] = id;
@@ -83,7 +83,9 @@ static void world_resume(world_t *w) {
 
 static bool world_stop(world_t *w) {
     for (int pass = 0; pass < PASSES_MAX; pass++) {
+        const size_t first = w->count;
         const int stopped = world_pass(w);
+        world_wait(w, first);
         if (stopped == 0)
             return !mi_fault("threads");
         if (stopped < 0)

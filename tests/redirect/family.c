@@ -298,8 +298,12 @@ static void make_after(const crt_t *crt) {
     static const char *const r2[] = {"realloc",           "_realloc_base", "_o_realloc",
                                      "_o__realloc_base", "_realloc_crt"};
     static const char *const r3[] = {"_recalloc", "_o__recalloc", "_recalloc_crt"};
+    // Below the debug heap of a debug CRT the base functions go on to serve the CRT's own heap.
+    const bool has_base = (fn(crt, "_CrtIsValidHeapPointer") == 0);
     for (size_t s = 0; s < sizeof(sizes) / sizeof(sizes[0]); s++) {
         for (unsigned i = 0; i < 5; i++) {
+            if (i % 2 == 1 && !has_base)
+                continue;
             make1(crt, m1[i], sizes[s]);
             make2(crt, m2[i], 3, sizes[s]);
             resize(crt, r2[i], sizes[s]);

@@ -23,7 +23,7 @@ static void say(const char *fmt, ...) {
     WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), line, (DWORD)t.len, &written, NULL);
 }
 
-static void say_text(const char *text) {
+static inline void say_text(const char *text) {
     DWORD written;
     WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), text, (DWORD)mi_str_len(text), &written, NULL);
     say("\n");

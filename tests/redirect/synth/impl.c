@@ -1,0 +1,280 @@
+// The inside of a synthetic CRT: what the entries of entries_x64.S and entries_x86.S lead to. A heap of its own, the
+// UCRT's layout of aligned blocks, and for the debug variant blocks with a header and guard bytes.
+#include "base/base.h"
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+static HANDLE heap;
+static int errno_value;
+static int new_mode;
+static int (*new_handler)(size_t);
+
+#define API __declspec(dllexport)
+
+int *crt_errno(void);
+int *crt_errno(void) {
+    return &errno_value;
+}
+
+intptr_t crt_get_heap_handle(void);
+intptr_t crt_get_heap_handle(void) {
+    return (intptr_t)heap;
+}
+
+int crt_callnewh(size_t size);
+int crt_callnewh(size_t size) {
+    return new_handler != NULL ? new_handler(size) : 0;
+}
+
+int crt_query_new_mode(void);
+int crt_query_new_mode(void) {
+    return new_mode;
+}
+
+int crt_set_new_mode(int mode);
+int crt_set_new_mode(int mode) {
+    const int before = new_mode;
+    new_mode = mode;
+    return before;
+}
+
+void *crt_set_new_handler(void *handler);
+void *crt_set_new_handler(void *handler) {
+    void *before = (void *)(uintptr_t)new_handler;
+    new_handler = (int (*)(size_t))(uintptr_t)handler;
+    return before;
+}
+
+void crt_initterm(void **first, void **last);
+void crt_initterm(void **first, void **last) {
+    (void)first;
+    (void)last;
+}
+
+static void *raw_alloc(size_t size) {
+    for (;;) {
+        void *p = HeapAlloc(heap, 0, size == 0 ? 1 : size);
+        if (p != NULL)
+            return p;
+        if (new_mode == 0 || !crt_callnewh(size)) {
+            errno_value = 12;
+            return NULL;
+        }
+    }
+}
+
+#ifdef SYNTH_DEBUG
+// [ size | kind | magic | ... | guard 4 ] block [ guard 4 ]
+typedef struct head_s {
+    size_t size;
+    int kind;
+    uint32_t magic;
+} head_t;
+#    define HEAD_BYTES 48 // the last four are the guard
+#    define MAGIC      0xFEEDC0DEu
+
+static LONG debug_live; // blocks of the debug heap
+static LONG debug_bad;  // damaged ones found
+
+static head_t *head_of(const void *p) {
+    return (head_t *)(void *)((uintptr_t)p - HEAD_BYTES);
+}
+
+// Tells a block of the debug heap by its header, if there is one.
+int impl_is_valid(const void *p);
+int impl_is_valid(const void *p) {
+    return p != NULL && HeapValidate(heap, 0, head_of(p)) && head_of(p)->magic == MAGIC;
+}
+
+void *impl_malloc_dbg(size_t size, int kind);
+void *impl_malloc_dbg(size_t size, int kind) {
+    if (size > (size_t)-1 - 128)
+        return NULL;
+    uint8_t *h = (uint8_t *)raw_alloc(size + HEAD_BYTES + 4);
+    if (h == NULL)
+        return NULL;
+    head_t *head = (head_t *)(void *)h;
+    head->size = size;
+    head->kind = kind;
+    head->magic = MAGIC;
+    for (int i = 0; i < 4; i++)
+        h[HEAD_BYTES - 4 + i] = h[HEAD_BYTES + size + (size_t)i] = 0xFD;
+    FillMemory(h + HEAD_BYTES, size, 0xCD);
+    InterlockedIncrement(&debug_live);
+    return h + HEAD_BYTES;
+}
+
+void impl_free_dbg(void *p, int kind);
+void impl_free_dbg(void *p, int kind) {
+    (void)kind;
+    if (p == NULL)
+        return;
+    const uint8_t *b = (const uint8_t *)p;
+    const size_t size = head_of(p)->size;
+    for (int i = 0; i < 4; i++)
+        if (b[i - 4] != 0xFD || b[size + (size_t)i] != 0xFD)
+            InterlockedIncrement(&debug_bad);
+    if (head_of(p)->magic != MAGIC)
+        InterlockedIncrement(&debug_bad);
+    InterlockedDecrement(&debug_live);
+    HeapFree(heap, 0, head_of(p));
+}
+
+size_t impl_msize_dbg(const void *p, int kind);
+size_t impl_msize_dbg(const void *p, int kind) {
+    (void)kind;
+    return head_of(p)->size;
+}
+
+API LONG synth_debug_live(void);
+API LONG synth_debug_live(void) {
+    return debug_live;
+}
+API LONG synth_debug_bad(void);
+API LONG synth_debug_bad(void) {
+    return debug_bad;
+}
+
+#    define ALLOC(size) impl_malloc_dbg((size), 1)
+#    define FREE(p)     impl_free_dbg((p), 1)
+#    define MSIZE(p)    impl_msize_dbg((p), 1)
+#else
+#    define ALLOC(size) raw_alloc(size)
+#    define FREE(p)     HeapFree(heap, 0, (p))
+#    define MSIZE(p)    HeapSize(heap, 0, (p))
+#endif
+
+void *impl_malloc(size_t size);
+void *impl_malloc(size_t size) {
+    return ALLOC(size);
+}
+
+void *impl_calloc(size_t n, size_t size);
+void *impl_calloc(size_t n, size_t size) {
+    size_t bytes;
+    if (!mi_mul_ok(n, size, &bytes))
+        return NULL;
+    void *p = ALLOC(bytes);
+    if (p != NULL)
+        ZeroMemory(p, bytes);
+    return p;
+}
+
+void impl_free(void *p);
+void impl_free(void *p) {
+    if (p != NULL)
+        FREE(p);
+}
+
+size_t impl_msize(void *p);
+size_t impl_msize(void *p) {
+    return MSIZE(p);
+}
+
+void *impl_realloc(void *p, size_t size);
+void *impl_realloc(void *p, size_t size) {
+    if (p == NULL)
+        return ALLOC(size);
+    if (size == 0) {
+        FREE(p);
+        return NULL;
+    }
+    void *q = ALLOC(size);
+    if (q != NULL) {
+        CopyMemory(q, p, MSIZE(p) < size ? MSIZE(p) : size);
+        FREE(p);
+    }
+    return q;
+}
+
+void *impl_expand(void *p, size_t size);
+void *impl_expand(void *p, size_t size) {
+    return size <= MSIZE(p) ? p : NULL;
+}
+
+void *impl_recalloc(void *p, size_t n, size_t size);
+void *impl_recalloc(void *p, size_t n, size_t size) {
+    const size_t before = (p == NULL ? 0 : MSIZE(p));
+    uint8_t *q = (uint8_t *)impl_realloc(p, n * size);
+    if (q != NULL && n * size > before)
+        ZeroMemory(q + before, n * size - before);
+    return q;
+}
+
+// ---- aligned: the start of the block in the aligned word below ----
+
+#define WORD sizeof(void *)
+
+void *impl_aligned_offset_malloc(size_t size, size_t align, size_t offset);
+void *impl_aligned_offset_malloc(size_t size, size_t align, size_t offset) {
+    align = (align > WORD ? align : WORD) - 1;
+    const size_t gap = (0 - offset) & (WORD - 1);
+    uint8_t *start = (uint8_t *)ALLOC(WORD + gap + align + size);
+    if (start == NULL)
+        return NULL;
+    const uintptr_t p = (((uintptr_t)start + WORD + gap + align + offset) & ~align) - offset;
+    ((void **)(p - gap))[-1] = start;
+    return (void *)p;
+}
+
+static void *aligned_start(const void *p) {
+    return *(void **)((((uintptr_t)p & ~(WORD - 1)) - WORD));
+}
+
+void impl_aligned_free(void *p);
+void impl_aligned_free(void *p) {
+    if (p != NULL)
+        FREE(aligned_start(p));
+}
+
+size_t impl_aligned_msize(void *p, size_t align, size_t offset);
+size_t impl_aligned_msize(void *p, size_t align, size_t offset) {
+    const size_t gap = (0 - offset) & (WORD - 1);
+    return MSIZE(aligned_start(p)) - gap - WORD - ((align > WORD ? align : WORD) - 1);
+}
+
+void *impl_aligned_offset_realloc(void *p, size_t size, size_t align, size_t offset);
+void *impl_aligned_offset_realloc(void *p, size_t size, size_t align, size_t offset) {
+    if (p == NULL)
+        return impl_aligned_offset_malloc(size, align, offset);
+    void *q = impl_aligned_offset_malloc(size, align, offset);
+    const size_t before = impl_aligned_msize(p, align, offset);
+    if (q != NULL) {
+        CopyMemory(q, p, before < size ? before : size);
+        impl_aligned_free(p);
+    }
+    return q;
+}
+
+void *impl_aligned_offset_recalloc(void *p, size_t n, size_t size, size_t align, size_t offset);
+void *impl_aligned_offset_recalloc(void *p, size_t n, size_t size, size_t align, size_t offset) {
+    const size_t before = (p == NULL ? 0 : impl_aligned_msize(p, align, offset));
+    uint8_t *q = (uint8_t *)impl_aligned_offset_realloc(p, n * size, align, offset);
+    if (q != NULL && n * size > before)
+        ZeroMemory(q + before, n * size - before);
+    return q;
+}
+
+void *memset(void *to, int value, size_t bytes);
+void *memset(void *to, int value, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        ((volatile uint8_t *)to)[i] = (uint8_t)value;
+    return to;
+}
+
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
+void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
+    for (size_t i = 0; i < bytes; i++)
+        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
+    return to;
+}
+
+BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved);
+BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
+    (void)self;
+    (void)reserved;
+    if (reason == DLL_PROCESS_ATTACH)
+        heap = HeapCreate(0, 0, 0);
+    return heap != NULL;
+}

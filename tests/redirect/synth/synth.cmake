@@ -1,0 +1,43 @@
+# synth_dlls(<out folder> <arch>): makes the synthetic CRTs of that architecture, whatever we are building for, since the
+# planner is also tested on Linux. Sets SYNTH_DLLS to their paths.
+set(synth_here ${CMAKE_CURRENT_LIST_DIR})
+set(synth_x86_64 UCRT_OLD UCRT_MID UCRT_HASH MSVCRT DEBUG)
+set(synth_i686 UCRT MSVCR SEH)
+
+function(synth_dll out arch name defines def_changes)
+    set(cc clang-19 --target=${arch}-w64-windows-gnu)
+    if(arch STREQUAL "x86_64")
+        set(source ${synth_here}/entries_x64.S)
+        set(dll_entry DllMain)
+    else()
+        set(source ${synth_here}/entries_x86.S)
+        set(dll_entry DllMain@12)
+    endif()
+    set(obj ${out}/${name}.o)
+    add_custom_command(OUTPUT ${out}/${name}.dll
+        COMMAND ${cc} ${defines} -c ${source} -o ${obj}
+        COMMAND ${Python3_EXECUTABLE} ${synth_here}/make_def.py llvm-nm-19 ${obj} ${out}/${name}.def ${def_changes}
+        COMMAND ${cc} -fuse-ld=lld-19 -shared -nostdlib -O1 -ffreestanding -fno-builtin -Wl,--entry=${dll_entry}
+            -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src ${defines} ${synth_here}/impl.c ${obj} ${out}/${name}.def
+            -o ${out}/${name}.dll -lkernel32
+        DEPENDS ${source} ${synth_here}/impl.c ${synth_here}/make_def.py
+        COMMENT "Building ${name}.dll" VERBATIM)
+    set(SYNTH_DLLS ${SYNTH_DLLS} ${out}/${name}.dll PARENT_SCOPE)
+endfunction()
+
+macro(synth_dlls out arch)
+    file(MAKE_DIRECTORY ${out})
+    set(SYNTH_DLLS "")
+    foreach(variant ${synth_${arch}})
+        string(TOLOWER synth_${variant} lower)
+        synth_dll(${out} ${arch} ${lower} -DSYNTH_${variant} "")
+    endforeach()
+    if("${arch}" STREQUAL "x86_64")
+        foreach(n 1 2 3 4 5 9)
+            synth_dll(${out} ${arch} synth_hazard${n} "-DSYNTH_UCRT_MID;-DSYNTH_HAZARD=${n}" "")
+        endforeach()
+        synth_dll(${out} ${arch} synth_hazard6 "-DSYNTH_UCRT_MID" "-_msize;+_msize=malloc")
+        synth_dll(${out} ${arch} synth_hazard7 "-DSYNTH_UCRT_MID" "-free;+free=NTDLL.RtlFreeHeap")
+        synth_dll(${out} ${arch} synth_hazard8 "-DSYNTH_UCRT_MID" "-_errno;-_initterm;-_get_heap_handle")
+    endif()
+endmacro()

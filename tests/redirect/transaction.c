@@ -1,0 +1,177 @@
+// The transaction: a failure at every step leaves each CRT exactly as it was, code bytes and page rights; and the DLL
+// can go again without a trace.
+//
+//   transaction faults redirect-faults.dll allocator.dll crt.dll ...    every step fails once
+//   transaction weak redirect.dll standin-weak.dll crt.dll              the proof fails
+//   transaction churn redirect.dll allocator.dll                        loaded and unloaded 2000 times
+#include "wtest.h"
+
+enum { CRTS_MAX = 8, PAGES_MAX = 4096 };
+
+typedef struct image_s {
+    HMODULE module;
+    const char *name;
+    size_t bytes;
+    uint8_t *copy;             // of the executable part
+    DWORD rights[PAGES_MAX];   // of each page
+} image_t;
+
+static image_t images[CRTS_MAX];
+static unsigned image_count;
+
+static bool is_code(DWORD rights) {
+    return (rights & (PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE | PAGE_EXECUTE_WRITECOPY)) != 0;
+}
+
+static DWORD rights_at(const uint8_t *p) {
+    MEMORY_BASIC_INFORMATION info;
+    return VirtualQuery(p, &info, sizeof(info)) != 0 && info.State == MEM_COMMIT ? info.Protect : 0;
+}
+
+static void remember(image_t *image, const char *name) {
+    image->module = LoadLibraryA(name);
+    image->name = name;
+    if (image->module == NULL) {
+        say("cannot load %s, error %lu\n", name, GetLastError());
+        ExitProcess(2);
+    }
+    const uint8_t *base = (const uint8_t *)image->module;
+    const IMAGE_NT_HEADERS *nt =
+        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    image->bytes = nt->OptionalHeader.SizeOfImage;
+    image->copy = (uint8_t *)VirtualAlloc(NULL, image->bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+    for (size_t at = 0; at < image->bytes; at += 4096) {
+        image->rights[at / 4096] = rights_at(base + at);
+        if (is_code(image->rights[at / 4096]))
+            CopyMemory(image->copy + at, base + at, 4096);
+    }
+}
+
+// Bytes that differ from those remembered, or pages whose rights do.
+static size_t differences(const image_t *image) {
+    const uint8_t *base = (const uint8_t *)image->module;
+    size_t count = 0;
+    for (size_t at = 0; at < image->bytes; at += 4096) {
+        const DWORD rights = rights_at(base + at);
+        count += (rights != image->rights[at / 4096]);
+        if (!is_code(rights))
+            continue;
+        for (size_t i = 0; i < 4096; i++)
+            count += (base[at + i] != image->copy[at + i]);
+    }
+    return count;
+}
+
+static size_t all_differences(void) {
+    size_t count = 0;
+    for (unsigned i = 0; i < image_count; i++)
+        count += differences(&images[i]);
+    return count;
+}
+
+static bool crt_works(const image_t *image, bool (*is_ours)(const void *)) {
+    void *(*const make)(size_t) = (void *(*)(size_t))proc(image->module, "malloc");
+    void (*const drop)(void *) = (void (*)(void *))proc(image->module, "free");
+    void *p = make(100);
+    const bool is_good = (p != NULL && !is_ours(p));
+    drop(p);
+    return is_good;
+}
+
+static void set_fault(unsigned number) {
+    char text[16];
+    mi_text_t t;
+    mi_text_init(&t, text, sizeof(text));
+    mi_text_fmt(&t, "%u", number);
+    SetEnvironmentVariableA("MI_REDIRECT_FAULT", text);
+}
+
+// Fails step after step, until a step number that no run reaches: then the installation succeeds.
+static void fail_every_step(void) {
+    const HMODULE allocator = LoadLibraryA(argument(3));
+    bool (*const is_ours)(const void *) = (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    CHECK(is_ours != NULL);
+    unsigned step = 1, refused = 0;
+    for (; step < 2000 && is_ours != NULL; step++) {
+        set_fault(step);
+        const HMODULE redirect = LoadLibraryA(argument(2));
+        CHECK(redirect != NULL);
+        size_t changed = 0;
+        for (unsigned i = 0; i < image_count; i++)
+            changed += (differences(&images[i]) != 0);
+        CHECK(changed == image_count - 1 || changed == image_count);
+        if (changed == image_count)
+            break; // no step has this number: everything is redirected
+        // One CRT was refused and is as it was; the others are redirected, so the DLL stays. Put them back.
+        for (unsigned i = 0; i < image_count; i++)
+            if (differences(&images[i]) == 0)
+                CHECK_AT(crt_works(&images[i], is_ours), images[i].name);
+        refused++;
+        CHECK(FreeLibrary(redirect));
+        if (GetModuleHandleA(argument(2)) != NULL)
+            break;
+        CHECK(all_differences() == 0);
+    }
+    say("%u steps failed, the code was as before each time\n", refused);
+    // open, seal, threads, in-range, then protect, unprotect and write for each function, then each proof
+    CHECK(refused > 20);
+}
+
+static void fail_proof(void) {
+    const HMODULE allocator = LoadLibraryA(argument(3));
+    const HMODULE redirect = LoadLibraryA(argument(2));
+    static char text[8192];
+    size_t (*const status)(char *, size_t, int) =
+        (size_t(*)(char *, size_t, int))proc(redirect, "mi_redirect_status");
+    CHECK(allocator != NULL && status != NULL);
+    CHECK(all_differences() == 0);
+    CHECK(status(text, sizeof(text), 0) > 0);
+    say_text(text);
+    bool is_said = false;
+    for (const char *p = text; *p != 0; p++)
+        is_said |= mi_str_starts(p, "reason 36 (proof-failed) at calloc");
+    CHECK(is_said);
+}
+
+static size_t committed_bytes(void) {
+    MEMORY_BASIC_INFORMATION info;
+    size_t count = 0;
+    for (uintptr_t at = 0; VirtualQuery((void *)at, &info, sizeof(info)) != 0; at += info.RegionSize) {
+        if (info.State != MEM_FREE)
+            count += info.RegionSize;
+        if (at + info.RegionSize < at)
+            break;
+    }
+    return count;
+}
+
+// Without an allocator nothing is patched: the DLL may come and go, and takes everything along.
+static void churn(void) {
+    size_t before = 0;
+    for (unsigned i = 0; i < 2000; i++) {
+        const HMODULE redirect = LoadLibraryA(argument(2));
+        if (redirect == NULL || !FreeLibrary(redirect))
+            break;
+        if (i == 100)
+            before = committed_bytes();
+        wtest_passed++;
+    }
+    CHECK(wtest_passed == 2000);
+    CHECK(GetModuleHandleA(argument(2)) == NULL);
+    const size_t after = committed_bytes();
+    say("address space used after 100 rounds %zu, after 2000 %zu\n", before, after);
+    CHECK(after <= before + 65536);
+}
+
+void mainCRTStartup(void) {
+    const char *mode = argument(1);
+    for (unsigned i = 4; *argument(i) != 0 && image_count < CRTS_MAX; i++)
+        remember(&images[image_count++], argument(i));
+    if (mi_str_eq(mode, "faults"))
+        fail_every_step();
+    else if (mi_str_eq(mode, "weak"))
+        fail_proof();
+    else if (mi_str_eq(mode, "churn"))
+        churn();
+    finish();
+}
