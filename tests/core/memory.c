@@ -1,5 +1,92 @@
+// Memory comes back and small programs stay small: what the process occupies, as the system sees
+// it.
 #include "use.h"
+#include "os/os.h"
+
+#include <pthread.h>
+#include <time.h>
+#include <unistd.h>
+
+static size_t rss(void) {
+    mi_os_process_info_t info;
+    mi_os_process_info(&info);
+    return info.current_rss;
+}
+
+// Some activity for a while, as any program has it.
+static void live_on(unsigned ms) {
+    const uint64_t end = mi_os_clock_ns() + ms * 1000000ull;
+    for (size_t i = 0; mi_os_clock_ns() < end; i++) {
+        (void)use_free(use_malloc(10 + i % 5000));
+        usleep(1000);
+    }
+}
+
+static void test_start(size_t start) {
+    (void)use_free(use_malloc(100));
+    const size_t now = rss();
+    CHECK_MSG(now < start + 256 * MI_KiB, "one block costs %zu KiB", (now - start) / 1024);
+}
+
+static void **hold(size_t total, size_t size, size_t *count) {
+    *count = total / size;
+    void **const blocks = malloc(*count * sizeof(void *));
+    for (size_t i = 0; i < *count; i++) {
+        blocks[i] = use_malloc(size);
+        memset(blocks[i], 1, size);
+    }
+    return blocks;
+}
+
+static void let_go(void **blocks, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        (void)use_free(blocks[i]);
+    free(blocks);
+}
+
+// A peak of one block size: freed at once, and after a second of life.
+static void test_peak(size_t total, size_t size) {
+    size_t count;
+    const size_t before = rss();
+    void **const blocks = hold(total, size, &count);
+    const size_t peak = rss();
+    CHECK_MSG(peak >= before + total, "%zu", peak);
+    CHECK_MSG(peak <= before + total + total / 6 + 8 * MI_MiB,
+              "%zu bytes in blocks of %zu cost %zu", total, size, peak - before);
+    let_go(blocks, count);
+    const size_t freed = rss();
+    CHECK_MSG(freed <= before + 64 * MI_MiB, "blocks of %zu: %zu MiB right after", size,
+              (freed - before) >> 20);
+    live_on(700);
+    const size_t later = rss();
+    CHECK_MSG(later <= before + 16 * MI_MiB, "blocks of %zu: %zu MiB later", size,
+              (later - before) >> 20);
+}
+
+static void *fill(void *arg) {
+    size_t count;
+    void **const blocks = hold(20 * MI_MiB, (size_t)(uintptr_t)arg, &count);
+    let_go(blocks, count);
+    return NULL;
+}
+
+static void test_threads(void) {
+    const size_t before = rss();
+    for (int n = 0; n < 200; n++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, fill, (void *)(uintptr_t)(50 + n * 29));
+        pthread_join(thread, NULL);
+    }
+    live_on(700);
+    const size_t later = rss();
+    CHECK_MSG(later <= before + 24 * MI_MiB, "%zu MiB after 200 threads", (later - before) >> 20);
+}
+
 int main(void) {
-    CHECK(true);
+    test_start(rss());
+    const size_t sizes[] = {24, 300, 3000, 30000, 200000, 3000000, 300 * MI_MiB};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        test_peak(600 * MI_MiB, sizes[i]);
+    test_threads();
     return test_result();
 }
