@@ -71,16 +71,17 @@ ECHO = "".join(f"[{w}]" for w in WORDS[:-1])
 def test_run(folder, tool):
     place(folder, "sample_msvcrt.exe", dlls=False)
     digest = hashlib.sha256((folder / "p.exe").read_bytes()).digest()
-    code, out, err = run(tool + ["run", "p.exe"] + WORDS, folder, MIMALLOC_VERBOSE="1")
+    more = {} if tool == MINJECT else {"WINELOADER": args.runner}  # the native tool starts Wine itself
+    code, out, err = run(tool + ["run", "p.exe"] + WORDS, folder, MIMALLOC_VERBOSE="1", **more)
     check(code == 77, f"run: exit code {code}: {err}")
     check(ECHO in out and "input: a line" in out, f"run: arguments and standard input: {out!r}")
     check("to standard error" in err, "run: standard error")
     check(any(ok for ok, _ in report_of(err).values()), f"run: redirected, by the report: {report_of(err)}")
     check(hashlib.sha256((folder / "p.exe").read_bytes()).digest() == digest and len(list(folder.iterdir())) == 1,
           "run: no file is touched")
-    code, out, err = run(tool + ["run", "p.exe"], folder, MIMALLOC_VERBOSE="1", MIMALLOC_DISABLE_REDIRECT="1")
+    code, out, err = run(tool + ["run", "p.exe"], folder, MIMALLOC_VERBOSE="1", MIMALLOC_DISABLE_REDIRECT="1", **more)
     check(code == 77 and not any(ok for ok, _ in report_of(err).values()), "run: the switch works")
-    code, _, err = run(tool + ["run", "--dll-folder=.", "p.exe"], folder)
+    code, _, err = run(tool + ["run", "--dll-folder=.", "p.exe"], folder, **more)
     check(code == 3 and "was found neither" in err, f"run: DLLs missing: {code} {err}")
     code, _, err = run(tool + ["run", "absent.exe"], folder)
     check(code == 3 and "no such file" in err, f"run: program missing: {code} {err}")
@@ -111,6 +112,25 @@ def compare(folder, name, want):
         check(told.get(crt) == sites.get(crt), f"{name}: functions predicted {sites}, redirected {told}")
 
 
+def live(folder, name, code, late=False, tool=MINJECT, **more):
+    """check --live says itself whether its prediction came true."""
+    rc, out, err = run(tool + ["check", "--json", "--live", "p.exe", "--json", "x"], folder, **more)
+    check(rc == code and out.startswith("{"), f"{name}: live: exit code {rc}: {out[-300:]} {err}")
+    check("[--json][x]input: a line" in err, f"{name}: live: the program got its arguments and input: {err}")
+    rows = json.loads(out)["live"] if out.startswith("{") else []
+    check(any(r["happened"] and r["happened_late"] == late for r in rows) == (code == 0), f"{name}: live: {rows}")
+    check(all(r["predicted"] == r["happened"] and r["predicted_late"] == r["happened_late"] for r in rows if r["foretold"]),
+          f"{name}: live: as foretold: {rows}")
+
+
+def test_differing(folder):
+    """When something else happens than was foretold, the exit code says so."""
+    place(folder, "sample_msvcrt.exe")
+    run(MINJECT + ["--inplace", "--no-backup", "p.exe"], folder)
+    rc, out, err = run(MINJECT + ["check", "--live", "p.exe"], folder, MIMALLOC_DISABLE_REDIRECT="1")
+    check(rc == 32 and "NOT as foretold" in out, f"differing: {rc} {out} {err}")
+
+
 def test_predictions(folder):
     for sample in ("sample_msvcrt.exe", "sample_ucrt.exe"):
         if not (SAMPLES / sample).exists():
@@ -120,15 +140,19 @@ def test_predictions(folder):
         code, _, err = run(MINJECT + ["--inplace", "--no-backup", "p.exe"], folder)
         check(code == 0, f"inject: {err}")
         compare(folder, f"{sample}, injected", "redirected")
+        live(folder, sample, 0)
+        if args.native and pathlib.Path(args.native).exists():
+            live(folder, sample, 0, tool=[str(pathlib.Path(args.native).resolve())], WINELOADER=args.runner)
         (folder / REDIRECT_NAME).unlink()
         code, answer = predict(folder)
         check(code == 31 and answer["verdict"] == "not", f"{sample}: without the redirection's DLL")
     place(folder, "sample_linked.exe")
     compare(folder, "linked with the allocator", "redirected")
+    live(folder, "linked with the allocator", 0, late=True)
 
 
 def main():
-    tests = [(test_run, (MINJECT,)), (test_predictions, ())]
+    tests = [(test_run, (MINJECT,)), (test_predictions, ()), (test_differing, ())]
     if args.native and pathlib.Path(args.native).exists():
         tests.append((test_run, ([str(pathlib.Path(args.native).resolve())],)))
     for test, more in tests:

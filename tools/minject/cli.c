@@ -45,9 +45,10 @@ static const char *const command_words[] = {"inject", "remove",  "list",       "
 static const cli_command_t command_values[] = {CLI_INJECT, CLI_REMOVE, CLI_LIST,    CLI_CHECK,
                                                CLI_RUN,    CLI_HELP,   CLI_VERSION, CLI_COMPLETION};
 
-static const char *const option_words[] = {
-    "--help",  "--version", "--list", "--inplace",   "--force",      "--postfix", "--output",
-    "--quiet", "--verbose", "--json", "--no-backup", "--dll-folder", "--plan",    NULL};
+static const char *const option_words[] = {"--help",    "--version", "--list",      "--inplace",
+                                           "--force",   "--postfix", "--output",    "--quiet",
+                                           "--verbose", "--json",    "--no-backup", "--dll-folder",
+                                           "--plan",    "--live",    NULL};
 
 // Letters to insert, delete or change to come from a to b; words here are short.
 static size_t word_distance(const char *a, const char *b) {
@@ -107,7 +108,7 @@ static bool is_option(const char *arg, const char *name) {
 // Options without a value. false = not one of them.
 static bool parse_flag(cli_t *cli, const char *arg) {
     static const char *const longs[] = {"--help",  "--version", "--list", "--inplace", "--force",
-                                        "--quiet", "--verbose", "--json", "--plan"};
+                                        "--quiet", "--verbose", "--json", "--plan",    "--live"};
     static const char shorts[] = "hvlifq";
     size_t which = sizeof longs / sizeof longs[0];
     for (size_t k = 0; k < which; k++) {
@@ -123,7 +124,8 @@ static bool parse_flag(cli_t *cli, const char *arg) {
                            &cli->is_quiet,
                            &cli->is_verbose,
                            &cli->is_json,
-                           &cli->is_plan};
+                           &cli->is_plan,
+                           &cli->is_live};
     if (which >= sizeof longs / sizeof longs[0]) {
         if (strcmp(arg, "--no-backup") != 0)
             return false;
@@ -211,8 +213,10 @@ static bool parse_arguments(cli_t *cli, int argc, char **argv) {
             has_word = true;
             if (!is_command)
                 cli->files[cli->file_count++] = argv[i];
-            // What follows the program of `run` belongs to the program.
-            options_end = options_end || (cli->command == CLI_RUN && !is_command);
+            // What follows the program of run and check --live belongs to the program.
+            options_end =
+                options_end || (!is_command && (cli->command == CLI_RUN ||
+                                                (cli->command == CLI_CHECK && cli->is_live)));
         }
     }
     return true;

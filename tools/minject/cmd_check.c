@@ -49,6 +49,15 @@ static void print_text(const doctor_t *d) {
                 print_finding(&d->findings[i], color);
         }
     }
+    for (uint32_t i = 0; i < d->live_count; i++) {
+        const doctor_live_t *l = &d->live[i];
+        printf("  live %s was %s%s%s\n", l->name, l->happened ? "redirected" : "left alone",
+               l->happened_late ? " late" : "",
+               !l->is_foretold ? " (the program loaded it itself)"
+               : l->happened == l->predicted && l->happened_late == l->predicted_late
+                   ? ", as foretold"
+                   : ", NOT as foretold");
+    }
     printf("modules in the order of their initialisation:\n");
     for (uint32_t i = 0; i < d->order_count; i++)
         print_module(d, d->modules[d->order[i]]);
@@ -90,6 +99,21 @@ static void json_modules(const doctor_t *d) {
     printf("\n  ]\n");
 }
 
+static void json_live(const doctor_t *d) {
+    printf("  \"live\": [");
+    for (uint32_t i = 0; i < d->live_count; i++) {
+        const doctor_live_t *l = &d->live[i];
+        printf("%s\n    {", i != 0 ? "," : "");
+        json_field("name", l->name, ", ");
+        printf("\"foretold\": %s, \"predicted\": %s, \"happened\": %s, \"predicted_late\": %s, "
+               "\"happened_late\": %s}",
+               l->is_foretold ? "true" : "false", l->predicted ? "true" : "false",
+               l->happened ? "true" : "false", l->predicted_late ? "true" : "false",
+               l->happened_late ? "true" : "false");
+    }
+    printf("\n  ],\n");
+}
+
 static void print_json(const doctor_t *d) {
     static const char *const verdicts[] = {"redirected", "partly", "not"};
     printf("{\n  \"schema\": 1,\n  ");
@@ -106,6 +130,7 @@ static void print_json(const doctor_t *d) {
         json_field("cure", f->cure, "}");
     }
     printf("\n  ],\n");
+    json_live(d);
     json_modules(d);
     printf("}\n");
 }
@@ -141,26 +166,31 @@ static int plan_file(const char *path) {
     return good ? EXIT_OK : EXIT_CHECK_NOT;
 }
 
-int cmd_check(const cli_t *cli) {
+static int check_file(const cli_t *cli, const char *path) {
+    static const int codes[] = {EXIT_OK, EXIT_CHECK_PARTLY, EXIT_CHECK_NOT};
     static doctor_t d; // large
+    bool agrees = true;
+    int code = (int)doctor_load(&d, cli, path);
+    if (code == EXIT_OK) {
+        doctor_judge(&d);
+        if (cli->is_live)
+            code = (int)doctor_live(&d, cli->files, &agrees);
+        if (cli->is_json)
+            print_json(&d);
+        else
+            print_text(&d);
+        if (code == EXIT_OK)
+            code = agrees ? codes[d.verdict] : EXIT_CHECK_DIFFERS;
+    }
+    doctor_free(&d);
+    return code;
+}
+
+int cmd_check(const cli_t *cli) {
     int worst = EXIT_OK;
-    for (int i = 0; i < cli->file_count; i++) {
-        int code;
-        if (cli->is_plan) {
-            code = plan_file(cli->files[i]);
-        } else {
-            code = (int)doctor_load(&d, cli, cli->files[i]);
-            if (code == EXIT_OK) {
-                static const int codes[] = {EXIT_OK, EXIT_CHECK_PARTLY, EXIT_CHECK_NOT};
-                doctor_judge(&d);
-                if (cli->is_json)
-                    print_json(&d);
-                else
-                    print_text(&d);
-                code = codes[d.verdict];
-            }
-            doctor_free(&d);
-        }
+    int count = cli->is_live ? 1 : cli->file_count; // the others are the program's arguments
+    for (int i = 0; i < count; i++) {
+        int code = cli->is_plan ? plan_file(cli->files[i]) : check_file(cli, cli->files[i]);
         if (code != EXIT_OK)
             worst = code;
     }

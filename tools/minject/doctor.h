@@ -57,6 +57,16 @@ typedef struct doctor_finding_s {
 
 typedef enum doctor_verdict_e { DOCTOR_REDIRECTED, DOCTOR_PARTLY, DOCTOR_NOT } doctor_verdict_t;
 
+// What really happened to one C runtime in a run.
+typedef struct doctor_live_s {
+    char name[DOCTOR_NAME_BYTES];
+    bool is_foretold; // in the closure; others were loaded by the program itself
+    bool predicted;   // to be redirected
+    bool happened;
+    bool predicted_late;
+    bool happened_late;
+} doctor_live_t;
+
 typedef struct doctor_s {
     const cli_t *cli;
     char app_folder[CLI_PATH_BYTES];
@@ -67,8 +77,11 @@ typedef struct doctor_s {
     uint32_t order_count;
     doctor_finding_t findings[DOCTOR_FINDINGS_MAX];
     uint32_t finding_count;
+    doctor_live_t live[32];
+    uint32_t live_count;
     doctor_verdict_t verdict;
-    bool is_late; // a C runtime is initialised before the redirection
+    bool is_late;  // a C runtime is initialised before the redirection
+    uint32_t half; // the module whose initialisation redirects, 0 = none
 } doctor_t;
 
 // Builds the closure. Not EXIT_OK: the message is out.
@@ -78,6 +91,10 @@ void doctor_free(doctor_t *d);
 
 // The index of a module by name, UINT32_MAX = not in the closure.
 uint32_t doctor_find(const doctor_t *d, const char *name);
+// Starts the program (args[0], NULL-terminated) as it is and compares. Not EXIT_OK: the message is
+// out. *agrees: the prediction held for every C runtime of the closure.
+minject_exit_t doctor_live(doctor_t *d, char **args, bool *agrees);
+
 const char *doctor_verdict_text(doctor_verdict_t verdict);
 
 #endif

@@ -80,7 +80,7 @@ static void find_static_crt(doctor_module_t *m) {
     mi_pe_thunk_t t;
     size_t heaps = 0;
     size_t others = 0;
-    if (!m->is_open || m->crt_of != UINT32_MAX || m->is_crt)
+    if (!m->is_open || m->origin != DOCTOR_APP || m->crt_of != UINT32_MAX || m->is_crt)
         return;
     for (uint32_t i = 0; mi_pe_import_at(&m->pe, i, &imp); i++) {
         for (uint32_t k = 0; mi_pe_thunk_at(&m->pe, &imp, k, &t); k++) {
@@ -226,6 +226,7 @@ static void path_to(const doctor_t *d, uint32_t index, char *out, size_t cap) {
 
 static void judge_order(doctor_t *d, uint32_t first_half) {
     char path[400];
+    d->half = first_half;
     uint32_t crt = first_of_order(d, is_crt);
     if (crt == UINT32_MAX || d->modules[crt]->order > d->modules[first_half]->order) {
         find_say(d, DOCTOR_OK, "early", "%s is initialised before every C runtime",

@@ -28,7 +28,8 @@
     X(CHANGED, 21, "remove: the file was changed after the injection")                             \
     X(NO_RUNNER, 22, "run: the program cannot be started here")                                    \
     X(CHECK_PARTLY, 30, "check: redirected, but not everything")                                   \
-    X(CHECK_NOT, 31, "check: will not be redirected")
+    X(CHECK_NOT, 31, "check: will not be redirected")                                              \
+    X(CHECK_DIFFERS, 32, "check --live: what happened differs from the prediction")
 
 typedef enum minject_exit_e {
 #define X(name, code, text) EXIT_##name = code,

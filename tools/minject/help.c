@@ -48,7 +48,7 @@ static const help_topic_t topics[] = {
      "\n"
      "Example:\n"
      "  minject --list game-mi.exe\n"},
-    {"check", "minject check [options] program.exe",
+    {"check", "minject check [options] program.exe [arguments...]",
      "foretell whether a program will be redirected, and say what to do if not",
      "Reads the program and every DLL it needs, as far as they can be found beside it or in\n"
      "the system folder, and judges: is the redirection imported and first, are the DLLs there\n"
@@ -58,8 +58,11 @@ static const help_topic_t topics[] = {
      "\n"
      "      --json            the same as JSON (docs/minject.md describes it)\n"
      "      --dll-folder=dir  another folder in which DLLs are looked for\n"
+     "      --live            also start the program with the arguments, and compare\n"
+     "      --plan            judge the file of a C runtime: what would be patched in it\n"
      "\n"
-     "The exit code is the verdict: 0 redirected, 30 only partly, 31 not.\n"
+     "The exit code is the verdict: 0 redirected, 30 only partly, 31 not; with --live 32 when\n"
+     "something else happened than was foretold.\n"
      "\n"
      "Example:\n"
      "  minject check game-mi.exe\n"},
@@ -189,7 +192,7 @@ int cmd_completion(const char *shell) {
              "        COMPREPLY=($(compgen -W '--help --version --list --inplace --no-backup "
              "--force\n"
              "            --postfix=debug --postfix=secure --output= --quiet --verbose --json\n"
-             "            --dll-folder=' -- \"$word\"))\n"
+             "            --dll-folder= --live --plan' -- \"$word\"))\n"
              "    elif [[ $COMP_CWORD == 1 ]]; then\n"
              "        COMPREPLY=($(compgen -W 'inject remove list check run help version "
              "completion' -- \"$word\")\n"
@@ -209,7 +212,7 @@ int cmd_completion(const char *shell) {
             "'--help',\n"
             "    '--version', '--list', '--inplace', '--no-backup', '--force', '--postfix=debug',\n"
             "    '--postfix=secure', '--output=', '--quiet', '--verbose', '--json', "
-            "'--dll-folder=' |\n"
+            "'--dll-folder= --live --plan' |\n"
             "        Where-Object { $_ -like \"$word*\" } |\n"
             "        ForEach-Object { [System.Management.Automation.CompletionResult]::new($_) }\n"
             "}");

@@ -56,6 +56,12 @@ typedef struct plat_run_s {
 // false: it could not be started and plat_last_error() says why; true: *exit_code is the program's.
 bool plat_run(const plat_run_t *run, int *exit_code);
 
+// Starts a program as it is, with the environment variable MIMALLOC_LOG naming a new temporary
+// file, its standard output going to our standard error, and waits. false: it could not be started,
+// plat_last_error() says why. true: *log holds what the redirection wrote (free with
+// plat_free_file).
+bool plat_run_logged(char **args, plat_file_t *log, int *exit_code);
+
 // Whether programs are started here directly; false = through another system's tool, which then
 // looks for the DLLs.
 bool plat_runs_directly(void);

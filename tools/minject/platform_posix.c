@@ -297,3 +297,42 @@ bool plat_run(const plat_run_t *run, int *exit_code) {
     error_text = "there is no Wine; install it (Debian: apt-get install wine64)";
     return false;
 }
+
+// In the child: never returns.
+static void become_logged(char **args, const char *log_path) {
+    static char *argv[RUN_ARGS_MAX];
+    static char program[4096 + 8];
+    static char value[64];
+    size_t n = 1;
+    argv[n++] = (char *)(uintptr_t)windows_path(args[0], program, sizeof program);
+    for (size_t i = 1; args[i] != NULL && n + 1 < RUN_ARGS_MAX; i++)
+        argv[n++] = args[i];
+    snprintf(value, sizeof value, "Z:%s", log_path);
+    setenv("MIMALLOC_LOG", value, 1);
+    dup2(2, 1);
+    exec_wine(argv);
+    _exit(127);
+}
+
+bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
+    char path[] = "/tmp/minject-log-XXXXXX";
+    int status = 0;
+    *log = (plat_file_t){NULL, 0};
+    int fd = mkstemp(path);
+    if (fd < 0)
+        return false;
+    close(fd);
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0)
+        become_logged(args, path);
+    bool ok = child > 0 && waitpid(child, &status, 0) == child;
+    *exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    if (ok && *exit_code == 127) {
+        error_text = "there is no Wine; install it (Debian: apt-get install wine64)";
+        ok = false;
+    }
+    ok = ok && plat_read_file(path, log) == PLAT_OK;
+    unlink(path);
+    return ok;
+}

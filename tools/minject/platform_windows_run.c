@@ -226,28 +226,59 @@ static bool edit_and_wait(const PROCESS_INFORMATION *info, const plat_run_t *run
     return true;
 }
 
-bool plat_run(const plat_run_t *run, int *exit_code) {
+// Creates the process with our standard streams. false = plat_last_error() says why.
+static bool create_process(char **args, HANDLE out, DWORD flags, PROCESS_INFORMATION *info) {
     static wchar_t program[PATH_UNITS];
     STARTUPINFOW startup = {.cb = sizeof startup};
-    PROCESS_INFORMATION info;
-    wchar_t *line = command_line(run->args);
-    if (line == NULL || !win_wide_of(run->args[0], program)) {
+    wchar_t *line = command_line(args);
+    if (line == NULL || !win_wide_of(args[0], program)) {
+        free(line);
         win_note_text("its arguments are not valid UTF-8 or too long");
         return false;
     }
     startup.dwFlags = STARTF_USESTDHANDLES;
     startup.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
-    startup.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
+    startup.hStdOutput = out;
     startup.hStdError = GetStdHandle(STD_ERROR_HANDLE);
-    bool created = CreateProcessW(program, line, NULL, NULL, TRUE, CREATE_SUSPENDED, NULL, NULL,
-                                  &startup, &info);
+    bool created =
+        CreateProcessW(program, line, NULL, NULL, TRUE, flags, NULL, NULL, &startup, info);
     if (!created)
         win_note_error(GetLastError());
     free(line);
-    if (!created)
+    return created;
+}
+
+bool plat_run(const plat_run_t *run, int *exit_code) {
+    PROCESS_INFORMATION info;
+    if (!create_process(run->args, GetStdHandle(STD_OUTPUT_HANDLE), CREATE_SUSPENDED, &info))
         return false;
     bool ok = edit_and_wait(&info, run, exit_code);
     CloseHandle(info.hThread);
     CloseHandle(info.hProcess);
+    return ok;
+}
+
+bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
+    wchar_t folder[MAX_PATH + 1];
+    wchar_t path[MAX_PATH + 1];
+    char utf8[4 * MAX_PATH];
+    PROCESS_INFORMATION info;
+    DWORD code = 0;
+    *log = (plat_file_t){NULL, 0};
+    if (GetTempPathW(MAX_PATH, folder) == 0 || GetTempFileNameW(folder, L"mij", 0, path) == 0 ||
+        WideCharToMultiByte(CP_UTF8, 0, path, -1, utf8, sizeof utf8, NULL, NULL) <= 0)
+        return failed("no temporary file can be made");
+    SetEnvironmentVariableW(L"MIMALLOC_LOG", path);
+    bool ok = create_process(args, GetStdHandle(STD_ERROR_HANDLE), 0, &info);
+    if (ok) {
+        SetConsoleCtrlHandler(leave_to_program, TRUE);
+        WaitForSingleObject(info.hProcess, INFINITE);
+        GetExitCodeProcess(info.hProcess, &code);
+        *exit_code = (int)code;
+        CloseHandle(info.hThread);
+        CloseHandle(info.hProcess);
+        ok = plat_read_file(utf8, log) == PLAT_OK;
+    }
+    DeleteFileW(path);
     return ok;
 }
