@@ -240,7 +240,8 @@ static bool patch_iat_sections(mi_pe_inject_t *plan) {
 static bool patch_debug_entries(mi_pe_inject_t *plan) {
     mi_pe_debug_t d;
     for (uint32_t i = 0; mi_pe_debug_at(plan->pe, i, &d); i++) {
-        if (d.raw_offset < plan->insert_offset || d.raw_offset == 0)
+        // Entries in the headers exist in hostile images only.
+        if (d.raw_offset < plan->insert_offset || d.entry_offset < plan->pe->header_bytes)
             continue;
         if (!add_patch_u32(plan, d.entry_offset + 24, d.raw_offset + (uint32_t)plan->insert_bytes))
             return false;
@@ -508,6 +509,17 @@ void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out) {
         uint32_t at = plan->pe->optional_offset + 64;
         put_u32(out + at, mi_pe_checksum(out, plan->out_bytes, at));
     }
+}
+
+bool mi_pe_inject_is_sound(const mi_pe_inject_t *plan, const uint8_t *out) {
+    mi_pe_t result;
+    mi_pe_undo_t undo;
+    mi_pe_inject_t again = {.pe = &result, .options = plan->options};
+    bool is_done;
+    return mi_pe_open(&result, out, plan->out_bytes, false) && survey_imports(&again, &is_done) &&
+           is_done && again.old_count == plan->old_count + plan->new_count &&
+           mi_pe_undo_find(&undo, &result) == MI_PE_EDIT_OK &&
+           undo.original_bytes == plan->pe->size;
 }
 
 // ---- in memory ----

@@ -109,6 +109,10 @@ mi_pe_edit_t mi_pe_inject_plan(mi_pe_inject_t *plan, const mi_pe_t *pe,
 // Writes plan->out_bytes bytes.
 void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out);
 
+// Whether a written result reads back as intended. false = the original is so contradictory
+// (directories that lie in each other) that the changes met; the result must not be used.
+bool mi_pe_inject_is_sound(const mi_pe_inject_t *plan, const uint8_t *out);
+
 // The same for a module that is mapped in a suspended process (pe is a mapped view of its bytes):
 // no file, no undo record. On MI_PE_EDIT_OK, plan->block_bytes bytes are to be placed at any RVA
 // from the image's end up to 2 GiB, in readable and writable memory.

@@ -241,7 +241,12 @@ static minject_exit_t write_injected(const cli_t *cli, const char *path,
         const char *to = cli->is_inplace ? path : cli->output != NULL ? cli->output : output;
         warn_about_image(cli, path, plan->pe, plan);
         mi_pe_inject_write(plan, result.bytes);
-        if (!cli->is_inplace && !may_replace(cli, to, original))
+        if (!mi_pe_inject_is_sound(plan, result.bytes)) {
+            say_error("%s: its tables lie in each other, so that it cannot be changed safely. "
+                      "Nothing was written",
+                      path);
+            rc = EXIT_MALFORMED;
+        } else if (!cli->is_inplace && !may_replace(cli, to, original))
             rc = EXIT_EXISTS;
         else if (cli->is_inplace && cli->has_backup)
             rc = make_backup(cli, path, original);
