@@ -344,10 +344,11 @@ mi_decl_export bool mi_subproc_visit_heaps(mi_subproc_id_t subproc, mi_heap_visi
 // ---- guarded allocation ----
 //
 // A guarded block ends at an inaccessible OS page, so that an overflow stops the program at the
-// faulty instruction.
+// faulty instruction. Sampling counts the plain allocations of all threads that started after it
+// was switched on, and of the thread that switched it on; all thread heaps share one rate and one
+// size bound.
 
-// Makes every sample_rate-th allocation of the thread heap a guarded one (0: none); seed 0 takes a
-// random start.
+// Makes every sample_rate-th allocation a guarded one (0: none); seed 0 takes a random start.
 mi_decl_export void mi_theap_guarded_set_sample_rate(mi_theap_t *theap, size_t sample_rate,
                                                      size_t seed);
 // Only allocations of min to max bytes are guarded.

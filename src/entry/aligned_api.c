@@ -6,6 +6,7 @@
 #include "core/alloc_inline.h"
 #include "diag/message.h"
 #include "entry/entry.h"
+#include "entry/guarded.h"
 
 // The common end of all allocating forms.
 static void *aligned_alloc_any(size_t size, size_t alignment, size_t offset, bool is_zero) {
@@ -34,7 +35,14 @@ static void *aligned_realloc_any(void *p, size_t size, size_t alignment, size_t 
     if (MI_UNLIKELY(!mi_add_ok(size, alignment, &all) || all > MI_REQUEST_MAX))
         return mi_no_memory(size);
     mi_free_result_t result = MI_FREE_OK;
-    void *q = mi_core_realloc_aligned(p, size, alignment, offset, flags, &result);
+    void *q;
+    // A guarded block moves to an ordinary one first, which then gets the alignment.
+    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, flags, &q)) {
+        if (q == NULL)
+            return NULL;
+        p = q;
+    }
+    q = mi_core_realloc_aligned(p, size, alignment, offset, flags, &result);
     if (MI_UNLIKELY(result != MI_FREE_OK)) {
         mi_report_pointer(result, p, "realloc");
         mi_platform_errno(MI_EINVAL);

@@ -127,7 +127,7 @@ bool mi_is_in_heap_region(const void *p) mi_attr_noexcept {
 
 static void *with_size(void *p, size_t *block_size) {
     if (block_size != NULL)
-        *block_size = (p == NULL ? 0 : mi_core_usable(p, NULL));
+        *block_size = (p == NULL ? 0 : mi_usable_any(p, "usable size"));
     return p;
 }
 
@@ -161,7 +161,7 @@ void *mi_uzalloc_aligned(size_t size, size_t alignment, size_t *block_size) mi_a
 
 void *mi_urealloc(void *p, size_t newsize, size_t *block_size_pre,
                   size_t *block_size_post) mi_attr_noexcept {
-    const size_t before = (p == NULL ? 0 : mi_core_usable(p, NULL));
+    const size_t before = (p == NULL ? 0 : mi_usable_any(p, "usable size"));
     if (block_size_pre != NULL)
         *block_size_pre = before;
     return with_size(mi_realloc(p, newsize), block_size_post);

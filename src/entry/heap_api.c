@@ -7,6 +7,7 @@
 #include "core/theap.h"
 #include "diag/message.h"
 #include "entry/entry.h"
+#include "entry/guarded.h"
 #include "os/os.h"
 
 static void *heap_alloc_any(mi_heap_t *heap, size_t size, bool is_zero) {
@@ -33,7 +34,10 @@ static void *heap_alloc_aligned_any(mi_heap_t *heap, size_t size, size_t alignme
 
 static void *heap_realloc_any(mi_heap_t *heap, void *p, size_t size, unsigned flags) {
     mi_free_result_t result = MI_FREE_OK;
-    void *q = mi_core_heap_realloc(heap, p, size, flags, &result);
+    void *q;
+    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, flags, &q))
+        return q;
+    q = mi_core_heap_realloc(heap, p, size, flags, &result);
     if (MI_LIKELY(q != NULL))
         return q;
     if (result != MI_FREE_OK) {
@@ -51,7 +55,10 @@ static void *heap_realloc_aligned_any(mi_heap_t *heap, void *p, size_t size, siz
     if (p == NULL)
         return heap_alloc_aligned_any(heap, size, alignment, offset, is_zero);
     mi_free_result_t result = MI_FREE_OK;
-    const size_t old_size = mi_core_usable(p, &result);
+    size_t old_size = 0;
+    const bool is_guarded = MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &old_size);
+    if (!is_guarded)
+        old_size = mi_core_usable(p, &result);
     if (result != MI_FREE_OK) {
         mi_report_pointer(result, p, "realloc");
         mi_platform_errno(MI_EINVAL);

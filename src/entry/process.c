@@ -5,6 +5,7 @@
 #include "base/atomic.h"
 #include "diag/message.h"
 #include "diag/options.h"
+#include "entry/guarded.h"
 #include "mimalloc.h"
 #include "os/os.h"
 
@@ -39,6 +40,7 @@ void mi_entry_options_changed(void) {
     mi_core_config.is_thp_allowed =
         mi_option_is_set(mi_option_allow_thp) && mi_option_value(mi_option_allow_thp) > 0;
     mi_core_config.never_use_os = mi_option_value(mi_option_disallow_os_alloc) > 0;
+    mi_guarded_configure();
 }
 
 static void arenas_reserve(void) {

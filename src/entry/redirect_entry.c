@@ -7,6 +7,7 @@
 #include "base/atomic.h"
 #include "core/alloc_inline.h"
 #include "entry/entry.h"
+#include "entry/guarded.h"
 #include "mimalloc.h"
 #include "os/os.h"
 
@@ -53,6 +54,8 @@ static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
 }
 
 static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
+    if (MI_UNLIKELY(mi_guarded_was_used))
+        mi_guarded_release(p);
     const mi_free_result_t result = mi_core_free(p);
     if (result == MI_FREE_FOREIGN)
         ctx->foreign_free(ctx, p);
@@ -72,6 +75,9 @@ static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
         crt_free(p, ctx);
         return NULL;
     }
+    void *guarded;
+    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, 0, &guarded))
+        return guarded;
     for (;;) {
         mi_free_result_t result = MI_FREE_OK;
         void *q = mi_core_realloc(p, size, 0, &result);
@@ -90,7 +96,10 @@ static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
 
 static size_t crt_msize(const void *p, mi_crt_ctx_t *ctx) {
     mi_free_result_t result = MI_FREE_OK;
-    const size_t size = mi_core_usable(p, &result);
+    size_t size;
+    if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &size))
+        return size;
+    size = mi_core_usable(p, &result);
     if (result == MI_FREE_FOREIGN)
         return ctx->foreign_msize(ctx, (void *)(uintptr_t)p);
     mi_report_pointer(result, p, "_msize");
@@ -125,6 +134,8 @@ static void *plain_realloc_in_place(void *p, size_t size) {
 }
 
 static void plain_free(void *p) {
+    if (MI_UNLIKELY(mi_guarded_was_used))
+        mi_guarded_release(p);
     mi_report_pointer(mi_core_free(p), p, "free");
 }
 

@@ -2,6 +2,8 @@
 
 #include "core/alloc_inline.h"
 #include "diag/message.h"
+#include "entry/guarded.h"
+#include "os/os.h"
 
 void *mi_no_memory(size_t size) {
     mi_message_no_memory(size);
@@ -35,6 +37,11 @@ MI_NOINLINE void *mi_malloc_slow(size_t size) {
         mi_entry_init();
     if (MI_UNLIKELY(mi_entry_has_deferred))
         mi_deferred_run(false);
+    if (MI_UNLIKELY(mi_guarded_is_sampling)) {
+        void *guarded = mi_guarded_alloc(size, false);
+        if (guarded != NULL)
+            return guarded;
+    }
     void *p = mi_core_malloc(size, false);
     return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
 }
@@ -42,11 +49,18 @@ MI_NOINLINE void *mi_malloc_slow(size_t size) {
 MI_NOINLINE void *mi_zalloc_any(size_t size) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
+    if (MI_UNLIKELY(mi_guarded_is_sampling)) {
+        void *guarded = mi_guarded_alloc(size, true);
+        if (guarded != NULL)
+            return guarded;
+    }
     void *p = mi_core_malloc(size, true);
     return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
 }
 
 MI_NOINLINE void mi_free_slow(void *p) {
+    if (MI_UNLIKELY(mi_guarded_was_used))
+        mi_guarded_release(p);
     const mi_free_result_t result = mi_core_free(p);
     if (MI_LIKELY(result == MI_FREE_OK))
         return;
@@ -55,11 +69,33 @@ MI_NOINLINE void mi_free_slow(void *p) {
     mi_report_pointer(result, p, "free");
 }
 
+bool mi_realloc_guarded(void *p, size_t size, unsigned flags, void **out) {
+    size_t old_size;
+    if (!mi_guarded_find(p, &old_size))
+        return false;
+    if ((flags & MI_REALLOC_IN_PLACE) != 0) {
+        *out = (size <= old_size ? p : NULL);
+        return true;
+    }
+    *out = mi_core_malloc(size, (flags & MI_REALLOC_ZERO) !=
+                                    0); // never guarded: the caller may resize it
+    if (*out == NULL) {
+        *out = mi_no_memory(size);
+    } else {
+        mi_memcpy(*out, p, old_size < size ? old_size : size);
+        mi_free_slow(p);
+    }
+    return true;
+}
+
 void *mi_realloc_any(void *p, size_t size, unsigned flags) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
     mi_free_result_t result = MI_FREE_OK;
-    void *q = mi_core_realloc(p, size, flags, &result);
+    void *q;
+    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, flags, &q))
+        return q;
+    q = mi_core_realloc(p, size, flags, &result);
     if (MI_LIKELY(q != NULL))
         return q;
     if (result == MI_FREE_FOREIGN && (flags & MI_REALLOC_IN_PLACE) == 0 &&
@@ -75,7 +111,10 @@ void *mi_realloc_any(void *p, size_t size, unsigned flags) {
 
 size_t mi_usable_any(const void *p, const char *operation) {
     mi_free_result_t result = MI_FREE_OK;
-    size_t size = mi_core_usable(p, &result);
+    size_t size;
+    if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &size))
+        return size;
+    size = mi_core_usable(p, &result);
     if (MI_LIKELY(result == MI_FREE_OK))
         return size;
     if (result == MI_FREE_FOREIGN && mi_platform_foreign_usable(p, &size))

@@ -9,6 +9,7 @@
 #include "diag/message.h"
 #include "diag/stats.h"
 #include "entry/entry.h"
+#include "entry/guarded.h"
 #include "os/os.h"
 
 #define JSON_FIRST_BYTES ((size_t)16 * 1024)
@@ -85,6 +86,7 @@ static void stats_gather(mi_stats_t *stats) {
     stats->arena_count.total = (int64_t)c.arena_count;
     stats->threads = count_of(c.thread_count, c.thread_count, c.thread_total);
     stats->pages_reclaim_on_alloc.total = (int64_t)c.stolen_count;
+    stats->malloc_guarded_count.total = (int64_t)mi_guarded_count();
     stats->malloc_huge_count.total = (int64_t)c.huge_count;
     stats->malloc_normal_count.total = (int64_t)c.malloc_count;
     stats->heaps = count_of(c.heap_count, c.heap_count, c.heap_count);

@@ -10,7 +10,7 @@ static void check_alloc(const char *name, alloc_fn alloc, bool zeroes, size_t mo
         const size_t size = test_sizes[i];
         // Dirty memory first, so that zeroing has something to do.
         void *dirty = mi_malloc(size);
-        memset(dirty, 0xA5, mi_usable_size(dirty));
+        memset(dirty, 0xA5, size);
         mi_free(dirty);
         void *p = alloc(size);
         if (zeroes && p != NULL)

@@ -1,0 +1,32 @@
+// Guarded blocks: a block that ends at an inaccessible OS page, so that the instruction that writes
+// behind it stops the program. One allocation of a chosen number is guarded; while sampling is on,
+// new allocations take the slow path.
+//
+//   block start                                   p                 guard page
+//   | head | padding ............................ | size bytes ...  | no access |  rest of the
+//   block
+//                                                                   ^ multiple of the OS page
+//
+// The head is found from the block's start, which the page knows for any address inside.
+#ifndef MI_ENTRY_GUARDED_H
+#define MI_ENTRY_GUARDED_H
+
+#include "base/base.h"
+#include "core/alloc.h"
+
+extern MI_HIDDEN bool mi_guarded_is_sampling; // a slow allocation asks mi_guarded_alloc
+extern MI_HIDDEN bool mi_guarded_was_used;    // some block was guarded: frees and resizes ask too
+
+// The options, at the start and when they change.
+void mi_guarded_configure(void);
+// A guarded block if it is one's turn and it can be had, else NULL: allocate as usual.
+void *mi_guarded_alloc(size_t size, bool is_zero);
+// Whether p is a guarded block; *size is what was asked for.
+bool mi_guarded_find(const void *p, size_t *size);
+// Makes a guarded block an ordinary one that the core may take back; does nothing for other
+// pointers.
+void mi_guarded_release(void *p);
+
+uint64_t mi_guarded_count(void); // guarded blocks ever made
+
+#endif

@@ -1,0 +1,225 @@
+// Contracts of thread heaps, default heaps, sub-processes, arenas, huge pages and guarded blocks.
+#include "api_test.h"
+#include <stdlib.h>
+
+static void check_theap(void) {
+    mi_heap_t *heap = mi_heap_new();
+    mi_theap_t *theap = mi_heap_theap(heap);
+    CHECK(theap != NULL && mi_heap_theap(heap) == theap && mi_heap_theap(NULL) == NULL);
+    CHECK(mi_theap_get_default() == mi_heap_theap(mi_heap_main()) && mi_theap_get_default() != theap);
+    for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
+        const size_t size = test_sizes[i];
+        void *p = mi_theap_malloc(theap, size), *q = mi_theap_zalloc(theap, size), *r = mi_theap_calloc(theap, 2, size);
+        CHECK(is_zero(q, 0, size) && is_zero(r, 0, 2 * size));
+        check_block(p, size, least_align(size), "mi_theap_malloc");
+        check_block(q, size, least_align(size), "mi_theap_zalloc");
+        check_block(r, 2 * size, least_align(2 * size), "mi_theap_calloc");
+        CHECK(mi_heap_of(p) == heap && mi_heap_of(q) == heap && mi_heap_of(r) == heap);
+        p = mi_theap_realloc(theap, p, size * 3 + 1);
+        CHECK(p != NULL && is_filled(p, size) && mi_heap_of(p) == heap);
+        mi_free(p);
+        void *a = mi_theap_malloc_aligned(theap, size, 512);
+        CHECK(a != NULL && is_aligned(a, 512) && mi_heap_of(a) == heap);
+    }
+    void *s = mi_theap_malloc_small(theap, 100), *z = mi_theap_zalloc_small(theap, 100);
+    CHECK(s != NULL && z != NULL && is_zero(z, 0, 100) && mi_heap_of(s) == heap);
+    CHECK_FAILS(mi_theap_malloc(theap, opaque(SIZE_MAX)), ENOMEM);
+    CHECK_FAILS(mi_theap_zalloc(theap, opaque(SIZE_MAX)), ENOMEM);
+    CHECK_FAILS(mi_theap_calloc(theap, opaque(SIZE_MAX), 2), ENOMEM);
+    CHECK_FAILS(mi_theap_realloc(theap, s, opaque(SIZE_MAX)), ENOMEM);
+    CHECK_FAILS(mi_theap_malloc_aligned(theap, 10, opaque(3)), EINVAL);
+    mi_theap_collect(theap, false);
+    mi_theap_collect(theap, true);
+    mi_theap_collect(NULL, true);
+    mi_heap_destroy(heap);
+}
+
+static void check_default(void) {
+    mi_heap_t *main_heap = mi_heap_main();
+    mi_heap_t *heap = mi_heap_new();
+    CHECK(mi_heap_set_default(heap) == main_heap && mi_heap_get_default() == heap);
+    void *p = mi_malloc(100), *q = mi_zalloc(100000), *a = mi_malloc_aligned(100, 4096);
+    CHECK(mi_heap_of(p) == heap && mi_heap_of(q) == heap && mi_heap_of(a) == heap && mi_check_owned(p));
+    CHECK(is_zero(q, 0, 100000) && is_aligned(a, 4096));
+    CHECK(mi_heap_set_default(NULL) == heap && mi_heap_get_default() == heap); // left alone
+    CHECK(mi_heap_set_default(main_heap) == heap && mi_heap_get_default() == main_heap);
+    void *m = mi_malloc(100);
+    CHECK(mi_heap_of(m) == main_heap && !mi_check_owned(p));
+    mi_free(p); // frees of the other heap's blocks go where they belong
+    mi_theap_t *before = mi_theap_set_default(mi_heap_theap(heap));
+    CHECK(before == mi_heap_theap(main_heap) && mi_heap_get_default() == heap);
+    mi_heap_delete(heap); // the thread's default: the main heap again
+    CHECK(mi_heap_get_default() == main_heap && mi_heap_of(q) == main_heap);
+    CHECK(mi_theap_set_default(NULL) == before);
+    mi_free(q);
+    mi_free(a);
+    mi_free(m);
+}
+
+static bool count_heap(mi_heap_t *heap, void *arg) {
+    *(int *)arg += (heap != NULL);
+    return false;
+}
+
+static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, size_t block_size, void *arg) {
+    (void)heap;
+    (void)area;
+    (void)block_size;
+    *(int *)arg += (block != NULL);
+    return true;
+}
+
+static void check_subproc(void) {
+    const mi_subproc_id_t main_process = mi_subproc_main();
+    CHECK(main_process != NULL && mi_subproc_current() == main_process);
+    const mi_subproc_id_t other = mi_subproc_new();
+    CHECK(other != NULL && other != main_process);
+    mi_subproc_add_current_thread(NULL); // left alone
+    mi_subproc_add_current_thread(other);
+    CHECK(mi_subproc_current() == other);
+    void *p = mi_malloc(500);
+    fill(p, 500);
+    mi_subproc_add_current_thread(main_process);
+    CHECK(mi_subproc_current() == main_process);
+    int heaps = 0;
+    CHECK(!mi_subproc_visit_heaps(other, count_heap, &heaps) && heaps == 1);
+    CHECK(!mi_subproc_visit_heaps(NULL, count_heap, &heaps) && !mi_subproc_visit_heaps(other, NULL, NULL));
+    int blocks = 0; // no thread of it has ended
+    CHECK(mi_abandoned_visit_blocks(other, 0, true, count_block, &blocks) && blocks == 0);
+    CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, count_block, &blocks) && blocks == 0);
+    CHECK(!mi_heap_visit_abandoned_blocks(NULL, true, count_block, NULL));
+    mi_subproc_delete(other); // blocks stay
+    CHECK(is_filled(p, 500));
+    mi_free(p);
+    mi_subproc_destroy(mi_subproc_new());
+    mi_subproc_delete(NULL);
+}
+
+static void check_arena(void) {
+    CHECK(mi_arena_min_alignment() >= 4096 && mi_arena_min_size() >= mi_arena_min_alignment());
+    mi_arena_id_t arena = NULL;
+    CHECK(mi_reserve_os_memory_ex(32u << 20, false, false, true, &arena) == 0 && arena != NULL);
+    size_t size = 0;
+    uint8_t *start = mi_arena_area(arena, &size);
+    CHECK(start != NULL && size >= 32u << 20 && mi_arena_area(arena, NULL) == start);
+    CHECK(mi_arena_area(NULL, &size) == NULL && size == 0);
+    mi_heap_t *heap = mi_heap_new_in_arena(arena);
+    CHECK(heap != NULL);
+    for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
+        void *p = mi_heap_malloc(heap, test_sizes[i]);
+        CHECK_MSG(p != NULL && mi_arena_contains(arena, p), "%zu", test_sizes[i]);
+        void *q = mi_malloc(test_sizes[i]); // an exclusive arena serves its heaps only
+        CHECK_MSG(q != NULL && !mi_arena_contains(arena, q), "%zu", test_sizes[i]);
+        mi_free(q);
+    }
+    CHECK(!mi_arena_contains(NULL, start) && !mi_arena_contains(arena, &size) && !mi_arena_contains(arena, NULL));
+    CHECK_FAILS(mi_heap_malloc(heap, 64u << 20), ENOMEM); // larger than its arena
+    mi_heap_destroy(heap);
+    heap = mi_heap_new_ex(0, true, arena);
+    CHECK(heap != NULL && mi_arena_contains(arena, mi_heap_malloc(heap, 10)));
+    mi_heap_destroy(heap);
+    heap = mi_heap_new_ex(0, true, NULL);
+    CHECK(heap != NULL);
+    mi_heap_delete(heap);
+    CHECK(mi_reserve_os_memory(1u << 20, true, false) == 0);
+    CHECK(mi_reserve_os_memory(0, true, false) == ENOMEM && mi_reserve_os_memory(opaque(SIZE_MAX), true, false) == ENOMEM);
+    arena = &size;
+    CHECK(mi_reserve_os_memory_ex(opaque(SIZE_MAX / 2), false, false, false, &arena) == ENOMEM && arena == NULL);
+    void *base = NULL;
+    CHECK(!mi_arena_unload(arena, &base, NULL, NULL) && base == NULL);
+    arena = &size;
+    CHECK(!mi_arena_reload(&size, 10, NULL, NULL, false, false, -1, &arena) && arena == NULL);
+}
+
+static bool commit(bool is_commit, void *start, size_t size, bool *is_zero, void *user_arg) {
+    *(size_t *)user_arg += (is_commit && start != NULL ? size : 0);
+    if (is_zero != NULL)
+        *is_zero = false;
+    return *(size_t *)user_arg < (20u << 20);
+}
+
+static void check_managed(void) {
+    const size_t bytes = 16u << 20;
+    uint8_t *own = malloc(bytes + mi_arena_min_alignment());
+    memset(own, 0xEE, bytes + mi_arena_min_alignment());
+    uint8_t *start = (uint8_t *)(((uintptr_t)own + mi_arena_min_alignment() - 1) & ~(mi_arena_min_alignment() - 1));
+    mi_arena_id_t arena = NULL;
+    CHECK(!mi_manage_os_memory_ex(start, 100, true, false, false, -1, true, &arena) && arena == NULL); // too small
+    CHECK(!mi_manage_os_memory(NULL, bytes, true, false, false, -1) && !mi_manage_os_memory(start, 0, true, false, false, -1));
+    CHECK(mi_manage_os_memory_ex(start, bytes, true, false, false, -1, true, &arena) && arena != NULL);
+    mi_heap_t *heap = mi_heap_new_in_arena(arena);
+    for (int i = 0; i < 100; i++) {
+        uint8_t *p = mi_heap_zalloc(heap, 50000); // dirty memory must still come out as zero
+        CHECK(p >= own && p < own + bytes + mi_arena_min_alignment() && is_zero(p, 0, 50000));
+    }
+    mi_heap_destroy(heap); // the arena keeps the memory for ever: it is not freed
+    uint8_t *second = malloc(bytes + mi_arena_min_alignment());
+    size_t committed = 0;
+    CHECK(mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed, &arena) && committed == bytes);
+    CHECK(!mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed, &arena)); // commit fails
+    static uint8_t in_data[4u << 20];
+    CHECK(mi_manage_os_memory(in_data, sizeof(in_data), true, true, true, -1));
+}
+
+static void check_huge(void) {
+    // The machine may have such pages or not: a result, never a crash.
+    mi_arena_id_t arena = &arena;
+    int error = mi_reserve_huge_os_pages_at_ex(1, -1, 100, true, &arena);
+    CHECK(error == 0 ? arena != NULL : error == ENOMEM && arena == NULL);
+    CHECK(mi_reserve_huge_os_pages_at(0, -1, 100) == 0);
+    CHECK(mi_reserve_huge_os_pages_at(opaque(SIZE_MAX), -1, 100) == ENOMEM);
+    size_t reserved = 99;
+    error = mi_reserve_huge_os_pages(opaque(SIZE_MAX), 0.1, &reserved);
+    CHECK(error == ENOMEM && reserved == 0);
+    CHECK(mi_reserve_huge_os_pages_interleave(0, 0, 10) == 0);
+}
+
+static void check_guarded(void) {
+    mi_heap_t *heap = mi_heap_main();
+    mi_heap_guarded_set_size_bound(heap, 10, 100000);
+    mi_heap_guarded_set_sample_rate(heap, 1, 1); // every one
+    for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
+        const size_t size = test_sizes[i];
+        uint8_t *p = mi_malloc(size), *z = mi_zalloc(size);
+        CHECK(is_zero(z, 0, size));
+        check_block(p, size, least_align(size), "guarded");
+        check_block(z, size, least_align(size), "guarded");
+        if (size >= 10 && size <= 100000) // it ends at an OS page
+            CHECK_MSG(((uintptr_t)(p + size + 15) & 4095) < 16 && mi_usable_size(p) == size, "%zu: %p", size, (void *)p);
+        p = mi_realloc(p, size * 2 + 10);
+        CHECK_MSG(p != NULL && is_filled(p, size), "%zu", size);
+        p = mi_realloc_aligned(p, size * 2 + 100, 256);
+        CHECK(p != NULL && is_filled(p, size) && is_aligned(p, 256));
+        z = mi_rezalloc(z, size + 5000);
+        CHECK(z != NULL && is_filled(z, size) && is_zero(z, size, size + 5000));
+        mi_free(z);
+        mi_free(p);
+        void *e = mi_malloc(size);
+        CHECK(mi_expand(e, size) == e);
+        mi_free(e);
+    }
+    mi_theap_guarded_set_size_bound(mi_heap_theap(heap), 0, 1000000);
+    mi_theap_guarded_set_sample_rate(mi_heap_theap(heap), 0, 0); // none any more
+    mi_theap_guarded_set_sample_rate(NULL, 1, 0);
+    mi_theap_guarded_set_size_bound(NULL, 1, 0);
+    mi_heap_guarded_set_sample_rate(NULL, 1, 0);
+    mi_heap_guarded_set_size_bound(NULL, 1, 0);
+    size_t guarded = 0;
+    for (int i = 0; i < 1000; i++) {
+        uint8_t *p = mi_malloc(33);
+        guarded += (mi_usable_size(p) == 33);
+        mi_free(p);
+    }
+    CHECK_MSG(guarded == 0, "%zu", guarded);
+}
+
+int main(void) {
+    check_theap();
+    check_default();
+    check_subproc();
+    check_arena();
+    check_managed();
+    check_huge();
+    check_guarded();
+    return test_result();
+}

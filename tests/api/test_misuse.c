@@ -1,0 +1,91 @@
+// The caller's bugs: one clear line, nothing corrupted, no crash. Each message is checked word for word.
+#include "api_test.h"
+
+// After a misuse the allocator still works.
+static void check_alive(void) {
+    void *blocks[200];
+    for (size_t i = 0; i < 200; i++) {
+        blocks[i] = mi_malloc(i * 37);
+        fill(blocks[i], i * 37);
+    }
+    for (size_t i = 0; i < 200; i++) {
+        CHECK(is_filled(blocks[i], i * 37));
+        mi_free(blocks[i]);
+    }
+}
+
+static int last_error;
+static void see_error(int err, void *arg) {
+    (void)arg;
+    last_error = err;
+}
+
+// what happened must have said exactly this line.
+static void check_line(const char *operation, const char *what, const void *p, int error) {
+    char line[300];
+    snprintf(line, sizeof(line), "mimalloc: error: %s of %s: %p\n", operation, what, p);
+    CHECK_MSG(strcmp(caught_text, line) == 0, "said: \"%s\", expected: \"%s\"", caught_text, line);
+    CHECK_MSG(last_error == error, "error %d", last_error);
+    check_alive();
+    catch_begin();
+    last_error = 0;
+}
+
+#define FOREIGN "a pointer that this allocator did not allocate"
+#define INSIDE  "a pointer that is not the start of a block"
+
+int main(void) {
+    static char in_data[100];
+    char on_stack[100];
+    mi_register_error(see_error, NULL);
+    mi_option_set(mi_option_max_errors, 1000);
+    catch_begin();
+    mi_free(in_data + 16);
+    check_line("free", FOREIGN, in_data + 16, EINVAL);
+    mi_free(on_stack);
+    check_line("free", FOREIGN, on_stack, EINVAL);
+    mi_free((void *)(uintptr_t)16);
+    check_line("free", FOREIGN, (void *)(uintptr_t)16, EINVAL);
+    mi_free((void *)(UINTPTR_MAX - 15));
+    check_line("free", FOREIGN, (void *)(UINTPTR_MAX - 15), EINVAL);
+    CHECK(mi_realloc(in_data, 10) == NULL);
+    check_line("realloc", FOREIGN, in_data, EINVAL);
+    CHECK(mi_rezalloc(in_data, 10) == NULL);
+    check_line("realloc", FOREIGN, in_data, EINVAL);
+    CHECK(mi_realloc_aligned(in_data, 10, 64) == NULL);
+    check_line("realloc", FOREIGN, in_data, EINVAL);
+    CHECK(mi_heap_realloc(mi_heap_main(), in_data, 10) == NULL);
+    check_line("realloc", FOREIGN, in_data, EINVAL);
+    CHECK(mi_heap_realloc_aligned(mi_heap_main(), in_data, 10, 64) == NULL);
+    check_line("realloc", FOREIGN, in_data, EINVAL);
+    CHECK(mi_expand(in_data, 10) == NULL);
+    check_line("realloc", FOREIGN, in_data, EINVAL);
+    CHECK(mi_usable_size(in_data) == 0);
+    check_line("usable size", FOREIGN, in_data, EINVAL);
+    static const size_t sizes[] = {16, 48, 100, 1000, 5000, 50000, 300000, 6000000};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint8_t *p = mi_malloc(sizes[i]);
+        mi_free(p + 1);
+        check_line("free", INSIDE, p + 1, EINVAL);
+        mi_free(p + 8);
+        check_line("free", INSIDE, p + 8, EINVAL);
+        CHECK(mi_realloc(p + 8, 10) == NULL);
+        check_line("realloc", INSIDE, p + 8, EINVAL);
+        CHECK(mi_usable_size(p + 8) == 0);
+        check_line("usable size", INSIDE, p + 8, EINVAL);
+        fill(p, sizes[i]);
+        CHECK(is_filled(p, sizes[i]));
+        mi_free(p);
+    }
+    CHECK_MSG(caught_lines == 0, "%s", caught_text);
+    // No more than max_errors lines, but the handler hears of all.
+    mi_option_set(mi_option_max_errors, 0);
+    mi_free(in_data);
+    CHECK(caught_lines == 0 && last_error == EINVAL);
+    mi_option_set(mi_option_max_errors, 1000);
+    mi_option_set(mi_option_show_errors, 0);
+    mi_free(in_data);
+    CHECK(caught_lines == 0);
+    catch_end();
+    return test_result();
+}
