@@ -272,10 +272,7 @@ void mi_page_used_up(mi_page_t *page) {
     }
     if (page->used == 0)
         mi_theap_retire(theap, page);
-    if (MI_UNLIKELY(theap->pressure_seen != mi_arena_pressure())) {
-        theap->pressure_seen = mi_arena_pressure();
-        mi_theap_trim(theap, false);
-    }
+    theap_tick(theap);
     mi_theap_leave(theap, was);
 }
 
