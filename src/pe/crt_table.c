@@ -161,6 +161,7 @@ static const struct {
     {"_set_sbh_threshold", "the small-block heap no longer exists"},
     {"?Alloc@Concurrency@@", "a pool of its own with its own Free"},
     {"?Free@Concurrency@@", "takes only what Concurrency::Alloc made"},
+    {"_CrtIsValidPointer", "asks the system about an address range"},
     {"_CrtSetAllocHook", "observes the debug heap"},
     {"_CrtGetAllocHook", "observes the debug heap"},
     {"_CrtSetBreakAlloc", "observes the debug heap"},

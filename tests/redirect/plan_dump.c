@@ -1,0 +1,77 @@
+// Prints the plan of each file: one line per file, one per function. For test_plan.py.
+#include "pe/plan.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+static uint8_t *read_file(const char *path, size_t *bytes) {
+    FILE *f = fopen(path, "rb");
+    if (f == NULL)
+        return NULL;
+    fseek(f, 0, SEEK_END);
+    const long n = ftell(f);
+    rewind(f);
+    uint8_t *p = (uint8_t *)malloc(n > 0 ? (size_t)n : 1);
+    *bytes = (p != NULL && n > 0 ? fread(p, 1, (size_t)n, f) : 0);
+    fclose(f);
+    return p;
+}
+
+static void show(const char *path, const uint8_t *bytes, size_t size) {
+    static mi_plan_t plan;
+    mi_pe_t pe;
+    if (!mi_pe_open(&pe, bytes, size, false)) {
+        printf("file %s unreadable\n", path);
+        return;
+    }
+    const bool is_crt = mi_plan_is_crt(&pe);
+    const bool is_good = mi_plan_make(&pe, &plan);
+    printf("file %s %s %s %s reason=%s patches=%u\n", path, is_crt ? "crt" : "no-crt", is_good ? "good" : "refused",
+           plan.is_debug ? "debug" : "release", mi_reason_row(plan.reason)->name, (unsigned)plan.patch_count);
+    for (uint32_t i = 0; i < plan.site_count; i++) {
+        const mi_plan_site_t *s = &plan.sites[i];
+        printf("site %s%s %x %s %s %u %s\n", s->name, s->is_derived ? "!" : "", (unsigned)s->rva,
+               mi_site_verdict_text((mi_site_verdict_t)s->verdict), mi_reason_row((mi_reason_t)s->reason)->name,
+               (unsigned)s->whole_bytes, s->is_movable ? "movable" : "fixed");
+    }
+}
+
+// Every prefix of the file, and copies with bytes changed, must be survived. With a sanitizer this finds wild reads.
+static void torment(const uint8_t *bytes, size_t size) {
+    static mi_plan_t plan;
+    uint32_t state = 12345;
+    uint8_t *copy = (uint8_t *)malloc(size);
+    if (copy == NULL)
+        return;
+    for (int round = 0; round < 400; round++) {
+        mi_pe_t pe;
+        for (size_t i = 0; i < size; i++)
+            copy[i] = bytes[i];
+        for (int k = 0; k < 24; k++) {
+            state = state * 1664525u + 1013904223u;
+            const size_t at = (k % 2 == 0 ? (state >> 8) % (size < 4096 ? size : 4096) : (state >> 4) % size);
+            copy[at] = (uint8_t)(state >> 24);
+        }
+        const size_t cut = (round % 4 == 0 ? (state >> 6) % size : size);
+        if (mi_pe_open(&pe, copy, cut, round % 2 == 0)) {
+            (void)mi_plan_is_crt(&pe);
+            (void)mi_plan_make(&pe, &plan);
+        }
+    }
+    free(copy);
+}
+
+int main(int argc, char **argv) {
+    const bool is_torment = (argc > 1 && argv[1][0] == '-');
+    for (int i = 1 + is_torment; i < argc; i++) {
+        size_t size = 0;
+        uint8_t *bytes = read_file(argv[i], &size);
+        if (bytes == NULL)
+            return 2;
+        show(argv[i], bytes, size);
+        if (is_torment && size > 0)
+            torment(bytes, size);
+        free(bytes);
+    }
+    return 0;
+}
