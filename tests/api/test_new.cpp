@@ -9,18 +9,18 @@
 #    include "mimalloc-new-delete.h"
 #endif
 
-static int handler_calls;
-static void handler_gives_up() {
+[[maybe_unused]] static int handler_calls;
+[[maybe_unused]] static void handler_gives_up() {
     if (++handler_calls == 3)
         std::set_new_handler(nullptr);
 }
-static void handler_throws() {
+[[maybe_unused]] static void handler_throws() {
     handler_calls++;
     throw std::bad_alloc();
 }
 
 // Whether f ends with std::bad_alloc.
-template <class F> static bool throws(F f) {
+template <class F> [[maybe_unused]] static bool throws(F f) {
     try {
         f();
     } catch (const std::bad_alloc &) {
