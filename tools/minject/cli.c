@@ -246,6 +246,11 @@ bool cli_parse(cli_t *cli, int argc, char **argv, int *exit_code) {
     return true;
 }
 
+void cli_free(cli_t *cli) {
+    free(cli->files);
+    cli->files = NULL;
+}
+
 // ---- images ----
 
 static minject_exit_t exit_of_status(plat_status_t status) {

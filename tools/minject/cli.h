@@ -39,6 +39,7 @@ typedef struct cli_s {
 
 // false: the message is out, *exit_code says how to end (also after --help and --version).
 bool cli_parse(cli_t *cli, int argc, char **argv, int *exit_code);
+void cli_free(cli_t *cli);
 
 // "minject: <text>" on stderr.
 void say_error(const char *fmt, ...) MI_PRINTF(1, 2);

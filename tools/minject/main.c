@@ -41,10 +41,11 @@ int minject_main(int argc, char **argv) {
         cmd_help(NULL);
         return EXIT_USAGE;
     }
-    if (!cli_parse(&cli, argc, argv, &exit_code))
-        return exit_code;
-    exit_code = run_command(&cli);
-    if (fflush(stdout) != 0 || ferror(stdout)) {
+    bool is_good = cli_parse(&cli, argc, argv, &exit_code);
+    if (is_good)
+        exit_code = run_command(&cli);
+    cli_free(&cli);
+    if (is_good && (fflush(stdout) != 0 || ferror(stdout))) {
         say_error("standard output cannot be written");
         return exit_code == EXIT_OK ? EXIT_UNWRITABLE : exit_code;
     }
