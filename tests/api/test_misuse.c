@@ -23,7 +23,8 @@ static void see_error(int err, void *arg) {
 // what happened must have said exactly this line.
 static void check_line(const char *operation, const char *what, const void *p, int error) {
     char line[300];
-    snprintf(line, sizeof(line), "mimalloc: error: %s of %s: %p\n", operation, what, p);
+    snprintf(line, sizeof(line), "mimalloc: error: %s of %s: 0x%llx\n", operation, what,
+             (unsigned long long)(uintptr_t)p);
     CHECK_MSG(strcmp(caught_text, line) == 0, "said: \"%s\", expected: \"%s\"", caught_text, line);
     CHECK_MSG(last_error == error, "error %d", last_error);
     check_alive();
