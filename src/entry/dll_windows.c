@@ -16,8 +16,9 @@
 #include <windows.h>
 #include <winternl.h>
 
-#define MI_DLL_EXPORT __declspec(dllexport)
-#define PATH_UNITS    600 // of a folder's path; a longer one cannot be searched
+#define MI_DLL_EXPORT      __declspec(dllexport)
+#define EXIT_CODE_REQUIRED 120u // the redirect DLL uses the same
+#define PATH_UNITS         600  // of a folder's path; a longer one cannot be searched
 
 #if MI_ARCH_X86
 #    define REDIRECT_NAME "mimalloc-redirect32.dll"
@@ -117,6 +118,18 @@ static bool redirect_is_unwanted(void) {
            (mi_os_env("MIMALLOC_REDIRECT", text, sizeof(text)) && mi_str_eq_nocase(text, "off"));
 }
 
+// Without a partner: the policy "required" means better no program than one that runs unredirected.
+static void redirect_policy_apply(void) {
+    char text[16];
+    if (!mi_os_env("MIMALLOC_REDIRECT", text, sizeof(text)) || !mi_str_eq_nocase(text, "required"))
+        return;
+    mi_message_fmt(
+        NULL, NULL,
+        "mimalloc: error: MIMALLOC_REDIRECT=required: the program ends with exit code %u.\n",
+        EXIT_CODE_REQUIRED);
+    TerminateProcess(GetCurrentProcess(), EXIT_CODE_REQUIRED);
+}
+
 static HMODULE redirect_load(HMODULE own) {
     WCHAR path[PATH_UNITS];
     if (!redirect_path(own, path, PATH_UNITS))
@@ -153,8 +166,10 @@ void mi_redirect_begin(void *own_base) {
             return;
         redirect_module = redirect_load(own);
     }
-    if (redirect_module == NULL)
+    if (redirect_module == NULL) {
+        redirect_policy_apply();
         return;
+    }
     allocator_init_fn init =
         (allocator_init_fn)(void *)export_find(redirect_module, "mi_allocator_init");
     const char *message = NULL;
