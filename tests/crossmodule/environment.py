@@ -52,7 +52,7 @@ def stage(args, case):
 
 def play(args, case):
     folder = stage(args, case)
-    code, out, err = wine(args, folder, [PROGRAM + ".exe", "off"])
+    code, out, err = wine(args, folder, [PROGRAM + ".exe", "off", "brief"])
     if code == 77 and "skipped" in err:
         print(err)
         sys.exit(77)
@@ -63,7 +63,7 @@ def play(args, case):
         fail(f"{case}: not one clear sentence on stderr", err)
     print(f"{case}: {lines[0]}")
     # Told to do without, it has nothing to complain about.
-    code, out, err = wine(args, folder, [PROGRAM + ".exe", "off"], {"MIMALLOC_DISABLE_REDIRECT": "1"})
+    code, out, err = wine(args, folder, [PROGRAM + ".exe", "off", "brief"], {"MIMALLOC_DISABLE_REDIRECT": "1"})
     if code != 0 or args.redirect in err:
         fail(f"{case}: exit code {code} with MIMALLOC_DISABLE_REDIRECT=1", out + err)
 
