@@ -59,7 +59,12 @@ class Folder:
         clean.update(env)
         result = subprocess.run([str(self.args.runner), str(self.path / program.name), *words], capture_output=True, cwd=self.path,
                                 env=clean, timeout=120)
-        return result.returncode, result.stdout.decode(errors="replace"), result.stderr.decode(errors="replace").replace("\r", "")
+        if result.returncode == 77:
+            print("no Wine for this architecture")
+            sys.exit(77)
+        lines = result.stderr.decode(errors="replace").replace("\r", "").splitlines(keepends=True)
+        err = "".join(line for line in lines if not line.startswith("wine-run:"))  # it may have made its prefix just now
+        return result.returncode, result.stdout.decode(errors="replace"), err
 
 
 def check_runs(f):
