@@ -4,7 +4,7 @@
     environment.py --build build/windows-x64-release --redirect mimalloc-redirect.dll --wine-run scripts/wine-run
 
 In each case the program must run to its end, unredirected, and say so, and stderr must hold one sentence that
-names the DLL, the reason and the cure. Exit codes: 0 good, 1 failed, 77 no Wine for this architecture.
+names the DLL, the reason and the cure; with MIMALLOC_REDIRECT=required it must not run at all. Exit codes: 0 good, 1 failed, 77 no Wine for this architecture.
 """
 import argparse
 import os
@@ -15,6 +15,7 @@ import sys
 from run import fail, stage_allocator, wine
 
 PROGRAM = "xm_last_exe"
+EXIT_REQUIRED = 120
 
 
 def write(path, data):
@@ -66,6 +67,10 @@ def play(args, case):
     code, out, err = wine(args, folder, [PROGRAM + ".exe", "off", "brief"], {"MIMALLOC_DISABLE_REDIRECT": "1"})
     if code != 0 or args.redirect in err:
         fail(f"{case}: exit code {code} with MIMALLOC_DISABLE_REDIRECT=1", out + err)
+    # Told that it must not run unredirected, it ends before main, with the reason and the documented exit code.
+    code, out, err = wine(args, folder, [PROGRAM + ".exe", "off", "brief"], {"MIMALLOC_REDIRECT": "required"})
+    if code != EXIT_REQUIRED or "checks passed" in out or args.redirect not in err or "required" not in err:
+        fail(f"{case}: exit code {code} with MIMALLOC_REDIRECT=required", out + err)
 
 
 def main():
