@@ -1,6 +1,7 @@
 #include "core/alloc.h"
 
 #include "core/alloc_inline.h"
+#include "core/harden.h"
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/limits.h"
@@ -28,14 +29,21 @@ static void alloc_clear(void *p, bool is_zero) {
         mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
 }
 
-static void *alloc_in(mi_theap_t *theap, size_t size, bool zero) {
+// A block of at least block_bytes, of which size are the caller's.
+static void *alloc_block(mi_theap_t *theap, size_t size, size_t block_bytes, bool zero) {
     bool is_zero;
     if (theap == NULL)
         return NULL;
-    void *const p = mi_theap_alloc(theap, size, &is_zero);
+    void *const p = mi_theap_alloc(theap, block_bytes, &is_zero);
     if (p != NULL && zero)
         alloc_clear(p, is_zero);
+    if (MI_DEBUG && p != NULL)
+        mi_pad_open(mi_page_map_find(p), p, size, zero);
     return p;
+}
+
+static void *alloc_in(mi_theap_t *theap, size_t size, bool zero) {
+    return size > MI_REQUEST_MAX ? NULL : alloc_block(theap, size, mi_padded(size), zero);
 }
 
 // Where a plain allocation of this thread comes from.
@@ -57,7 +65,7 @@ void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero) {
 // One block with a start that is aligned beyond a slice.
 static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bool zero) {
     const uint32_t was = mi_theap_enter(theap);
-    mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, size == 0 ? 1 : size, align);
+    mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, mi_padded(size) + (size == 0), align);
     void *p = NULL;
     if (page != NULL) {
         p = page->start;
@@ -65,6 +73,7 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bo
         page->state = MI_PAGE_FULL;
         if (zero)
             alloc_clear(p, page->is_zero);
+        mi_pad_open(page, p, size, zero);
         page->is_zero = false;
     }
     mi_theap_leave(theap, was);
@@ -96,8 +105,9 @@ static void *alloc_aligned_in(mi_theap_t *theap, size_t size, size_t align, size
     if (align > MI_SLICE_BYTES)
         return alloc_wide_aligned(theap, size, align, zero);
     // Blocks of a class whose size is a multiple of align start at multiples of it.
-    return alloc_in(
-        theap, align <= MI_GRANULE_BYTES ? size : mi_align_up(size + (size == 0), align), zero);
+    if (align <= MI_GRANULE_BYTES)
+        return alloc_in(theap, size, zero);
+    return alloc_block(theap, size, mi_align_up(mi_padded(size) + (size == 0), align), zero);
 }
 
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero) {

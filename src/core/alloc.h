@@ -113,9 +113,9 @@ mi_heap_t *mi_core_heap_new_in_arena(void *arena); // allocates from this arena 
 typedef struct mi_core_stats_s {
     uint64_t malloc_count; // exact after mi_core_count_all(true) at start; otherwise a lower bound:
                            // it counts what the slow paths saw
-    uint64_t page_count;      // pages in use now
-    uint64_t page_total;      // pages ever made
-    uint64_t page_bytes;      // bytes in pages now (addresses)
+    uint64_t page_count;   // pages in use now
+    uint64_t page_total;   // pages ever made
+    uint64_t page_bytes;   // bytes in pages now (addresses)
     uint64_t page_bytes_peak; // most ever
     uint64_t reserved_bytes;  // addresses reserved from the OS
     uint64_t reserved_peak;

@@ -9,6 +9,7 @@
 #define MI_CORE_ALLOC_INLINE_H
 
 #include "core/alloc.h"
+#include "core/harden.h"
 #include "core/theap.h"
 
 // The page has no more blocks to wait for: empty, or (when it was full) worth allocating from
@@ -19,7 +20,10 @@ MI_INLINE void *mi_page_pop(mi_page_t *page) {
     mi_block_t *const block = page->free;
     if (MI_UNLIKELY(block == NULL))
         return NULL;
-    page->free = mi_block_next(page, block);
+    mi_block_t *const next = mi_block_next(page, block);
+    if (MI_SECURE && MI_UNLIKELY(!mi_link_is_sane(page, next)))
+        return NULL; // the slow path finds it again and ends the process
+    page->free = next;
     page->used++;
     return block;
 }
@@ -27,7 +31,7 @@ MI_INLINE void *mi_page_pop(mi_page_t *page) {
 // NULL: take the slow path, whatever the reason.
 MI_INLINE void *mi_malloc_try(size_t size) {
     mi_theap_t *const theap = mi_theap_get();
-    if (MI_DEBUG || MI_SECURE || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
         return NULL;
     if (MI_LIKELY(size <= MI_DIRECT_MAX))
         return mi_page_pop(theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]);
@@ -39,7 +43,7 @@ MI_INLINE void *mi_malloc_try(size_t size) {
 // For callers who know that size <= MI_DIRECT_MAX.
 MI_INLINE void *mi_malloc_small_try(size_t size) {
     mi_theap_t *const theap = mi_theap_get();
-    if (MI_DEBUG || MI_SECURE || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
         return NULL;
     return mi_page_pop(theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]);
 }
@@ -47,21 +51,20 @@ MI_INLINE void *mi_malloc_small_try(size_t size) {
 // A zeroed block, up to 4 KiB: larger ones are worth asking whether they are zero already.
 MI_INLINE void *mi_zalloc_try(size_t size) {
     mi_theap_t *const theap = mi_theap_get();
-    if (MI_DEBUG || MI_SECURE || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
         return NULL;
     if (MI_UNLIKELY(size > 4 * MI_KiB))
         return NULL;
-    mi_page_t *const page =
-        (MI_LIKELY(size <= MI_DIRECT_MAX)
-             ? theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]
-             : theap->current[mi_class_of(size)]);
+    mi_page_t *const page = (MI_LIKELY(size <= MI_DIRECT_MAX)
+                                 ? theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]
+                                 : theap->current[mi_class_of(size)]);
     const size_t bytes = page->block_bytes;
     void *const p = mi_page_pop(page);
     return p == NULL ? NULL : __builtin_memset(p, 0, bytes);
 }
 
-// A block at a multiple of align: blocks of a class whose size is a multiple of it are. NULL: take the slow path,
-// also when align is no power of two.
+// A block at a multiple of align: blocks of a class whose size is a multiple of it are. NULL: take
+// the slow path, also when align is no power of two.
 MI_INLINE void *mi_malloc_aligned_try(size_t size, size_t align) {
     if (MI_UNLIKELY(align > MI_SLICE_BYTES || !mi_is_pow2(align) || size - 1 >= MI_CLASSED_MAX))
         return NULL;
@@ -71,7 +74,7 @@ MI_INLINE void *mi_malloc_aligned_try(size_t size, size_t align) {
 // p itself when it stays the right block for the new size; NULL: take the slow path.
 MI_INLINE void *mi_realloc_try(void *p, size_t size) {
     const uintptr_t index = mi_page_map_index(p);
-    if (MI_UNLIKELY(MI_DEBUG || MI_SECURE || index >= MI_MAP_WINDOW_SLICES))
+    if (MI_UNLIKELY(MI_DEBUG || index >= MI_MAP_WINDOW_SLICES))
         return NULL;
     const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
     const mi_page_t *const page =
@@ -85,7 +88,7 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
 }
 
 MI_INLINE bool mi_free_try(void *p) {
-    if (MI_DEBUG || MI_SECURE)
+    if (MI_DEBUG)
         return false;
     const uintptr_t index = mi_page_map_index(p);
     if (MI_UNLIKELY(index >= MI_MAP_WINDOW_SLICES))
@@ -97,6 +100,9 @@ MI_INLINE bool mi_free_try(void *p) {
     mi_page_t *const page = (mi_page_t *)entry;
     if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (entry >> MI_MAP_KEY_SHIFT) != 0
                                     : (page == NULL || page->owner_fast != theap)))
+        return false;
+    if (MI_SECURE &&
+        MI_UNLIKELY(mi_page_block_of(page, p) != p || mi_block_looks_free(page, (mi_block_t *)p)))
         return false;
     mi_block_set_next(page, (mi_block_t *)p, page->free);
     page->free = (mi_block_t *)p;

@@ -1,4 +1,5 @@
 #include "core/alloc_inline.h"
+#include "core/harden.h"
 #include "core/heap.h"
 #include "core/remote.h"
 #include "os/os.h"
@@ -33,6 +34,8 @@ static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
         return MI_FREE_INVALID;
     if (MI_UNLIKELY(mi_page_live(page) == 0))
         return MI_FREE_DOUBLE;
+    if (mi_block_looks_free(page, block) && mi_block_is_free(page, block))
+        return MI_FREE_DOUBLE;
     mi_block_set_next(page, block, page->free);
     page->free = block;
     if (--page->used == 0)
@@ -49,6 +52,12 @@ mi_free_result_t mi_core_free(void *p) {
     mi_theap_t *const owner = mi_load_acquire(&t.page->theap); // with mi_page_set_owner
     if (MI_UNLIKELY(owner == NULL))
         return MI_FREE_INVALID;
+    if (MI_DEBUG &&
+        (uint8_t *)t.block >= t.page->start + (size_t)t.page->capacity * t.page->block_bytes)
+        return MI_FREE_INVALID; // never handed out
+    const mi_free_result_t closed = mi_pad_close(t.page, t.block);
+    if (MI_UNLIKELY(closed != MI_FREE_OK))
+        return closed;
     if (free_is_mine(theap, owner))
         return free_local(t.page, t.block);
     mi_remote_free(theap, t.page, t.block);
@@ -62,7 +71,7 @@ size_t mi_core_usable(const void *p, mi_free_result_t *result) {
         *result = (p == NULL ? MI_FREE_OK : found);
     if (found != MI_FREE_OK)
         return 0;
-    return t.page->block_bytes - (size_t)((const uint8_t *)p - (const uint8_t *)t.block);
+    return mi_pad_end(t.page, t.block) - (size_t)((const uint8_t *)p - (const uint8_t *)t.block);
 }
 
 bool mi_core_contains(const void *p) {

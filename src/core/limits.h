@@ -47,6 +47,6 @@
 
 // realloc.
 #define MI_MOVE_MIN (1 * MI_MiB) // from here on page tables are moved instead of bytes
-#define MI_STEP_MIN (1 * MI_KiB)   // from here on a block that grows in small steps gets headroom
+#define MI_STEP_MIN (1 * MI_KiB) // from here on a block that grows in small steps gets headroom
 
 #endif

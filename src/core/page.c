@@ -129,6 +129,15 @@ static uintptr_t page_key(const mi_theap_t *theap) {
     return theap->key == MI_KEY_NOBODY << (MI_MAP_KEY_SHIFT % 64) ? MI_KEY_NONE : theap->key;
 }
 
+// Enters a page in the map. Where it holds one block, only the first slice may take the fast path
+// of free: a pointer into the middle of a large block is found out that way.
+static bool page_map_enter(mi_page_t *page, uintptr_t key) {
+    if (page->reserved > 1 || page->slices == 1)
+        return mi_page_map_set(page->start, page->slices, page, key);
+    return mi_page_map_set(page->start + MI_SLICE_BYTES, page->slices - 1, page, MI_KEY_NONE) &&
+           mi_page_map_set(page->start, 1, page, key);
+}
+
 // Founds a page on a span, which is given back when that fails.
 static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t class_index,
                              size_t block_bytes) {
@@ -140,7 +149,8 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
         page_own_link(page);
     page->owner_fast = theap;
     mi_store_release(&page->theap, theap); // with the acquires of page->theap
-    if (!mi_page_map_set(span->start, span->slices, page, page_key(theap))) {
+    if (!page_map_enter(page, page_key(theap))) {
+        mi_page_map_clear(page->start, page->slices);
         mi_store_relaxed(&page->theap, NULL);
         page_span_free(page);
         return NULL;
@@ -199,13 +209,11 @@ void mi_page_forget(mi_page_t *page) {
 
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
     uint8_t *const end = page->start + ((size_t)page->slices << MI_SLICE_SHIFT);
-    const mi_theap_t *const owner = mi_load_relaxed(&page->theap);
-    const bool is_slow = mi_load_relaxed(&page->has_interior);
     if (page->arena == NULL || page->class_index != MI_CLASS_HUGE ||
         page->slices + more > UINT32_MAX ||
         !mi_arena_extend(page->arena, page->start, page->slices, more, is_zero))
         return false;
-    if (!mi_page_map_set(end, more, page, is_slow ? MI_KEY_NONE : page_key(owner))) {
+    if (!mi_page_map_set(end, more, page, MI_KEY_NONE)) {
         mi_arena_free(page->arena, end, more);
         return false;
     }
@@ -220,7 +228,7 @@ void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap) {
     theap->page_count++;
     page->owner_fast = (is_slow ? NULL : theap);
     mi_store_release(&page->theap, theap); // with the acquires of page->theap
-    (void)mi_page_map_set(page->start, page->slices, page, is_slow ? MI_KEY_NONE : page_key(theap));
+    (void)page_map_enter(page, is_slow ? MI_KEY_NONE : page_key(theap));
 }
 
 void mi_page_set_interior(mi_page_t *page) {
@@ -229,6 +237,24 @@ void mi_page_set_interior(mi_page_t *page) {
     mi_store_relaxed(&page->has_interior, true);
     page->owner_fast = NULL;
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
+}
+
+// Links fresh blocks in an order that an attacker cannot foresee; returns the first.
+static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t count) {
+    uint16_t order[MI_EXTEND_BYTES / MI_GRANULE_BYTES];
+    uint64_t random = page->link_key + page->capacity * 0x9E3779B97F4A7C15ull;
+    for (uint32_t i = 0; i < count; i++) {
+        random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + i;
+        const uint32_t at = (uint32_t)((random >> 33) % (i + 1));
+        order[i] = order[at];
+        order[at] = (uint16_t)i;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        uint8_t *const next = (i + 1 < count ? start + order[i + 1] * page->block_bytes : NULL);
+        mi_block_set_next(page, (mi_block_t *)(start + order[i] * page->block_bytes),
+                          (mi_block_t *)next);
+    }
+    return start + order[0] * page->block_bytes;
 }
 
 // A page grows by 4 KiB of blocks: as much memory as one fault brings in anyway. When its memory
@@ -241,11 +267,15 @@ bool mi_page_extend(mi_page_t *page) {
         count = (page->is_zero && count == 0 ? 1 : page->is_zero ? count : 8);
     count = (count > left ? left : count);
     const size_t step = page->block_bytes;
-    uint8_t *const first = page->start + page->capacity * step;
-    uint8_t *const last = first + (count - 1) * step;
-    for (uint8_t *p = first; p < last; p += step)
-        mi_block_set_next(page, (mi_block_t *)p, (mi_block_t *)(p + step));
-    mi_block_set_next(page, (mi_block_t *)last, NULL);
+    uint8_t *first = page->start + page->capacity * step;
+    if (MI_SECURE && count > 1) {
+        first = page_link_shuffled(page, first, count);
+    } else {
+        uint8_t *const last = first + (count - 1) * step;
+        for (uint8_t *p = first; p < last; p += step)
+            mi_block_set_next(page, (mi_block_t *)p, (mi_block_t *)(p + step));
+        mi_block_set_next(page, (mi_block_t *)last, NULL);
+    }
     page->free = (mi_block_t *)first;
     page->capacity += count;
     return page->is_zero && count == 1;

@@ -21,7 +21,7 @@ typedef struct realloc_job_s {
 // A huge block takes over the free slices behind it.
 static bool realloc_extend(const realloc_job_t *job) {
     bool is_zero;
-    if (job->size > MI_REQUEST_MAX || job->p != job->page->start)
+    if (MI_DEBUG || job->size > MI_REQUEST_MAX || job->p != job->page->start)
         return false;
     const size_t missing = job->size - job->old_size;
     const size_t more = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
@@ -36,7 +36,7 @@ static bool realloc_extend(const realloc_job_t *job) {
 // next growth.
 static void *realloc_move_pages(const realloc_job_t *job) {
     mi_page_t *const old = job->page;
-    if (job->old_size < MI_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
+    if (MI_DEBUG || job->old_size < MI_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
         job->align > MI_SLICE_BYTES || job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
         return NULL;
     const size_t old_bytes = (size_t)old->slices << MI_SLICE_SHIFT;
@@ -71,21 +71,22 @@ static void *realloc_copy(const realloc_job_t *job) {
     const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
     const size_t old = job->old_size;
     size_t wanted = job->size;
-    if (wanted > old && old >= MI_STEP_MIN && wanted - old < old / 4)
+    if (!MI_DEBUG && wanted > old && old >= MI_STEP_MIN && wanted - old < old / 4)
         wanted = old + (old > MI_SHARED_MAX / 2 ? old : old / 2);
     bool is_zero = false;
+    bool is_done = false; // zeroed all that is to be zero
     uint8_t *q;
-    if (job->align > MI_GRANULE_BYTES || job->offset != 0) {
+    if (MI_DEBUG || job->align > MI_GRANULE_BYTES || job->offset != 0) {
         q = (uint8_t *)mi_core_heap_malloc_aligned(mi_theap_heap(job->theap), wanted, job->align,
                                                    job->offset, zero);
-        is_zero = true;
+        is_done = true;
     } else {
         q = (uint8_t *)mi_theap_alloc(job->theap, wanted, &is_zero);
     }
     if (q == NULL)
         return NULL;
     const size_t kept = job->size < old ? job->size : old;
-    if (zero) { // of a fresh block only the first word was used, for a link
+    if (zero && !is_done) { // of a fresh block only the first word was used, for a link
         const size_t dirty = is_zero ? sizeof(mi_block_t) : mi_core_usable(q, NULL);
         if (dirty > kept)
             mi_memzero(q + kept, dirty - kept);

@@ -2,6 +2,7 @@
 
 #include "core/alloc_inline.h"
 #include "core/arena.h"
+#include "core/harden.h"
 #include "core/limits.h"
 #include "core/orphan.h"
 #include "core/remote.h"
@@ -245,6 +246,8 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, bool *is_zero) {
     void *p = (is_huge ? NULL : mi_page_pop(theap->current[class_index]));
     if (MI_LIKELY(p != NULL))
         return p;
+    if (MI_SECURE && !is_huge)
+        mi_page_check_list(theap->current[class_index]);
     const uint32_t was = mi_theap_enter(theap);
     theap_tick(theap);
     if (is_huge) {

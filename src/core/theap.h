@@ -51,7 +51,7 @@ struct mi_theap_s {
     mi_batch_t batch[MI_BATCH_SLOTS];
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
-    uint32_t side_count; // main heap's only: thread heaps of this thread in other heaps
+    uint32_t side_count;     // main heap's only: thread heaps of this thread in other heaps
     mi_heap_t *default_heap; // main heap's only: plain allocations go there; NULL = here
 
     // What other threads look at.

@@ -13,7 +13,7 @@ static _Atomic(void *) shared[64];
 static void *churn(void *arg) {
     uint64_t random = (uint64_t)(uintptr_t)arg;
     while (!stop) {
-        void *const p = use_malloc(use_random_size(&random, 18));
+        void *const p = use_malloc(8 + use_random_size(&random, 18));
         *(uint64_t *)p = random;
         void *const q = atomic_exchange(&shared[use_random(&random) % 64], p);
         if (q != NULL && use_free(q) != MI_FREE_OK)
