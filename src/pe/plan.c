@@ -141,15 +141,20 @@ static bool reaches_directly(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, uint
     return false;
 }
 
-// In a debug CRT free hands its block to _free_dbg. Release CRTs may export the name too, but there the calls
-// go the other way.
+// In a debug CRT the plain functions hand over to their _dbg forms. Release CRTs may export those names too, but there
+// the calls go the other way.
 static bool plan_is_debug(const mi_pe_t *pe, const mi_pe_exports_t *ex, const mi_plan_t *plan) {
-    mi_pe_export_t pub, dbg;
-    if (!mi_plan_export(ex, "free", &pub) || !mi_plan_export(ex, "_free_dbg", &dbg))
-        return false;
-    if (pub.rva == dbg.rva || pub.forwarder != NULL || dbg.forwarder != NULL)
-        return false;
-    return reaches_directly(pe, plan->cpu, pub.rva, dbg.rva);
+    static const char *const pairs[][2] = {
+        {"free", "_free_dbg"}, {"malloc", "_malloc_dbg"}, {"realloc", "_realloc_dbg"}, {"_msize", "_msize_dbg"}};
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        mi_pe_export_t pub, dbg;
+        if (!mi_plan_export(ex, pairs[i][0], &pub) || !mi_plan_export(ex, pairs[i][1], &dbg))
+            continue;
+        if (pub.rva != dbg.rva && pub.forwarder == NULL && dbg.forwarder == NULL &&
+            reaches_directly(pe, plan->cpu, pub.rva, dbg.rva))
+            return true;
+    }
+    return false;
 }
 
 // Where an entry that only passes its arguments on passes them to: a plain jump, or on x86 the empty frame

@@ -56,7 +56,8 @@ static void install_once_bound(void) {
     // What the allocator keeps must live as long as it does: only when we are pinned.
     if (mi_install_is_active() && mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
         mi_alloc.table_opt->set_foreign(&process_crt.ctx);
-    mi_guard_install();
+    if (mi_install_is_active())
+        mi_guard_install(&process_crt.ctx);
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
         mi_report_state.is_late |= c->is_late;
 }

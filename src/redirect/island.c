@@ -197,6 +197,20 @@ bool mi_island_forward(uint8_t *slot, unsigned args, const void *ctx, uintptr_t 
 
 #endif
 
+void mi_island_goto(uint8_t *slot, uintptr_t target) {
+#if MI_ARCH_X64
+    static const uint8_t jmp_next[6] = {0xFF, 0x25, 0, 0, 0, 0};
+    (void)put(put(slot, jmp_next, 6), &target, 8);
+#elif MI_ARCH_X86
+    const uint32_t rel = (uint32_t)(target - ((uintptr_t)slot + 5));
+    slot[0] = 0xE9;
+    (void)put(slot + 1, &rel, 4);
+#else
+    const uint32_t code[2] = {0x58000000u | (2u << 5) | 16u, 0xD61F0000u | (16u << 5)}; // ldr x16, [pc + 8]; br x16
+    (void)put(put(slot, code, sizeof(code)), &target, 8);
+#endif
+}
+
 bool mi_island_jump(uint8_t *out, const uint8_t *entry, const uint8_t *slot) {
 #if MI_ARCH_ARM64
     const int64_t rel = (int64_t)((uintptr_t)slot - (uintptr_t)entry);

@@ -33,6 +33,8 @@ void mi_island_close(mi_island_t *island);
 uint8_t *mi_island_slot(mi_island_t *island);
 // Fills a slot: calls replacement with the arguments of the caller and ctx behind them. false = too many arguments.
 bool mi_island_forward(uint8_t *slot, unsigned args, const void *ctx, uintptr_t replacement);
+// Fills a slot: a jump to target, every register and argument as it was.
+void mi_island_goto(uint8_t *slot, uintptr_t target);
 // The jump from an entry to its island, MI_PLAN_PATCH_* bytes. false = out of reach.
 bool mi_island_jump(uint8_t *out, const uint8_t *entry, const uint8_t *slot);
 

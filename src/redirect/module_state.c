@@ -44,8 +44,10 @@ mi_module_state_t mi_module_state(const mi_nt_module_t *module) {
     mi_module_state_t state = {.reason = MI_REASON_NO_ALLOCATOR};
     if (!mi_allocator_is_bound())
         return state;
-    const imports_t found = look_at_imports(module);
+    imports_t found = look_at_imports(module);
     state.reason = MI_REASON_MODULE_OWN_CRT;
+    if (mi_crt_at(module->base) != NULL)
+        found = (imports_t){0, 0, mi_crt_at(module->base)}; // a CRT calls its own
     if (found.crt != NULL)
         state.crt = found.crt->name;
     // A CRT that is not initialised may not be called, unless its entries are ours.

@@ -166,7 +166,7 @@ static mi_reason_t write_back(const mi_patch_t *patches, size_t count, mi_reason
         DWORD before, ignored;
         if (is_same(p->at, p->before, p->bytes))
             continue;
-        if (!VirtualProtect(p->at, p->bytes, PAGE_EXECUTE_READWRITE, &before))
+        if (mi_fault("rollback") || !VirtualProtect(p->at, p->bytes, PAGE_EXECUTE_READWRITE, &before))
             return MI_REASON_ROLLBACK_FAILED;
         memcpy(p->at, p->before, p->bytes);
         (void)VirtualProtect(p->at, p->bytes, before, &ignored);

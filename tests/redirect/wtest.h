@@ -41,7 +41,7 @@ static void check(bool is_true, int line, const char *fact, const char *detail) 
 #define CHECK(fact)          check((fact), __LINE__, #fact, "")
 #define CHECK_AT(fact, name) check((fact), __LINE__, #fact, (name))
 
-static void finish(void) {
+static inline void finish(void) {
     say("%ld checks passed, %ld failed\n", wtest_passed, wtest_failed);
     ExitProcess(wtest_failed == 0 && wtest_passed > 0 ? 0 : 1);
 }
@@ -71,7 +71,7 @@ static const char *argument(unsigned n) {
     return n < count ? words[n] : "";
 }
 
-static uintptr_t proc(HMODULE m, const char *name) {
+static inline uintptr_t proc(HMODULE m, const char *name) {
     return (uintptr_t)GetProcAddress(m, name);
 }
 

@@ -1,0 +1,227 @@
+// A program that does what its command line says, one word after the other, and prints what it sees. For
+// test_modes.py, which checks what it prints.
+//
+//   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches malloc)
+//   malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json | active |
+//   wait (for the end of standard input)
+//   guard CRT (heap functions on its blocks) | handler CRT (new-handler and new-mode)
+#include "wtest.h"
+
+static HMODULE redirect_module(void) {
+    static const char *const names[] = {"another.dll", "mimalloc-redirect.dll", "mimalloc-redirect32.dll",
+                                        "mimalloc-redirect-faults.dll", "mimalloc-redirect-faults32.dll"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (GetModuleHandleA(names[i]) != NULL)
+            return GetModuleHandleA(names[i]);
+    return NULL;
+}
+
+static bool is_ours(const void *p) {
+    static const char *const names[] = {"standin.dll",      "standin32.dll", "mimalloc.dll",
+                                        "standin-weak.dll", "renamed.dll"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        const HMODULE m = GetModuleHandleA(names[i]);
+        uintptr_t ask = (m == NULL ? 0 : proc(m, "standin_is_ours"));
+        if (m != NULL && ask == 0)
+            ask = proc(m, "mi_is_in_heap_region");
+        if (ask != 0)
+            return ((bool (*)(const void *))ask)(p);
+    }
+    return false;
+}
+
+static void *make(const char *crt, size_t size) {
+    return ((void *(*)(size_t))proc(GetModuleHandleA(crt), "malloc"))(size);
+}
+
+static void drop(const char *crt, void *p) {
+    ((void (*)(void *))proc(GetModuleHandleA(crt), "free"))(p);
+}
+
+static void status(int format) {
+    static char text[65536];
+    const uintptr_t get = proc(redirect_module(), "mi_redirect_status");
+    if (get == 0) {
+        say("no redirect DLL\n");
+        return;
+    }
+    const size_t needed = ((size_t(*)(char *, size_t, int))get)(text, sizeof(text), format);
+    char cut[8];
+    // A buffer that is too small gets the beginning, and the caller learns how much it needs.
+    CHECK(((size_t(*)(char *, size_t, int))get)(cut, sizeof(cut), format) == needed);
+    CHECK(mi_str_len(cut) == sizeof(cut) - 1);
+    say_text(text);
+}
+
+static void *stolen(size_t size) {
+    return HeapAlloc(GetProcessHeap(), 0, size);
+}
+
+// Another product's patch: a jump to a place outside the module.
+static void hook(const char *crt) {
+    uint8_t *entry = (uint8_t *)proc(GetModuleHandleA(crt), "malloc");
+    uint8_t *near_by = NULL;
+    DWORD before;
+    for (uintptr_t at = (uintptr_t)entry + 0x1000000; near_by == NULL; at += 0x100000)
+        near_by = (uint8_t *)VirtualAlloc((void *)(at & ~(uintptr_t)0xFFFF), 4096, MEM_RESERVE | MEM_COMMIT,
+                                          PAGE_EXECUTE_READWRITE);
+    const uintptr_t target = (uintptr_t)stolen;
+    const int32_t rel = (int32_t)(near_by - (entry + 5));
+    near_by[0] = (sizeof(void *) == 8 ? 0x48 : 0xB8); // mov rax, target; jmp rax
+    if (sizeof(void *) == 8) {
+        near_by[1] = 0xB8;
+        CopyMemory(near_by + 2, &target, 8);
+        CopyMemory(near_by + 10, "\xFF\xE0", 2);
+    } else {
+        CopyMemory(near_by + 1, &target, 4);
+        CopyMemory(near_by + 5, "\xFF\xE0", 2);
+    }
+    VirtualProtect(entry, 5, PAGE_EXECUTE_READWRITE, &before);
+    entry[0] = 0xE9;
+    CopyMemory(entry + 1, &rel, 4);
+    VirtualProtect(entry, 5, before, &before);
+    say("hooked\n");
+}
+
+static void guard(const char *crt) {
+    const HANDLE heap = GetProcessHeap();
+    uint8_t *p = (uint8_t *)make(crt, 100);
+    CHECK(is_ours(p));
+    for (unsigned i = 0; i < 100; i++)
+        p[i] = (uint8_t)i;
+    CHECK(HeapValidate(heap, 0, p));
+    CHECK(HeapSize(heap, 0, p) >= 100 && HeapSize(heap, 0, p) < 4096);
+    p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, 50000);
+    CHECK(p != NULL && is_ours(p));
+    for (unsigned i = 0; i < 100; i++)
+        CHECK(p[i] == i);
+    CHECK(p[49999] == 0);
+    CHECK(HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, 60) == p);
+    CHECK(HeapFree(heap, 0, p)); // the shell32 pattern
+    CHECK(LocalFree(make(crt, 77)) == NULL);
+    // The system's own blocks go on as ever.
+    p = (uint8_t *)HeapAlloc(heap, HEAP_ZERO_MEMORY, 300);
+    CHECK(!is_ours(p) && HeapSize(heap, 0, p) == 300);
+    p = (uint8_t *)HeapReAlloc(heap, 0, p, 3000);
+    CHECK(p != NULL && HeapValidate(heap, 0, p) && HeapFree(heap, 0, p));
+    CHECK(LocalFree(LocalAlloc(LMEM_FIXED, 10)) == NULL);
+    // What a heap operation of the system costs now.
+    LARGE_INTEGER rate, start, end;
+    QueryPerformanceFrequency(&rate);
+    QueryPerformanceCounter(&start);
+    for (unsigned i = 0; i < 200000; i++)
+        HeapFree(heap, 0, HeapAlloc(heap, 0, 64));
+    QueryPerformanceCounter(&end);
+    say("HeapAlloc and HeapFree: %ld ns\n",
+        (long)((double)(end.QuadPart - start.QuadPart) * 1e9 / (double)rate.QuadPart / 200000));
+}
+
+static int handled;
+
+static int new_handler(size_t size) {
+    (void)size;
+    return ++handled < 3; // the third time: give up
+}
+
+// Out of memory: the new-handler is called only in new-mode 1, until it gives up; then NULL and ENOMEM.
+static void handler(const char *crt) {
+    const HMODULE m = GetModuleHandleA(crt);
+    int (*const mode)(int) = (int (*)(int))proc(m, "_set_new_mode");
+    void *(*const set)(void *) = (void *(*)(void *))proc(m, "_set_new_handler");
+    int *(*const error)(void) = (int *(*)(void))proc(m, "_errno");
+    CHECK(mode != NULL && set != NULL && error != NULL);
+    (void)set((void *)(uintptr_t)new_handler);
+    CHECK(make(crt, SIZE_MAX / 2) == NULL);
+    CHECK(handled == 0 && *error() == 12);
+    (void)mode(1);
+    *error() = 0;
+    CHECK(make(crt, SIZE_MAX / 2) == NULL);
+    CHECK(handled == 3 && *error() == 12);
+    (void)mode(0);
+}
+
+static void active(void) {
+    bool (*const ask)(void *) = (bool (*)(void *))proc(redirect_module(), "mi_redirect_is_active");
+    say("active: %s\n", ask != NULL && ask(NULL) ? "yes" : "no");
+}
+
+static unsigned run(unsigned i) {
+    const char *word = argument(i), *name = argument(i + 1);
+    if (mi_str_eq(word, "load")) {
+        say("load %s: %s\n", name, LoadLibraryA(name) != NULL ? "good" : "failed");
+        return 2;
+    }
+    if (mi_str_eq(word, "unload")) {
+        say("unload %s: %s\n", name, FreeLibrary(GetModuleHandleA(name)) ? "good" : "failed");
+        return 2;
+    }
+    if (mi_str_eq(word, "fault")) {
+        SetEnvironmentVariableA("MI_REDIRECT_FAULT", name);
+        return 2;
+    }
+    if (mi_str_eq(word, "hook")) {
+        hook(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "malloc")) {
+        void *p = make(name, 50);
+        say("malloc of %s: %s\n", name, is_ours(p) ? "ours" : "theirs");
+        drop(name, p);
+        return 2;
+    }
+    if (mi_str_eq(word, "free-stack")) {
+        uint64_t wild[8] = {0};
+        drop(name, &wild[4]);
+        drop(name, &wild[4]);
+        drop(name, (void *)16);
+        say("survived\n");
+        return 2;
+    }
+    if (mi_str_eq(word, "guard")) {
+        guard(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "handler")) {
+        handler(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "disable") || mi_str_eq(word, "enable")) {
+        const uintptr_t f = proc(redirect_module(), word[0] == 'd' ? "mi_redirect_disable" : "mi_redirect_enable");
+        ((void (*)(void))f)();
+    } else if (mi_str_eq(word, "status")) {
+        status(0);
+    } else if (mi_str_eq(word, "json")) {
+        status(1);
+    } else if (mi_str_eq(word, "wait")) {
+        char byte;
+        DWORD got;
+        while (ReadFile(GetStdHandle(STD_INPUT_HANDLE), &byte, 1, &got, NULL) && got > 0) {
+        }
+    } else if (mi_str_eq(word, "active")) {
+        active();
+    } else {
+        say("unknown word %s\n", word);
+        ExitProcess(2);
+    }
+    return 1;
+}
+
+#ifdef PROBE_IMPORTS
+__declspec(dllimport) void *malloc(size_t size);
+__declspec(dllimport) void free(void *p);
+void *volatile imported[2];
+#endif
+#ifdef PROBE_POLICY
+__declspec(dllexport) const char mimalloc_redirect_policy[] = "required";
+#endif
+
+void mainCRTStartup(void) {
+#ifdef PROBE_IMPORTS
+    imported[0] = (void *)(uintptr_t)malloc;
+    imported[1] = (void *)(uintptr_t)free;
+#endif
+    for (unsigned i = 1; *argument(i) != 0;)
+        i += run(i);
+    say("%ld passed, %ld failed\n", wtest_passed, wtest_failed);
+    ExitProcess(wtest_failed == 0 ? 0 : 1);
+}

@@ -1,0 +1,204 @@
+"""Every switch, policy, report and reason code, each provoked in a run of probe.exe under Wine.
+
+usage: test_modes.py --build folder --runner wine-run --bits "" | 32
+"""
+import argparse
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+FAILED = []
+PROVOKED = set()
+
+
+class Modes:
+    def __init__(self, args, folder):
+        self.args, self.folder = args, folder
+        self.redirect = f"mimalloc-redirect{args.bits}.dll"
+        self.faults = f"mimalloc-redirect-faults{args.bits}.dll"
+        self.standin = f"standin{args.bits}.dll"
+
+    def run(self, words, env=None, exe="probe.exe", code=0):
+        full = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
+        full.update(env or {})
+        done = subprocess.run([self.args.runner, exe, *words.split()], cwd=self.folder, env=full, capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=100, check=False)
+        if done.returncode == 77:
+            print("skipped: no 32-bit Wine")
+            sys.exit(77)
+        out = done.stdout.decode("utf-8", "replace").replace("\r", "")
+        err = done.stderr.decode("utf-8", "replace").replace("\r", "")
+        check(done.returncode == code, f"{exe} {words} {env}: exit code {done.returncode}, wanted {code}\n{out}{err}")
+        return out, err
+
+    def reason(self, number, words, env=None, exe="probe.exe", malloc=None):
+        """The run's JSON must name the reason, for the whole or for a CRT."""
+        out, _ = self.run(words + " json", env, exe)
+        status = parse(out)
+        codes = [status["reason"]["code"]] + [c["reason"]["code"] for c in status["crts"]]
+        codes += [m["reason"] for m in status["modules"]]
+        check(number in codes, f"reason {number} is not among {codes} after {words}")
+        PROVOKED.add(number)
+        if malloc:
+            check(f": {malloc}\n" in out, f"malloc is not {malloc} after {words}:\n{out}")
+
+
+def check(fact, text):
+    if not fact:
+        FAILED.append(text)
+        print("failed:", text)
+
+
+def parse(out):
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    check(bool(lines), "no JSON in\n" + out)
+    try:
+        return json.loads(lines[-1])
+    except (ValueError, IndexError) as e:
+        check(False, f"bad JSON: {e}\n{out}")
+        return {"reason": {"code": -1}, "crts": [], "modules": []}
+
+
+def switches(m):
+    both = f"load {m.redirect} load {m.standin}"
+    crt = "load ucrtbase.dll "
+    for env in ({"MIMALLOC_DISABLE_REDIRECT": "1"}, {"MI_DISABLE_REDIRECT": "yes"}, {"MIMALLOC_DISABLE_OVERRIDE": "TRUE"},
+                {"MIMALLOC_ENABLE_REDIRECT": "0"}):
+        m.reason(20, crt + both + " malloc ucrtbase.dll", env, malloc="theirs")
+    m.reason(21, crt + both + " malloc ucrtbase.dll", {"MIMALLOC_REDIRECT": "off"}, malloc="theirs")
+    m.reason(0, crt + both + " malloc ucrtbase.dll", {"MIMALLOC_DISABLE_REDIRECT": "0"}, malloc="ours")
+    m.reason(22, crt + f"load {m.redirect}")
+    m.reason(23, crt + f"load {m.redirect} load standin-version{m.args.bits}.dll enable")
+    m.reason(24, crt + f"load {m.redirect} load standin-holes{m.args.bits}.dll enable")
+    m.reason(25, both)
+    m.reason(27, crt + both + " load another.dll")
+    if not m.args.bits:
+        m.reason(26, "load synth_debug.dll " + both + " malloc synth_debug.dll", {"MIMALLOC_REDIRECT_DEBUG_CRT": "0"},
+                 malloc="theirs")
+
+
+def refusals(m):
+    both = f" load {m.redirect} load {m.standin} "
+    if not m.args.bits:
+        for n, reason in ((1, 10), (2, 8), (3, 7), (4, 11), (5, 9), (6, 12)):
+            m.reason(reason, f"load synth_hazard{n}.dll" + both)
+    m.reason(14, "load ucrtbase.dll hook ucrtbase.dll" + both + "malloc ucrtbase.dll", malloc="theirs")
+    m.reason(36, f"load ucrtbase.dll load {m.redirect} load standin-weak{m.args.bits}.dll malloc ucrtbase.dll",
+             malloc="theirs")
+    faulty = f" load {m.faults} load {m.standin} malloc ucrtbase.dll"
+    for point, reason in (("island-open", 30), ("protect", 31), ("island-seal", 32), ("threads", 33),
+                          ("thread-in-range", 34), ("write", 35)):
+        m.reason(reason, f"load ucrtbase.dll fault {point}" + faulty, malloc="theirs")
+    m.reason(38, "load ucrtbase.dll" + both + "disable malloc ucrtbase.dll", malloc="theirs")
+    m.reason(0, "load ucrtbase.dll" + both + "disable enable malloc ucrtbase.dll", malloc="ours")
+    m.reason(39, "load msvcr120.dll" + both + "unload msvcr120.dll")
+
+
+def modules(m):
+    both = f" load {m.redirect} load {m.standin} "
+    m.reason(40, "load ucrtbase.dll" + both)
+    out, _ = m.run(both + "active", exe="probe_msvcrt.exe")
+    check("active: yes" in out, "a program on msvcrt is not active:\n" + out)
+    out, _ = m.run("load ucrtbase.dll" + both + "active")
+    check("active: no" in out, "a program without a CRT claims to be redirected:\n" + out)
+    # The false positive of the original: ucrtbase is redirected, the program's own msvcrt is not.
+    m.reason(41, "load ucrtbase.dll hook msvcrt.dll" + both + "malloc ucrtbase.dll active", exe="probe_msvcrt.exe",
+             malloc="ours")
+    out, _ = m.run("load ucrtbase.dll hook msvcrt.dll" + both + "active", exe="probe_msvcrt.exe")
+    check("active: no" in out, "a program whose CRT is left alone claims to be redirected:\n" + out)
+    out, err = m.run("load ucrtbase.dll" + both + "free-stack ucrtbase.dll")
+    check("survived" in out and err.count("reason 43") == 1, "unknown pointers are not reported once:\n" + out + err)
+    PROVOKED.add(43)
+
+
+def policy(m):
+    both = f" load {m.redirect} load {m.standin} "
+    for exe, env in (("probe_msvcrt.exe", {"MIMALLOC_REDIRECT": "required"}), ("probe_policy.exe", {})):
+        out, _ = m.run(both + "active", env, exe)
+        check("active: yes" in out, f"{exe}: required and possible, but not active\n" + out)
+        _, err = m.run("hook msvcrt.dll" + both + "active", env, exe, code=120)
+        check("reason 14" in err and "required" in err, f"{exe}: the reason is not said:\n" + err)
+    out, _ = m.run("hook msvcrt.dll" + both + "active", {"MIMALLOC_REDIRECT": "preferred"}, "probe_policy.exe")
+    check("active: no" in out, "the environment does not win over the program's variable")
+    _, err = m.run(both, {"MIMALLOC_REDIRECT": "required"}, code=120)
+    check("reason 25" in err, "required without a CRT: " + err)
+
+
+def reports(m):
+    both = f" load {m.redirect} load {m.standin} "
+    for name in ("MIMALLOC_VERBOSE", "MI_VERBOSE"):
+        _, err = m.run("load ucrtbase.dll load msvcrt.dll" + both, {name: "1"})
+        line = re.search(r"ucrtbase\.dll (\d+\.\d+\.\d+\.\d+) at 0x[0-9a-f]+: redirected, (\d+) functions by entry patch, "
+                         r"late, proof: (\d+) of (\d+) called", err)
+        check(line and int(line[2]) > 15 and line[2] == line[3] == line[4], f"{name}: no report of ucrtbase:\n{err}")
+        check("msvcrt.dll" in err and "version 3." in err, f"{name}: no report of msvcrt or version:\n{err}")
+    _, err = m.run("load ucrtbase.dll" + both)
+    check(err == "", "not silent: " + err)
+    log = os.path.join(m.folder, "log file.txt")
+    m.run("load ucrtbase.dll" + both, {"MIMALLOC_LOG": "log file.txt"})
+    m.run("load ucrtbase.dll" + both, {"MIMALLOC_LOG": "log file.txt"})
+    text = open(log, encoding="utf-8").read() if os.path.exists(log) else ""
+    check(text.count("ucrtbase.dll") == 2 and text.count("\n") >= 4, "the log does not hold both runs:\n" + text)
+    out, _ = m.run("load ucrtbase.dll" + both + "status")
+    check("blocks of before" in out and "heap guard: entry" in out, "no status text:\n" + out)
+
+
+def behaviour(m):
+    both = f" load {m.redirect} load {m.standin} "
+    for crt in ("ucrtbase.dll", "msvcrt.dll"):
+        out, _ = m.run(f"load {crt}" + both + f"guard {crt}")
+        check(" 0 failed" in out, f"heap guard with {crt}:\n{out}")
+        print(out.splitlines()[-2] + f" (guard on, {crt})")
+    out, _ = m.run("load ucrtbase.dll" + both + "status", {"MIMALLOC_REDIRECT_HEAP_GUARD": "0"})
+    check("heap guard: off" in out, "the guard cannot be switched off:\n" + out)
+    PROVOKED.add(44)
+    crt = "synth_ucrt.dll" if m.args.bits else "synth_ucrt_mid.dll"
+    out, _ = m.run(f"load {crt}" + both + f"handler {crt}")
+    check(" 0 failed" in out, f"new-handler:\n{out}")
+    # Any file name.
+    out, _ = m.run("load ucrtbase.dll load another.dll load renamed.dll enable malloc ucrtbase.dll")
+    check(": ours" in out, "renamed DLLs do not find each other:\n" + out)
+
+
+def stage(args, folder):
+    for name in (f"mimalloc-redirect{args.bits}.dll",):
+        shutil.copy(os.path.join(args.build, name), folder)
+        shutil.copy(os.path.join(args.build, name), os.path.join(folder, "another.dll"))
+    tests = os.path.join(args.build, "tests")
+    for name in os.listdir(tests):
+        if re.match(r"(standin|synth|mimalloc-redirect-faults).*\.dll$|probe.*\.exe$", name):
+            shutil.copy(os.path.join(tests, name), folder)
+    shutil.copy(os.path.join(tests, f"standin{args.bits}.dll"), os.path.join(folder, "renamed.dll"))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--runner", required=True)
+    parser.add_argument("--bits", default="")
+    args = parser.parse_args()
+    groups = (switches, refusals, modules, policy, reports, behaviour)
+    # Inside the build folder, since the root of 32-bit Wine sees the project only.
+    with tempfile.TemporaryDirectory(dir=args.build) as folder:
+        stage(args, folder)
+        modes = Modes(args, folder)
+        # One program that waits keeps the Wine server running: starting it costs more than all the tests.
+        keeper = subprocess.Popen([args.runner, "probe.exe", "wait"], cwd=folder, stdin=subprocess.PIPE)
+        try:
+            for group in groups:
+                group(modes)
+        finally:
+            keeper.stdin.close()
+            keeper.wait(timeout=60)
+    least = 20 if args.bits else 25
+    check(len(PROVOKED) >= least, f"only {len(PROVOKED)} reason codes were provoked: {sorted(PROVOKED)}")
+    print(f"{len(PROVOKED)} reason codes provoked, {len(FAILED)} failed")
+    return 1 if FAILED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
