@@ -20,6 +20,7 @@ build:
 bench:
 	@scripts/setup.sh build bench
 	@scripts/build.sh linux-release
+	@cmake --build build/linux-release --target bench/all >/dev/null
 	@python3 bench/run.py
 dist:
 	@scripts/setup.sh build dist
