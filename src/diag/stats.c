@@ -22,7 +22,10 @@ typedef struct stats_printer_s {
     void *arg;
 } stats_printer_t;
 
+// Figures that nothing was counted for are left out.
 static void print_bytes(stats_printer_t p, const char *name, mi_stat_count_t c) {
+    if (c.peak == 0 && c.total == 0 && c.current == 0)
+        return;
     char peak[24], total[24], current[24];
     mi_message_fmt(
         p.out, p.arg, "  %-16s %14s %14s %14s\n", name, bytes_text(c.peak, peak, sizeof(peak)),
@@ -30,15 +33,21 @@ static void print_bytes(stats_printer_t p, const char *name, mi_stat_count_t c) 
 }
 
 static void print_pieces(stats_printer_t p, const char *name, mi_stat_count_t c) {
+    if (c.peak == 0 && c.total == 0 && c.current == 0)
+        return;
     mi_message_fmt(p.out, p.arg, "  %-16s %14lld %14lld %14lld\n", name, (long long)c.peak,
                    (long long)c.total, (long long)c.current);
 }
 
 static void print_counter(stats_printer_t p, const char *name, mi_stat_counter_t c) {
+    if (c.total == 0)
+        return;
     mi_message_fmt(p.out, p.arg, "  %-16s %14s %14lld\n", name, "", (long long)c.total);
 }
 
 static void print_counter_bytes(stats_printer_t p, const char *name, mi_stat_counter_t c) {
+    if (c.total == 0)
+        return;
     char total[24];
     mi_message_fmt(p.out, p.arg, "  %-16s %14s %14s\n", name, "",
                    bytes_text(c.total, total, sizeof(total)));
