@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 
+import make_pe
+
 parser = argparse.ArgumentParser()
 parser.add_argument("--tools", required=True)
 parser.add_argument("--samples", required=True)
@@ -82,7 +84,11 @@ def test_run(folder, tool):
     code, out, err = run(tool + ["run", "p.exe"], folder, MIMALLOC_VERBOSE="1", MIMALLOC_DISABLE_REDIRECT="1", **more)
     check(code == 77 and not any(ok for ok, _ in report_of(err).values()), "run: the switch works")
     code, _, err = run(tool + ["run", "--dll-folder=.", "p.exe"], folder, **more)
-    check(code == 3 and "was found neither" in err, f"run: DLLs missing: {code} {err}")
+    check(code == 3 and "was not found in" in err, f"run: DLLs missing: {code} {err}")
+    (folder / "mimalloc.dll").write_bytes(make_pe.make(dll=True, machine="arm64", exports=("mi_version",)))
+    (folder / REDIRECT_NAME).write_bytes((folder / "mimalloc.dll").read_bytes())
+    code, out, err = run(tool + ["run", "p.exe"], folder, **more)
+    check(code == 77, f"run: DLLs for another machine beside the program are passed over: {code} {err}")
     code, _, err = run(tool + ["run", "absent.exe"], folder)
     check(code == 3 and "no such file" in err, f"run: program missing: {code} {err}")
     code, _, err = run(tool + ["run", TOOLS / "mimalloc.dll"] if tool == MINJECT else tool + ["run", str(TOOLS / "mimalloc.dll")], folder)

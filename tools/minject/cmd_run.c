@@ -4,28 +4,45 @@
 #include <stdio.h>
 #include <string.h>
 
-// Where one of the DLLs is: --dll-folder, beside the program (then its bare name is enough), beside
-// the tool.
-static bool find_dll(const cli_t *cli, const char *program, const char *dll, char *out,
-                     size_t cap) {
-    char folder[CLI_PATH_BYTES];
-    if (cli->dll_folder != NULL)
-        return plat_find_in_folder(cli->dll_folder, dll, out, cap);
-    if (!cli_join(folder, sizeof folder, program, plat_folder_length(program), ""))
+// Whether the folder holds this DLL, built for this machine.
+static bool folder_has(const char *folder, const char *dll, uint16_t machine, char *out,
+                       size_t cap) {
+    plat_file_t file;
+    mi_pe_t pe;
+    if (!plat_find_in_folder(folder, dll, out, cap) || plat_read_file(out, &file) != PLAT_OK)
         return false;
-    if (plat_find_in_folder(folder, dll, out, cap))
-        return cli_join(out, cap, dll, strlen(dll), "");
-    return plat_own_folder(folder, sizeof folder) && plat_find_in_folder(folder, dll, out, cap);
+    bool fits = mi_pe_open(&pe, file.bytes, file.size, false) && pe.machine == machine;
+    plat_free_file(&file);
+    return fits;
 }
 
-static bool find_dlls(const cli_t *cli, const char *program, const char *const names[2],
+// Where one of the DLLs is: --dll-folder, beside the program (then its bare name is enough), beside
+// the tool.
+static bool find_dll(const cli_t *cli, const char *dll, uint16_t machine, char *out, size_t cap) {
+    char folder[CLI_PATH_BYTES];
+    const char *program = cli->files[0];
+    if (cli->dll_folder != NULL)
+        return folder_has(cli->dll_folder, dll, machine, out, cap);
+    if (!cli_join(folder, sizeof folder, program, plat_folder_length(program), ""))
+        return false;
+    if (folder_has(folder, dll, machine, out, cap))
+        return cli_join(out, cap, dll, strlen(dll), "");
+    return plat_own_folder(folder, sizeof folder) && folder_has(folder, dll, machine, out, cap);
+}
+
+static bool find_dlls(const cli_t *cli, const char *const names[2], uint16_t machine,
                       char (*paths)[CLI_PATH_BYTES]) {
     for (size_t i = 0; i < 2; i++) {
-        if (find_dll(cli, program, names[i], paths[i], CLI_PATH_BYTES))
+        if (find_dll(cli, names[i], machine, paths[i], CLI_PATH_BYTES))
             continue;
-        say_error(
-            "%s was found neither beside %s nor beside minject; name its folder with --dll-folder",
-            names[i], program);
+        const char *machine_name = mi_pe_machine_name(machine);
+        if (cli->dll_folder != NULL)
+            say_error("%s for %s was not found in %s; copy it there", names[i], machine_name,
+                      cli->dll_folder);
+        else
+            say_error("%s for %s was found neither beside %s nor beside minject; name its folder "
+                      "with --dll-folder",
+                      names[i], machine_name, cli->files[0]);
         return false;
     }
     return true;
@@ -49,7 +66,7 @@ int cmd_run(const cli_t *cli) {
     }
     cli_allocator_name(cli, allocator, sizeof allocator);
     const char *const names[2] = {mi_pe_redirect_name(machine), allocator};
-    if (plat_runs_directly() && !find_dlls(cli, program, names, paths))
+    if (plat_runs_directly() && !find_dlls(cli, names, machine, paths))
         return EXIT_NOT_FOUND;
     const plat_run_t run = {.args = cli->files,
                             .redirect_dll = paths[0],

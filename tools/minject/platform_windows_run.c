@@ -33,29 +33,32 @@ static bool read_remote(const target_t *t, uint64_t at, void *out, size_t bytes)
     return ReadProcessMemory(t->process, (void *)(uintptr_t)at, out, bytes, &n) && n == bytes;
 }
 
-// ImageBaseAddress stands in the process environment block; a 32-bit process on 64-bit Windows has
-// two of them.
+// The image base that an environment block with pointers of this size names, if there is an image.
+static bool try_block(target_t *t, uint64_t peb, size_t cell) {
+    uint8_t base[8] = {0};
+    uint8_t magic[2] = {0};
+    if (!read_remote(t, peb + 2 * cell, base, cell))
+        return false;
+    t->base = mi_pe_u64(base);
+    return t->base != 0 && read_remote(t, t->base, magic, sizeof magic) && magic[0] == 'M' &&
+           magic[1] == 'Z';
+}
+
+// ImageBaseAddress stands in the process environment block, behind two pointers. A 32-bit process
+// on 64-bit Windows has two blocks; the query gives the address of the 32-bit one (Wine 8 only a
+// 1). Both say the same, so whichever leads to an image is right.
 static bool find_base(target_t *t) {
     PROCESS_BASIC_INFORMATION info;
     ULONG_PTR wow_peb = 0;
-    uint32_t base32 = 0;
-    if (NtQueryInformationProcess(t->process, ProcessWow64Information, &wow_peb, sizeof wow_peb,
-                                  NULL) == 0 &&
-        wow_peb != 0) {
-        t->base = 0;
-        if (!read_remote(t, wow_peb + 8, &base32, sizeof base32))
-            return failed("its environment block cannot be read");
-        t->base = base32;
-        return true;
-    }
     if (NtQueryInformationProcess(t->process, ProcessBasicInformation, &info, sizeof info, NULL) !=
         0)
         return failed("its environment block is not known");
-    uintptr_t base = 0;
-    if (!read_remote(t, (uintptr_t)info.PebBaseAddress + 2 * sizeof(void *), &base, sizeof base))
-        return failed("its environment block cannot be read");
-    t->base = base;
-    return true;
+    uint64_t peb = (uintptr_t)info.PebBaseAddress;
+    if (NtQueryInformationProcess(t->process, ProcessWow64Information, &wow_peb, sizeof wow_peb,
+                                  NULL) != 0)
+        wow_peb = 0;
+    return (wow_peb > 0xFFFF && try_block(t, wow_peb, 4)) || try_block(t, peb, sizeof(void *)) ||
+           try_block(t, peb, 4) || failed("its environment block cannot be read");
 }
 
 // Pages that cannot be read (guarded sections of packed programs) stay zero.
