@@ -195,6 +195,7 @@ static unsigned run(unsigned i) {
     } else if (mi_str_eq(word, "wait")) {
         char byte;
         DWORD got;
+        say("ready\n");
         while (ReadFile(GetStdHandle(STD_INPUT_HANDLE), &byte, 1, &got, NULL) && got > 0) {
         }
     } else if (mi_str_eq(word, "active")) {

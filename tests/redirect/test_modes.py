@@ -187,7 +187,13 @@ def main():
         stage(args, folder)
         modes = Modes(args, folder)
         # One program that waits keeps the Wine server running: starting it costs more than all the tests.
-        keeper = subprocess.Popen([args.runner, "probe.exe", "wait"], cwd=folder, stdin=subprocess.PIPE)
+        # It must be up before the next one, whose pipes the server would hold open otherwise.
+        keeper = subprocess.Popen([args.runner, "probe.exe", "wait"], cwd=folder, stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if not keeper.stdout.readline().startswith(b"ready"):
+            code = keeper.wait(timeout=60)
+            print("the first program did not start")
+            return 77 if code == 77 else 1
         try:
             for group in groups:
                 group(modes)
