@@ -102,7 +102,7 @@ MI_INLINE bool mi_free_try(void *p) {
                                     : (page == NULL || page->owner_fast != theap)))
         return false;
     if (MI_SECURE &&
-        MI_UNLIKELY(mi_page_block_of(page, p) != p || mi_block_looks_free(page, (mi_block_t *)p)))
+        MI_UNLIKELY(!mi_block_is_plain(page, p) || mi_block_looks_free(page, (mi_block_t *)p)))
         return false;
     mi_block_set_next(page, (mi_block_t *)p, page->free);
     page->free = (mi_block_t *)p;
