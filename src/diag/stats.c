@@ -1,7 +1,6 @@
 #include "diag/stats.h"
 
 #include "diag/message.h"
-#include "os/os.h"
 
 // Bytes as a short human figure; the result lives in buf.
 static const char *bytes_text(int64_t bytes, char *buf, size_t cap) {
@@ -22,16 +21,14 @@ typedef struct stats_printer_s {
     void *arg;
 } stats_printer_t;
 
-// Figures that nothing was counted for are left out.
 static void print_bytes(stats_printer_t p, const char *name, mi_stat_count_t c) {
-    if (c.peak == 0 && c.total == 0 && c.current == 0)
-        return;
     char peak[24], total[24], current[24];
     mi_message_fmt(
         p.out, p.arg, "  %-16s %14s %14s %14s\n", name, bytes_text(c.peak, peak, sizeof(peak)),
         bytes_text(c.total, total, sizeof(total)), bytes_text(c.current, current, sizeof(current)));
 }
 
+// Figures that nothing was counted for are left out from here on.
 static void print_pieces(stats_printer_t p, const char *name, mi_stat_count_t c) {
     if (c.peak == 0 && c.total == 0 && c.current == 0)
         return;
@@ -53,18 +50,17 @@ static void print_counter_bytes(stats_printer_t p, const char *name, mi_stat_cou
                    bytes_text(c.total, total, sizeof(total)));
 }
 
-void mi_process_print_to(mi_output_fun *out, void *arg) {
-    mi_os_process_info_t info;
-    mi_os_process_info(&info);
+void mi_process_print_to(const mi_os_process_info_t *info, mi_output_fun *out, void *arg) {
     char rss[24], peak[24];
     mi_message_fmt(
         out, arg, "  elapsed %llu.%03llu s, user %llu.%03llu s, system %llu.%03llu s\n",
-        (unsigned long long)(info.elapsed_ms / 1000), (unsigned long long)(info.elapsed_ms % 1000),
-        (unsigned long long)(info.user_ms / 1000), (unsigned long long)(info.user_ms % 1000),
-        (unsigned long long)(info.system_ms / 1000), (unsigned long long)(info.system_ms % 1000));
+        (unsigned long long)(info->elapsed_ms / 1000),
+        (unsigned long long)(info->elapsed_ms % 1000), (unsigned long long)(info->user_ms / 1000),
+        (unsigned long long)(info->user_ms % 1000), (unsigned long long)(info->system_ms / 1000),
+        (unsigned long long)(info->system_ms % 1000));
     mi_message_fmt(out, arg, "  rss %s, peak rss %s, page faults from disk %zu\n",
-                   bytes_text((int64_t)info.current_rss, rss, sizeof(rss)),
-                   bytes_text((int64_t)info.peak_rss, peak, sizeof(peak)), info.page_faults);
+                   bytes_text((int64_t)info->current_rss, rss, sizeof(rss)),
+                   bytes_text((int64_t)info->peak_rss, peak, sizeof(peak)), info->page_faults);
 }
 
 void mi_stats_print_to(const mi_stats_t *s, mi_output_fun *out, void *arg) {
@@ -74,14 +70,17 @@ void mi_stats_print_to(const mi_stats_t *s, mi_output_fun *out, void *arg) {
     print_bytes(p, "reserved", s->reserved);
     print_bytes(p, "committed", s->committed);
     print_bytes(p, "in pages", s->page_committed);
-    print_bytes(p, "blocks", s->malloc_normal);
-    print_bytes(p, "large blocks", s->malloc_huge);
+    if (s->malloc_normal.total + s->malloc_huge.total > 0) { // known for one heap, not for the process
+        print_bytes(p, "blocks", s->malloc_normal);
+        print_bytes(p, "large blocks", s->malloc_huge);
+    }
     print_counter_bytes(p, "purged", s->purged);
     print_pieces(p, "pages", s->pages);
     print_pieces(p, "abandoned pages", s->pages_abandoned);
     print_pieces(p, "threads", s->threads);
     print_pieces(p, "heaps", s->heaps);
-    print_counter(p, "allocations", s->malloc_normal_count);
+    mi_message_fmt(out, arg, "  %-16s %14s %14lld\n", "allocations", "",
+                   (long long)s->malloc_normal_count.total);
     print_counter(p, "large allocs", s->malloc_huge_count);
     print_counter(p, "guarded allocs", s->malloc_guarded_count);
     print_counter(p, "arenas", s->arena_count);
@@ -91,7 +90,6 @@ void mi_stats_print_to(const mi_stats_t *s, mi_output_fun *out, void *arg) {
     print_counter(p, "pages extended", s->pages_extended);
     print_counter(p, "pages retired", s->pages_retire);
     print_counter(p, "pages reclaimed", s->pages_reclaim_on_alloc);
-    mi_process_print_to(out, arg);
 }
 
 static void json_count(mi_text_t *t, const char *name, mi_stat_count_t c) {
@@ -121,18 +119,17 @@ static void json_bins(mi_text_t *t, const char *name, const mi_stat_count_t *bin
     mi_text_fmt(t, "%s]", is_first ? "" : "\n  ");
 }
 
-void mi_stats_json_to(const mi_stats_t *stats, mi_bin_bytes_fn bin_bytes, mi_text_t *t) {
-    mi_os_process_info_t info;
-    mi_os_process_info(&info);
+void mi_stats_json_to(const mi_stats_t *stats, const mi_os_process_info_t *info,
+                      mi_bin_bytes_fn bin_bytes, mi_text_t *t) {
     mi_text_fmt(t, "{\n  \"version\": %d,\n  \"mimalloc_version\": %d,\n", MI_STAT_VERSION,
                 MI_MALLOC_VERSION);
     mi_text_fmt(t,
                 "  \"process\": { \"elapsed_msecs\": %llu, \"user_msecs\": %llu, "
                 "\"system_msecs\": %llu, \"page_faults\": %zu, \"rss_current\": %zu, "
                 "\"rss_peak\": %zu, \"commit_current\": %zu, \"commit_peak\": %zu },\n",
-                (unsigned long long)info.elapsed_ms, (unsigned long long)info.user_ms,
-                (unsigned long long)info.system_ms, info.page_faults, info.current_rss,
-                info.peak_rss, info.current_commit, info.peak_commit);
+                (unsigned long long)info->elapsed_ms, (unsigned long long)info->user_ms,
+                (unsigned long long)info->system_ms, info->page_faults, info->current_rss,
+                info->peak_rss, info->current_commit, info->peak_commit);
 #define MI_STAT_COUNT(stat)   json_count(t, #stat, stats->stat);
 #define MI_STAT_COUNTER(stat) json_counter(t, #stat, stats->stat);
     MI_STAT_FIELDS()

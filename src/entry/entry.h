@@ -7,6 +7,7 @@
 #include "base/base.h"
 #include "core/alloc.h"
 #include "mimalloc.h"
+#include "os/os.h"
 
 // ---- process.c ----
 extern MI_HIDDEN bool
@@ -15,7 +16,8 @@ extern MI_HIDDEN bool mi_entry_has_deferred; // mi_register_deferred_free has a 
 void mi_deferred_run(bool force);            // calls it, unless it is being called
 void mi_entry_init(void); // reads the options, tells the core, says hello when verbose; once
 void mi_entry_exit(void); // end of the process: statistics when asked for; once
-void mi_entry_options_changed(void); // hands the options to the core again
+void mi_entry_process_info(mi_os_process_info_t *info); // the OS' facts, elapsed since our start
+void mi_entry_options_changed(void);                    // hands the options to the core again
 
 // ---- report.c: the slow twins of the hot entries, and what failure means ----
 void *mi_malloc_slow(size_t size); // after mi_malloc_try failed

@@ -11,6 +11,7 @@
 
 bool mi_entry_is_ready;
 
+static uint64_t start_ms; // when the options were read
 static _Atomic(bool) init_began;
 static _Atomic(bool) exit_began;
 
@@ -60,6 +61,7 @@ static void arenas_reserve(void) {
 MI_COLD void mi_entry_init(void) {
     if (mi_exchange_acq_rel(&init_began, true))
         return; // some thread is at it; the core's defaults serve meanwhile
+    start_ms = mi_os_clock_ms();
     mi_assert_set_sink(mi_message_assert);
     mi_entry_options_changed();
     if (mi_option_value(mi_option_show_stats) > 0)
@@ -76,6 +78,13 @@ void mi_entry_exit(void) {
         return;
     if (mi_option_value(mi_option_show_stats) > 0 || mi_option_value(mi_option_verbose) > 1)
         mi_stats_print_out(mi_platform_exit_output(), NULL);
+}
+
+void mi_entry_process_info(mi_os_process_info_t *info) {
+    mi_os_process_info(info);
+    const uint64_t elapsed_ms = mi_os_clock_ms() - start_ms;
+    if (mi_entry_is_ready && info->elapsed_ms < elapsed_ms)
+        info->elapsed_ms = elapsed_ms; // the OS may have begun to count later
 }
 
 void mi_process_init(void) mi_attr_noexcept {

@@ -125,10 +125,12 @@ bool mi_heap_stats_get(mi_heap_t *heap, mi_stats_t *stats) mi_attr_noexcept {
 
 // The text in the caller's buffer, or in a block that grows until it fits.
 static char *json_make(const mi_stats_t *stats, size_t buf_size, char *buf) {
+    mi_os_process_info_t info;
+    mi_entry_process_info(&info);
     mi_text_t t;
     if (buf != NULL) {
         mi_text_init(&t, buf, buf_size);
-        mi_stats_json_to(stats, mi_stats_get_bin_size, &t);
+        mi_stats_json_to(stats, &info, mi_stats_get_bin_size, &t);
         return t.is_cut || buf_size == 0 ? NULL : buf;
     }
     for (size_t bytes = JSON_FIRST_BYTES; bytes <= JSON_MOST_BYTES; bytes *= 2) {
@@ -136,7 +138,7 @@ static char *json_make(const mi_stats_t *stats, size_t buf_size, char *buf) {
         if (block == NULL)
             return NULL;
         mi_text_init(&t, block, bytes);
-        mi_stats_json_to(stats, mi_stats_get_bin_size, &t);
+        mi_stats_json_to(stats, &info, mi_stats_get_bin_size, &t);
         if (!t.is_cut)
             return block;
         mi_free(block);
@@ -177,6 +179,7 @@ static void stats_print(mi_heap_t *heap, mi_output_fun *out, void *arg) {
     else
         heap_gather(heap, &print_stats);
     mi_stats_print_to(&print_stats, out, arg);
+    mi_process_info_print_out(out, arg);
     mi_store_release(&print_is_busy, false); // pairs with the exchange above
 }
 
@@ -206,18 +209,20 @@ void mi_stats_merge(void) mi_attr_noexcept {
 }
 
 void mi_process_info_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept {
-    mi_process_print_to(out, arg);
+    mi_os_process_info_t info;
+    mi_entry_process_info(&info);
+    mi_process_print_to(&info, out, arg);
 }
 
 void mi_process_info_print(void) mi_attr_noexcept {
-    mi_process_print_to(NULL, NULL);
+    mi_process_info_print_out(NULL, NULL);
 }
 
 void mi_process_info(size_t *elapsed_msecs, size_t *user_msecs, size_t *system_msecs,
                      size_t *current_rss, size_t *peak_rss, size_t *current_commit,
                      size_t *peak_commit, size_t *page_faults) mi_attr_noexcept {
     mi_os_process_info_t info;
-    mi_os_process_info(&info);
+    mi_entry_process_info(&info);
     size_t *const to[] = {elapsed_msecs, user_msecs,     system_msecs, current_rss,
                           peak_rss,      current_commit, peak_commit,  page_faults};
     const size_t from[] = {(size_t)info.elapsed_ms, (size_t)info.user_ms, (size_t)info.system_ms,

@@ -76,7 +76,7 @@ static void check_messages(void) {
     CHECK(caught_lines > 0);
     catch_begin();
     mi_heap_stats_print_out(mi_heap_main(), catch_output, NULL);
-    CHECK(strstr(caught_text, "blocks") != NULL);
+    CHECK(strstr(caught_text, "in pages") != NULL);
     mi_heap_stats_print_out(NULL, catch_output, NULL);
     catch_end();
 }
