@@ -85,6 +85,12 @@ def test_run(folder, tool):
     check(code == 77 and not any(ok for ok, _ in report_of(err).values()), "run: the switch works")
     code, _, err = run(tool + ["run", "--dll-folder=.", "p.exe"], folder, **more)
     check(code == 3 and "was not found in" in err, f"run: DLLs missing: {code} {err}")
+    began = "mimalloc-redirect: version"
+    for words, count in ((["run", "p.exe", "--spawn", "y"], 1), (["run", "--children", "p.exe", "--spawn", "y"], 2),
+                         (["run", "--children", "p.exe", "--spawn", "--spawn", "y"], 3)):
+        code, out, err = run(tool + words, folder, MIMALLOC_VERBOSE="1", **more)
+        check(code == 77 and "[y]input: a line" in out, f"{words}: {code} {out} {err[-300:]}")
+        check(err.count(began) == count, f"{words}: {err.count(began)} processes redirected, not {count}")
     (folder / "mimalloc.dll").write_bytes(make_pe.make(dll=True, machine="arm64", exports=("mi_version",)))
     (folder / REDIRECT_NAME).write_bytes((folder / "mimalloc.dll").read_bytes())
     code, out, err = run(tool + ["run", "p.exe"], folder, **more)

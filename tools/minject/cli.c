@@ -48,7 +48,7 @@ static const cli_command_t command_values[] = {CLI_INJECT, CLI_REMOVE, CLI_LIST,
 static const char *const option_words[] = {"--help",    "--version", "--list",      "--inplace",
                                            "--force",   "--postfix", "--output",    "--quiet",
                                            "--verbose", "--json",    "--no-backup", "--dll-folder",
-                                           "--plan",    "--live",    NULL};
+                                           "--plan",    "--live",    "--children",  NULL};
 
 // Letters to insert, delete or change to come from a to b; words here are short.
 static size_t word_distance(const char *a, const char *b) {
@@ -107,8 +107,9 @@ static bool is_option(const char *arg, const char *name) {
 
 // Options without a value. false = not one of them.
 static bool parse_flag(cli_t *cli, const char *arg) {
-    static const char *const longs[] = {"--help",  "--version", "--list", "--inplace", "--force",
-                                        "--quiet", "--verbose", "--json", "--plan",    "--live"};
+    static const char *const longs[] = {"--help",  "--version", "--list",    "--inplace",
+                                        "--force", "--quiet",   "--verbose", "--json",
+                                        "--plan",  "--live",    "--children"};
     static const char shorts[] = "hvlifq";
     size_t which = sizeof longs / sizeof longs[0];
     for (size_t k = 0; k < which; k++) {
@@ -125,7 +126,8 @@ static bool parse_flag(cli_t *cli, const char *arg) {
                            &cli->is_verbose,
                            &cli->is_json,
                            &cli->is_plan,
-                           &cli->is_live};
+                           &cli->is_live,
+                           &cli->is_children};
     if (which >= sizeof longs / sizeof longs[0]) {
         if (strcmp(arg, "--no-backup") != 0)
             return false;

@@ -25,15 +25,20 @@ static bool find_dll(const cli_t *cli, const char *dll, uint16_t machine, char *
         return folder_has(cli->dll_folder, dll, machine, out, cap);
     if (!cli_join(folder, sizeof folder, program, plat_folder_length(program), ""))
         return false;
+    // Children may lie elsewhere: for them the bare name would not do.
     if (folder_has(folder, dll, machine, out, cap))
-        return cli_join(out, cap, dll, strlen(dll), "");
+        return cli->is_children || cli_join(out, cap, dll, strlen(dll), "");
     return plat_own_folder(folder, sizeof folder) && folder_has(folder, dll, machine, out, cap);
 }
 
 static bool find_dlls(const cli_t *cli, const char *const names[2], uint16_t machine,
                       char (*paths)[CLI_PATH_BYTES]) {
     for (size_t i = 0; i < 2; i++) {
-        if (find_dll(cli, names[i], machine, paths[i], CLI_PATH_BYTES))
+        char found[CLI_PATH_BYTES];
+        bool is_there = find_dll(cli, names[i], machine, found, sizeof found);
+        bool is_bare = plat_folder_length(found) == 0 && !cli->is_children;
+        if (is_there && (is_bare ? cli_join(paths[i], CLI_PATH_BYTES, found, strlen(found), "")
+                                 : plat_full_path(found, paths[i], CLI_PATH_BYTES)))
             continue;
         const char *machine_name = mi_pe_machine_name(machine);
         if (cli->dll_folder != NULL)
@@ -73,6 +78,8 @@ int cmd_run(const cli_t *cli) {
                             .allocator_dll = paths[1],
                             .postfix = cli->has_postfix ? cli->postfix : NULL,
                             .dll_folder = cli->dll_folder,
+                            .machine = machine,
+                            .follows_children = cli->is_children,
                             .is_verbose = cli->is_verbose};
     int exit_code = 0;
     if (plat_run(&run, &exit_code))

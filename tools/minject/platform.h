@@ -51,6 +51,8 @@ typedef struct plat_run_s {
     const char *allocator_dll;
     const char *postfix;    // as given, or NULL
     const char *dll_folder; // as given, or NULL
+    uint16_t machine;       // MI_PE_MACHINE_* that the DLLs are for
+    bool follows_children;  // redirect the processes that it starts, too
     bool is_verbose;
 } plat_run_t;
 // false: it could not be started and plat_last_error() says why; true: *exit_code is the program's.
@@ -67,5 +69,7 @@ bool plat_run_logged(char **args, plat_file_t *log, int *exit_code);
 bool plat_runs_directly(void);
 // The folder of the running tool, with its separator. false = not known.
 bool plat_own_folder(char *out, size_t cap);
+// The absolute form of a path. false = there is none.
+bool plat_full_path(const char *path, char *out, size_t cap);
 
 #endif

@@ -224,6 +224,14 @@ bool plat_own_folder(char *out, size_t cap) {
     return true;
 }
 
+bool plat_full_path(const char *path, char *out, size_t cap) {
+    char full[4096];
+    if (realpath(path, full) == NULL || strlen(full) >= cap)
+        return false;
+    strcpy(out, full);
+    return true;
+}
+
 // minject.exe: beside this program, or in the Windows build's folder of the same source tree.
 static bool find_windows_tool(char *out, size_t cap) {
     static const char *const places[] = {"minject.exe", "../windows-x64-release/minject.exe"};
@@ -275,6 +283,8 @@ bool plat_run(const plat_run_t *run, int *exit_code) {
     argv[n++] = (char *)(uintptr_t) "run";
     if (run->is_verbose)
         argv[n++] = (char *)(uintptr_t) "--verbose";
+    if (run->follows_children)
+        argv[n++] = (char *)(uintptr_t) "--children";
     if (run->dll_folder != NULL && realpath(run->dll_folder, full) != NULL) {
         snprintf(folder, sizeof folder, "--dll-folder=Z:%s", full);
         argv[n++] = folder;

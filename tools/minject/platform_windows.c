@@ -254,3 +254,11 @@ bool plat_own_folder(char *out, size_t cap) {
     out[plat_folder_length(out)] = 0;
     return true;
 }
+
+bool plat_full_path(const char *path, char *out, size_t cap) {
+    wchar_t wide[PATH_UNITS];
+    wchar_t full[PATH_UNITS];
+    DWORD n = win_wide_of(path, wide) ? GetFullPathNameW(wide, PATH_UNITS, full, NULL) : 0;
+    return n != 0 && n < PATH_UNITS &&
+           WideCharToMultiByte(CP_UTF8, 0, full, -1, out, (int)cap, NULL, NULL) > 0;
+}

@@ -251,8 +251,84 @@ static bool create_process(char **args, HANDLE out, DWORD flags, PROCESS_INFORMA
     return created;
 }
 
+// ---- run --children: as a debugger, which hears of every new process before its loader has begun
+// ----
+
+// A process that just began. What cannot be redirected runs as it is.
+static void edit_child(const CREATE_PROCESS_DEBUG_INFO *event, const plat_run_t *run) {
+    target_t t = {.process = event->hProcess, .base = (uintptr_t)event->lpBaseOfImage};
+    bool ok = copy_image(&t) && t.pe.machine == run->machine && edit_imports(&t, run);
+    if (!ok && run->is_verbose)
+        fprintf(stderr, "minject: a child process is not redirected: %s\n",
+                t.pe.machine != run->machine ? "it is built for another machine"
+                                             : plat_last_error());
+    free(t.bytes);
+    if (event->hFile != NULL)
+        CloseHandle(event->hFile);
+}
+
+// A debugged process announces itself with one breakpoint, a 32-bit one on 64-bit Windows with one
+// of each kind. Those are ours to pass over; every later exception is the program's own business.
+#define ANNOUNCED_MAX  1024u
+#define WOW_BREAKPOINT 0x4000001Fu
+
+typedef struct announced_s {
+    DWORD process[2][ANNOUNCED_MAX]; // by kind of breakpoint
+    size_t count[2];
+} announced_t;
+
+static DWORD answer_exception(announced_t *seen, DWORD process, const EXCEPTION_DEBUG_INFO *event) {
+    DWORD code = event->ExceptionRecord.ExceptionCode;
+    if (code != EXCEPTION_BREAKPOINT && code != WOW_BREAKPOINT)
+        return DBG_EXCEPTION_NOT_HANDLED;
+    size_t kind = code == WOW_BREAKPOINT ? 1 : 0;
+    for (size_t i = 0; i < seen->count[kind]; i++) {
+        if (seen->process[kind][i] == process)
+            return DBG_EXCEPTION_NOT_HANDLED;
+    }
+    if (seen->count[kind] < ANNOUNCED_MAX)
+        seen->process[kind][seen->count[kind]++] = process;
+    return DBG_CONTINUE;
+}
+
+// Until the program itself ends; children that are still there then run on without us.
+static bool follow(const PROCESS_INFORMATION *info, const plat_run_t *run, int *exit_code) {
+    static announced_t seen;
+    DEBUG_EVENT event;
+    DebugSetProcessKillOnExit(FALSE);
+    SetConsoleCtrlHandler(leave_to_program, TRUE);
+    for (;;) {
+        if (!WaitForDebugEvent(&event, INFINITE))
+            return failed("its events cannot be waited for");
+        DWORD answer = DBG_CONTINUE;
+        if (event.dwDebugEventCode == CREATE_PROCESS_DEBUG_EVENT)
+            edit_child(&event.u.CreateProcessInfo, run);
+        else if (event.dwDebugEventCode == LOAD_DLL_DEBUG_EVENT && event.u.LoadDll.hFile != NULL)
+            CloseHandle(event.u.LoadDll.hFile);
+        else if (event.dwDebugEventCode == EXCEPTION_DEBUG_EVENT)
+            answer = answer_exception(&seen, event.dwProcessId, &event.u.Exception);
+        bool is_end = event.dwDebugEventCode == EXIT_PROCESS_DEBUG_EVENT &&
+                      event.dwProcessId == info->dwProcessId;
+        if (is_end)
+            *exit_code = (int)event.u.ExitProcess.dwExitCode;
+        ContinueDebugEvent(event.dwProcessId, event.dwThreadId, answer);
+        if (is_end)
+            return true;
+    }
+}
+
 bool plat_run(const plat_run_t *run, int *exit_code) {
     PROCESS_INFORMATION info;
+    if (run->follows_children) {
+        // A debugged process would get the system's slow debug heap.
+        SetEnvironmentVariableW(L"_NO_DEBUG_HEAP", L"1");
+        if (!create_process(run->args, GetStdHandle(STD_OUTPUT_HANDLE), DEBUG_PROCESS, &info))
+            return false;
+        bool followed = follow(&info, run, exit_code);
+        CloseHandle(info.hThread);
+        CloseHandle(info.hProcess);
+        return followed;
+    }
     if (!create_process(run->args, GetStdHandle(STD_OUTPUT_HANDLE), CREATE_SUSPENDED, &info))
         return false;
     bool ok = edit_and_wait(&info, run, exit_code);
