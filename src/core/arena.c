@@ -5,19 +5,22 @@
 #include "core/lock.h"
 #include "os/os.h"
 
+#define ARENA_HINTS 33u // spans of fewer slices know where to begin their search
+
 struct mi_arena_s {
-    uint8_t *base;        // slice 0
-    size_t slices;        // all, the head included
-    size_t head_slices;   // taken by this struct and what follows it
-    size_t free_slices;   // under the lock, like everything below
-    uint64_t *free;       // bit: nobody uses the slice
-    uint64_t *committed;  // bit: usable without a commit
-    uint64_t *dirty;      // bit: may not read as zero
-    uint64_t *young;      // bit: free, dirty, freed since the last purge round
-    uint64_t *old;        // bit: free, dirty, freed before it
-    mi_page_t *pages;     // one for each slice
-    uint64_t purge_at_ms; // next purge round, 0 = nothing to purge
-    bool is_exclusive;    // for heaps made in this arena only
+    uint8_t *base;              // slice 0
+    size_t slices;              // all, the head included
+    size_t head_slices;         // taken by this struct and what follows it
+    size_t free_slices;         // under the lock, like everything below
+    uint64_t *free;             // bit: nobody uses the slice
+    uint64_t *committed;        // bit: usable without a commit
+    uint64_t *dirty;            // bit: may not read as zero
+    uint64_t *young;            // bit: free, dirty, freed since the last purge round
+    uint64_t *old;              // bit: free, dirty, freed before it
+    mi_page_t *pages;           // one for each slice
+    uint64_t purge_at_ms;       // next purge round, 0 = nothing to purge
+    bool is_exclusive;          // for heaps made in this arena only
+    uint32_t hint[ARENA_HINTS]; // by length: no free run of that length begins below
 };
 
 mi_core_config_t mi_core_config = {250, 0, false, 0, false};
@@ -188,6 +191,30 @@ static void arena_take(mi_arena_t *a, size_t first, size_t count, bool *is_zero,
         arena_used_peak = arena_used_slices;
 }
 
+// A run of free slices, the lowest. Under the lock.
+static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phase) {
+    const bool has_hint = (slices < ARENA_HINTS && align == 1);
+    if (a->free_slices < slices)
+        return MI_BITMAP_NONE;
+    const size_t from =
+        (has_hint && a->hint[slices] > a->head_slices ? a->hint[slices] : a->head_slices);
+    const size_t at = mi_bitmap_find(a->free, a->slices, from, slices, align, phase);
+    if (has_hint)
+        a->hint[slices] = (uint32_t)(at == MI_BITMAP_NONE ? a->slices : at);
+    return at;
+}
+
+// Slices became free: runs that contain them may begin as much lower as they are long. Under the
+// lock.
+static void arena_set_free(mi_arena_t *a, size_t first, size_t count) {
+    mi_bitmap_set(a->free, first, count, true);
+    a->free_slices += count;
+    for (uint32_t n = 1; n < ARENA_HINTS; n++) {
+        const uint32_t least = (uint32_t)(first >= n ? first - n + 1 : 0);
+        a->hint[n] = (a->hint[n] < least ? a->hint[n] : least);
+    }
+}
+
 // Commits what was taken; gives it back when the system refuses.
 static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     bool is_zero;
@@ -197,8 +224,7 @@ static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     if (rc == 0) {
         mi_bitmap_set(a->committed, first, count, true);
     } else {
-        mi_bitmap_set(a->free, first, count, true);
-        a->free_slices += count;
+        arena_set_free(a, first, count);
         arena_used_slices -= count;
     }
     mi_unlock(&arena_lock);
@@ -209,10 +235,7 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
     const size_t phase = ((size_t)0 - ((uintptr_t)a->base >> MI_SLICE_SHIFT)) & (align - 1);
     bool is_ready = false;
     mi_lock(&arena_lock);
-    const size_t first =
-        (a->free_slices < slices
-             ? MI_BITMAP_NONE
-             : mi_bitmap_find(a->free, a->slices, a->head_slices, slices, align, phase));
+    const size_t first = arena_find(a, slices, align, phase);
     if (first != MI_BITMAP_NONE)
         arena_take(a, first, slices, &span->is_zero, &is_ready);
     mi_unlock(&arena_lock);
@@ -271,9 +294,8 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     const size_t first = (size_t)(start - a->base) >> MI_SLICE_SHIFT;
     mi_lock(&arena_lock);
     MI_ASSERT(mi_bitmap_is(a->free, first, slices, false));
-    mi_bitmap_set(a->free, first, slices, true);
+    arena_set_free(a, first, slices);
     mi_bitmap_set(a->young, first, slices, true);
-    a->free_slices += slices;
     arena_used_slices -= slices;
     arena_dirty_free += slices;
     arena_plan_purge(a);
@@ -320,8 +342,7 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
         arena_purged_slices += count;
         arena_purge_calls++;
     }
-    mi_bitmap_set(a->free, first, count, true);
-    a->free_slices += count;
+    arena_set_free(a, first, count);
 }
 
 // Under the lock. Purges the old ones (all when forced), then the young ones are the old ones.
