@@ -1,13 +1,15 @@
-// The one table of what gets redirected: every exported name of the CRT allocation family, which function it
-// is, and how that function is shaped. The hook engine, its proof, the offline planner, the tests and the
-// documentation all work from it; nobody else lists CRT functions. Constant data: any thread.
+// The one table of what gets redirected: every exported name of the CRT allocation family, which
+// function it is, and how that function is shaped. The hook engine, its proof, the offline planner,
+// the tests and the documentation all work from it; nobody else lists CRT functions. Constant data:
+// any thread.
 #ifndef MI_PE_CRT_TABLE_H
 #define MI_PE_CRT_TABLE_H
 
 #include "base/base.h"
 
-// The functions, each with one replacement. Names with more arguments than these (the _dbg forms add the block
-// type, file and line at the end) are redirected to the same replacement, which does not look at the rest.
+// The functions, each with one replacement. Names with more arguments than these (the _dbg forms
+// add the block type, file and line at the end) are redirected to the same replacement, which does
+// not look at the rest.
 typedef enum mi_crt_fn_e {
     MI_CRT_MALLOC,                  // (size)
     MI_CRT_CALLOC,                  // (count, size)
@@ -70,8 +72,9 @@ extern const size_t mi_crt_name_count;
 // The row of a name, or NULL.
 const mi_crt_name_t *mi_crt_name_find(const char *name);
 
-// Names that look like allocation and that are left alone on purpose, with the reason: they call one of the
-// functions above, or they own no memory of the caller's. NULL = not such a name. For the completeness test.
+// Names that look like allocation and that are left alone on purpose, with the reason: they call
+// one of the functions above, or they own no memory of the caller's. NULL = not such a name. For
+// the completeness test.
 const char *mi_crt_name_left_alone(const char *name);
 
 #endif

@@ -39,7 +39,8 @@ bool mi_decode_arm64(const uint8_t *code, size_t room, mi_insn_t *out) {
         i.flow = MI_FLOW_END;
     else if ((w & 0xFFFF0000) == 0) // udf
         i.flow = MI_FLOW_END;
-    else if ((w & 0x1F000000) == 0x10000000 || (w & 0x3B000000) == 0x18000000) // adr(p), ldr literal
+    else if ((w & 0x1F000000) == 0x10000000 ||
+             (w & 0x3B000000) == 0x18000000) // adr(p), ldr literal
         i.is_pc_relative = true;
     *out = i;
     return true;

@@ -1,24 +1,24 @@
 // x86 and x64. Two tables of 256 letters say what follows each opcode; the letters are explained at
-// decode_tail. An opcode that does not exist in the mode at hand is an error, not a guess: the caller
-// refuses to patch what it cannot read.
+// decode_tail. An opcode that does not exist in the mode at hand is an error, not a guess: the
+// caller refuses to patch what it cannot read.
 #include "pe/decode.h"
 
 // One letter per opcode, 16 per row.
-static const char one_byte_map[] = "MMMMbzXXMMMMbzXE" // 00
-                                   "MMMMbzXXMMMMbzXX" // 10
-                                   "MMMMbzPXMMMMbzPX" // 20
-                                   "MMMMbzPXMMMMbzPX" // 30
-                                   "RRRRRRRRRRRRRRRR" // 40
-                                   "................" // 50
-                                   "XXVMPPPPzZbm...." // 60
-                                   "jjjjjjjjjjjjjjjj" // 70
-                                   "mZYmMMMMMMMMMMM8" // 80
-                                   "..........A....." // 90
-                                   "oooo....bz......" // A0
-                                   "bbbbbbbbvvvvvvvv" // B0
-                                   "mmwrVVmZe.wrtbXr" // C0
-                                   "MMMMQQx.MMMMMMMM" // D0
-                                   "llllbbbbCJAS...." // E0
+static const char one_byte_map[] = "MMMMbzXXMMMMbzXE"  // 00
+                                   "MMMMbzXXMMMMbzXX"  // 10
+                                   "MMMMbzPXMMMMbzPX"  // 20
+                                   "MMMMbzPXMMMMbzPX"  // 30
+                                   "RRRRRRRRRRRRRRRR"  // 40
+                                   "................"  // 50
+                                   "XXVMPPPPzZbm...."  // 60
+                                   "jjjjjjjjjjjjjjjj"  // 70
+                                   "mZYmMMMMMMMMMMM8"  // 80
+                                   "..........A....."  // 90
+                                   "oooo....bz......"  // A0
+                                   "bbbbbbbbvvvvvvvv"  // B0
+                                   "mmwrVVmZe.wrtbXr"  // C0
+                                   "MMMMQQx.MMMMMMMM"  // D0
+                                   "llllbbbbCJAS...."  // E0
                                    "PxPPt.FG......MH"; // F0
 
 static const char two_byte_map[] = "MMMMx.....xtxM.m"
@@ -42,12 +42,12 @@ static const char two_byte_map[] = "MMMMx.....xtxM.m"
 typedef struct x86_s {
     const uint8_t *code;
     size_t room;
-    size_t at;        // next byte to read
+    size_t at; // next byte to read
     bool is_x64;
-    bool is_operand16; // prefix 66
+    bool is_operand16;       // prefix 66
     bool is_address_changed; // prefix 67
-    bool is_wide;     // REX.W
-    bool is_bad;      // ran out of bytes, or impossible
+    bool is_wide;            // REX.W
+    bool is_bad;             // ran out of bytes, or impossible
     uint8_t modrm;
     mi_insn_t insn;
 } x86_t;
@@ -268,7 +268,8 @@ static void x86_vector_opcode(x86_t *x, unsigned map) {
         x->is_bad = true;
 }
 
-// C4, C5 and 62. In 32-bit code they are lds, les and bound unless the next byte looks like a register.
+// C4, C5 and 62. In 32-bit code they are lds, les and bound unless the next byte looks like a
+// register.
 static void x86_vector(x86_t *x, uint8_t op) {
     if (!x->is_x64 && (x->at >= x->room || (x->code[x->at] >> 6) != 3)) {
         x86_modrm(x);

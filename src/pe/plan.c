@@ -79,12 +79,13 @@ static mi_plan_site_t *plan_add(mi_plan_t *plan, const char *name, uint32_t rva,
         return NULL;
     }
     mi_plan_site_t *site = &plan->sites[plan->site_count++];
-    *site = (mi_plan_site_t){.name = name, .rva = rva, .fn = fn, .flags = flags, .verdict = MI_SITE_PATCH};
+    *site = (mi_plan_site_t){
+        .name = name, .rva = rva, .fn = fn, .flags = flags, .verdict = MI_SITE_PATCH};
     return site;
 }
 
-// Two names at one address: the first one's replacement serves both when it is the same, or when the table
-// says that one may stand for the other (operator new as malloc). The stronger one wins.
+// Two names at one address: the first one's replacement serves both when it is the same, or when
+// the table says that one may stand for the other (operator new as malloc). The stronger one wins.
 static void plan_add_alias(mi_plan_t *plan, mi_plan_site_t *first, const mi_crt_name_t *row) {
     const mi_crt_fn_t a = mi_crt_functions[first->fn].same_as;
     const mi_crt_fn_t b = mi_crt_functions[row->fn].same_as;
@@ -141,11 +142,13 @@ static bool reaches_directly(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, uint
     return false;
 }
 
-// In a debug CRT the plain functions hand over to their _dbg forms. Release CRTs may export those names too, but there
-// the calls go the other way.
+// In a debug CRT the plain functions hand over to their _dbg forms. Release CRTs may export those
+// names too, but there the calls go the other way.
 static bool plan_is_debug(const mi_pe_t *pe, const mi_pe_exports_t *ex, const mi_plan_t *plan) {
-    static const char *const pairs[][2] = {
-        {"free", "_free_dbg"}, {"malloc", "_malloc_dbg"}, {"realloc", "_realloc_dbg"}, {"_msize", "_msize_dbg"}};
+    static const char *const pairs[][2] = {{"free", "_free_dbg"},
+                                           {"malloc", "_malloc_dbg"},
+                                           {"realloc", "_realloc_dbg"},
+                                           {"_msize", "_msize_dbg"}};
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
         mi_pe_export_t pub, dbg;
         if (!mi_plan_export(ex, pairs[i][0], &pub) || !mi_plan_export(ex, pairs[i][1], &dbg))
@@ -157,8 +160,9 @@ static bool plan_is_debug(const mi_pe_t *pe, const mi_pe_exports_t *ex, const mi
     return false;
 }
 
-// Where an entry that only passes its arguments on passes them to: a plain jump, or on x86 the empty frame
-// "mov edi,edi; push ebp; mov ebp,esp; pop ebp; jmp". 0 = the entry does something of its own.
+// Where an entry that only passes its arguments on passes them to: a plain jump, or on x86 the
+// empty frame "mov edi,edi; push ebp; mov ebp,esp; pop ebp; jmp". 0 = the entry does something of
+// its own.
 static uint32_t plan_tail_target(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) {
     static const uint8_t frame[] = {0x8B, 0xFF, 0x55, 0x8B, 0xEC, 0x5D};
     uint32_t at = rva;
@@ -183,14 +187,15 @@ static uint32_t plan_tail_target(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) 
     return (uint32_t)target;
 }
 
-// Is the address the start of a function, as far as the unwind table knows? Leaf functions have no entry.
+// Is the address the start of a function, as far as the unwind table knows? Leaf functions have no
+// entry.
 static bool plan_may_begin(const mi_pe_t *pe, uint32_t rva) {
     mi_pe_extent_t e;
     return !mi_pe_function_extent(pe, rva, &e) || e.begin == rva;
 }
 
-// _msize, _recalloc and _expand are jumps to unexported functions that the CRT also calls from inside: those
-// are patched as well, else the CRT would measure our blocks with HeapSize.
+// _msize, _recalloc and _expand are jumps to unexported functions that the CRT also calls from
+// inside: those are patched as well, else the CRT would measure our blocks with HeapSize.
 static void plan_derive(const mi_pe_t *pe, mi_plan_t *plan) {
     const uint32_t exported = plan->site_count;
     for (uint32_t k = 0; k < exported; k++) {
@@ -206,8 +211,8 @@ static void plan_derive(const mi_pe_t *pe, mi_plan_t *plan) {
     }
 }
 
-// A release CRT has no debug heap: the inspecting functions stay. A debug CRT's base functions lie below its
-// debug heap, which goes on to hold the blocks of before: they stay, too.
+// A release CRT has no debug heap: the inspecting functions stay. A debug CRT's base functions lie
+// below its debug heap, which goes on to hold the blocks of before: they stay, too.
 static bool plan_is_wanted(const mi_plan_t *plan, const mi_plan_site_t *site) {
     if (mi_crt_functions[site->fn].kind == MI_CRT_INSPECTS)
         return plan->is_debug;
@@ -220,16 +225,17 @@ static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *sit
     if (site->reason == MI_REASON_TOO_SHORT) {
         const uint32_t target = plan_tail_target(pe, plan->cpu, site->rva);
         const mi_plan_site_t *there = (target == 0 ? NULL : plan_site_at(plan, target));
-        if (there != NULL && there != site &&
-            mi_crt_functions[there->fn].same_as == fn->same_as) {
+        if (there != NULL && there != site && mi_crt_functions[there->fn].same_as == fn->same_as) {
             site->verdict = MI_SITE_COVERED;
             site->reason = MI_REASON_NONE;
             return;
         }
     }
-    // What only makes blocks may go on to make the CRT's own: those are recognised when they come back.
-    const bool is_harmless = (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC) &&
-                              site->reason != MI_REASON_ALREADY_HOOKED);
+    // What only makes blocks may go on to make the CRT's own: those are recognised when they come
+    // back.
+    const bool is_harmless =
+        (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC) &&
+         site->reason != MI_REASON_ALREADY_HOOKED);
     if (is_harmless || site->is_derived)
         site->verdict = MI_SITE_LEFT;
 }
@@ -260,7 +266,8 @@ static mi_reason_t plan_family(const mi_pe_t *pe, const mi_plan_t *plan) {
     if (mi_plan_is_crt(pe))
         return MI_REASON_NONE;
     for (uint32_t k = 0; k < plan->site_count; k++)
-        if (mi_crt_functions[plan->sites[k].fn].is_core && plan->sites[k].verdict == MI_SITE_FORWARDED)
+        if (mi_crt_functions[plan->sites[k].fn].is_core &&
+            plan->sites[k].verdict == MI_SITE_FORWARDED)
             return MI_REASON_CORE_MISSING;
     return MI_REASON_NOT_A_CRT;
 }

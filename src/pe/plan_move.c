@@ -1,5 +1,6 @@
-// Moving the first instructions of a function elsewhere, so that the original can still be called. Displacements
-// that count from the instruction's own address are recomputed; 8-bit jumps become 32-bit ones.
+// Moving the first instructions of a function elsewhere, so that the original can still be called.
+// Displacements that count from the instruction's own address are recomputed; 8-bit jumps become
+// 32-bit ones.
 //
 //   entry:  48 83 EC 28   sub rsp, 28h            moved:  48 83 EC 28   sub rsp, 28h
 //           74 0A         je  +10        --->             0F 84 rel32   je  entry + 16
@@ -22,7 +23,8 @@ static void move_byte(move_t *m, uint8_t b) {
     m->out[m->len++] = b;
 }
 
-// A displacement that must make an instruction whose last byte is `tail` bytes behind it reach target.
+// A displacement that must make an instruction whose last byte is `tail` bytes behind it reach
+// target.
 static void move_rel32(move_t *m, uint64_t target, uint64_t tail, bool is_32bit) {
     const int64_t rel = (int64_t)(target - (m->address + m->len + 4 + tail));
     if (!is_32bit && (rel > INT32_MAX || rel < INT32_MIN))
@@ -31,7 +33,8 @@ static void move_rel32(move_t *m, uint64_t target, uint64_t tail, bool is_32bit)
         move_byte(m, (uint8_t)((uint64_t)rel >> (8 * i)));
 }
 
-static void move_insn(move_t *m, mi_cpu_t cpu, const uint8_t *src, const mi_insn_t *i, uint64_t src_address) {
+static void move_insn(move_t *m, mi_cpu_t cpu, const uint8_t *src, const mi_insn_t *i,
+                      uint64_t src_address) {
     const bool is_32bit = (cpu == MI_CPU_X86);
     if (i->is_loop || (i->rel_bytes != 0 && i->rel_at > 2)) {
         m->is_bad = true;
@@ -77,8 +80,8 @@ static size_t move_arm64(const uint8_t *src, size_t bytes, uint64_t src_address,
     return m->len;
 }
 
-size_t mi_plan_move(mi_cpu_t cpu, const uint8_t *src, size_t bytes, uint64_t src_address, uint8_t *dst,
-                    size_t dst_room, uint64_t dst_address) {
+size_t mi_plan_move(mi_cpu_t cpu, const uint8_t *src, size_t bytes, uint64_t src_address,
+                    uint8_t *dst, size_t dst_room, uint64_t dst_address) {
     move_t m = {.out = dst, .room = dst_room, .address = dst_address};
     if (cpu == MI_CPU_ARM64)
         return move_arm64(src, bytes, src_address, &m);

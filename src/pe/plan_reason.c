@@ -86,7 +86,8 @@ const mi_reason_row_t mi_reasons[] = {
 const size_t mi_reason_count = sizeof(mi_reasons) / sizeof(mi_reasons[0]);
 
 const mi_reason_row_t *mi_reason_row(mi_reason_t code) {
-    static const mi_reason_row_t unknown = {MI_REASON_NONE, "unknown", "Unknown reason.", "Report it."};
+    static const mi_reason_row_t unknown = {MI_REASON_NONE, "unknown", "Unknown reason.",
+                                            "Report it."};
     for (size_t i = 0; i < mi_reason_count; i++)
         if (mi_reasons[i].code == code)
             return &mi_reasons[i];

@@ -1,5 +1,6 @@
-// Why something was not redirected: one number, one sentence, one cure, in one table. The numbers are public
-// (reports, JSON, documentation) and never change their meaning. Constant data: any thread.
+// Why something was not redirected: one number, one sentence, one cure, in one table. The numbers
+// are public (reports, JSON, documentation) and never change their meaning. Constant data: any
+// thread.
 #ifndef MI_PE_PLAN_REASON_H
 #define MI_PE_PLAN_REASON_H
 

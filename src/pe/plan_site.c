@@ -2,7 +2,8 @@
 #include "pe/plan.h"
 
 enum {
-    WALK_STEPS_MAX = 1024, // instructions followed from one entry; a prologue's neighbourhood, not the program
+    WALK_STEPS_MAX =
+        1024, // instructions followed from one entry; a prologue's neighbourhood, not the program
     WALK_PENDING_MAX = 64,
     WALK_SEEN_SLOTS = 512 // power of two, of a hash set
 };
@@ -59,8 +60,8 @@ static bool walk_target(walk_t *w, uint32_t rva, const mi_insn_t *i) {
     return true;
 }
 
-// Follows every direct jump from the entry. Bytes that cannot be decoded end a path quietly: what lies behind a
-// call that never returns is not code.
+// Follows every direct jump from the entry. Bytes that cannot be decoded end a path quietly: what
+// lies behind a call that never returns is not code.
 static bool walk_is_clean(walk_t *w) {
     uint32_t steps = 0;
     w->pending[w->pending_count++] = w->entry;
@@ -80,7 +81,8 @@ static bool walk_is_clean(walk_t *w) {
     return true;
 }
 
-// Reads whole instructions until they contain the patch. MI_REASON_NONE, or what is wrong with them.
+// Reads whole instructions until they contain the patch. MI_REASON_NONE, or what is wrong with
+// them.
 static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *site) {
     uint32_t at = 0;
     while (at < site->patch_bytes) {
@@ -88,8 +90,8 @@ static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *s
         if (!decode_at(pe, cpu, site->rva + at, &i))
             return MI_REASON_UNKNOWN_INSTRUCTION;
         at += i.bytes;
-        const bool is_over = (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND ||
-                              i.flow == MI_FLOW_END);
+        const bool is_over =
+            (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND || i.flow == MI_FLOW_END);
         if (at < site->patch_bytes && is_over)
             return MI_REASON_TOO_SHORT;
         if (at < site->patch_bytes && (i.flow == MI_FLOW_CALL || i.flow == MI_FLOW_CALL_IND))
@@ -104,12 +106,14 @@ static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *s
 }
 
 // Does a function other than this one begin inside the patch?
-static bool site_is_overlapped(const mi_pe_t *pe, const mi_plan_t *plan, const mi_plan_site_t *site) {
+static bool site_is_overlapped(const mi_pe_t *pe, const mi_plan_t *plan,
+                               const mi_plan_site_t *site) {
     const uint32_t end = site->rva + site->patch_bytes;
     mi_pe_extent_t next, own;
     if (mi_pe_function_after(pe, site->rva, &next) && next.begin > site->rva && next.begin < end)
         return true;
-    // An unwind entry that covers the site but ends within the patch: code of the next function follows.
+    // An unwind entry that covers the site but ends within the patch: code of the next function
+    // follows.
     if (mi_pe_function_extent(pe, site->rva, &own) && own.end > site->rva && own.end < end)
         return true;
     for (uint32_t k = 0; k < plan->site_count; k++)
@@ -148,10 +152,8 @@ void mi_plan_judge(const mi_pe_t *pe, const mi_plan_t *plan, mi_plan_site_t *sit
         site->reason = MI_REASON_OVERLAP;
         return;
     }
-    walk_t w = {.pe = pe,
-                .cpu = plan->cpu,
-                .entry = site->rva,
-                .patch_end = site->rva + site->patch_bytes};
+    walk_t w = {
+        .pe = pe, .cpu = plan->cpu, .entry = site->rva, .patch_end = site->rva + site->patch_bytes};
     if (!walk_is_clean(&w)) {
         site->reason = MI_REASON_BRANCH_INTO;
         return;

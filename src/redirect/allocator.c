@@ -19,10 +19,10 @@ static mi_reason_t bind_table(const mi_redirect_allocator_t *t) {
     // A field that the other build does not have would lie behind its table.
     if (t->table_bytes < offsetof(mi_redirect_allocator_t, allocation_count) + sizeof(void *))
         return MI_REASON_ALLOCATOR_INCOMPLETE;
-    if (t->is_ours == NULL || t->crt_malloc == NULL || t->crt_calloc == NULL || t->crt_realloc == NULL ||
-        t->crt_free == NULL || t->crt_msize == NULL || t->alloc == NULL || t->alloc_zeroed == NULL ||
-        t->alloc_aligned == NULL || t->realloc_in_place == NULL || t->free == NULL ||
-        t->usable_size == NULL)
+    if (t->is_ours == NULL || t->crt_malloc == NULL || t->crt_calloc == NULL ||
+        t->crt_realloc == NULL || t->crt_free == NULL || t->crt_msize == NULL || t->alloc == NULL ||
+        t->alloc_zeroed == NULL || t->alloc_aligned == NULL || t->realloc_in_place == NULL ||
+        t->free == NULL || t->usable_size == NULL)
         return MI_REASON_ALLOCATOR_INCOMPLETE;
     mi_alloc.table_opt = t;
     mi_alloc.version = t->version;
@@ -51,7 +51,8 @@ static mi_reason_t bind_original(const void *base) {
     mi_alloc.is_ours = (bool (*)(const void *))export_of(base, "mi_is_in_heap_region");
     mi_alloc.alloc = (void *(*)(size_t))export_of(base, "mi_malloc");
     mi_alloc.alloc_zeroed = (void *(*)(size_t))export_of(base, "mi_zalloc");
-    mi_alloc.alloc_aligned = (void *(*)(size_t, size_t, size_t))export_of(base, "mi_malloc_aligned_at");
+    mi_alloc.alloc_aligned =
+        (void *(*)(size_t, size_t, size_t))export_of(base, "mi_malloc_aligned_at");
     mi_alloc.realloc_plain = (void *(*)(void *, size_t))export_of(base, "mi_realloc");
     mi_alloc.realloc_in_place = (void *(*)(void *, size_t))export_of(base, "mi_expand");
     mi_alloc.free = (void (*)(void *))export_of(base, "mi_free");

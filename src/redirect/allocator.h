@@ -1,6 +1,7 @@
-// The other half: finds the allocator DLL in the process by what it exports and binds to it, through the versioned
-// table (ours) or through the names that the original's halves use. After mi_allocator_bind has returned true the
-// bound functions may be called from any thread at any time; before that nothing here may be called.
+// The other half: finds the allocator DLL in the process by what it exports and binds to it,
+// through the versioned table (ours) or through the names that the original's halves use. After
+// mi_allocator_bind has returned true the bound functions may be called from any thread at any
+// time; before that nothing here may be called.
 #ifndef MI_REDIRECT_ALLOCATOR_H
 #define MI_REDIRECT_ALLOCATOR_H
 
@@ -8,8 +9,8 @@
 #include "pe/plan_reason.h"
 #include "redirect/modules.h"
 
-// The bound allocator. The crt_ functions are the allocator's own, or, with an original half, the shims of
-// crt_shims.c over its plain functions.
+// The bound allocator. The crt_ functions are the allocator's own, or, with an original half, the
+// shims of crt_shims.c over its plain functions.
 typedef struct mi_allocator_s {
     const mi_redirect_allocator_t *table_opt; // NULL = an original half
     uint8_t *module;                          // base address of its DLL

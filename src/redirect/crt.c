@@ -14,8 +14,8 @@ mi_crt_t *mi_crt_new(void) {
             c->state = MI_CRT_FREE_SLOT;
             return c;
         }
-    mi_crt_t *c = (mi_crt_t *)VirtualAlloc(NULL, sizeof(mi_crt_t), MEM_RESERVE | MEM_COMMIT,
-                                           PAGE_READWRITE);
+    mi_crt_t *c =
+        (mi_crt_t *)VirtualAlloc(NULL, sizeof(mi_crt_t), MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
     if (c == NULL)
         return NULL;
     if (last_crt != NULL)
@@ -62,7 +62,8 @@ static uintptr_t first_export(const mi_crt_t *crt, const char *a, const char *b)
 void mi_crt_find_helpers(mi_crt_t *crt) {
     mi_crt_helpers_t *own = &crt->own;
     own->errno_of = (int *(*)(void))first_export(crt, "_errno", NULL);
-    own->query_new_mode = (int (*)(void))first_export(crt, "_query_new_mode", "?_query_new_mode@@YAHXZ");
+    own->query_new_mode =
+        (int (*)(void))first_export(crt, "_query_new_mode", "?_query_new_mode@@YAHXZ");
     own->call_new_handler = (int (*)(size_t))first_export(crt, "_callnewh", NULL);
     own->heap_handle = (intptr_t(*)(void))first_export(crt, "_get_heap_handle", NULL);
     own->invalid_parameter = (void (*)(void))first_export(crt, "_invalid_parameter_noinfo", NULL);

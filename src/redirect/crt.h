@@ -1,6 +1,7 @@
-// One redirected CRT: what we know about it, where its own helpers are, how to put it back. Objects are made by
-// mi_crt_new under the loader lock and live until the process ends, since the allocator and the islands hold
-// their addresses; the object of an unloaded CRT is used again for the next one.
+// One redirected CRT: what we know about it, where its own helpers are, how to put it back. Objects
+// are made by mi_crt_new under the loader lock and live until the process ends, since the allocator
+// and the islands hold their addresses; the object of an unloaded CRT is used again for the next
+// one.
 #ifndef MI_REDIRECT_CRT_H
 #define MI_REDIRECT_CRT_H
 
@@ -38,11 +39,12 @@ typedef struct mi_crt_helpers_s {
 
 typedef struct mi_crt_s mi_crt_t;
 struct mi_crt_s {
-    mi_crt_ctx_t ctx; // first: the allocator's view; what the islands pass on
+    mi_crt_ctx_t ctx;       // first: the allocator's view; what the islands pass on
     mi_crt_t *_Atomic next; // all objects, in order of creation; NULL = last
     mi_crt_state_t state;
     mi_reason_t reason;
-    const mi_nt_module_t *module_opt; // NULL while the loader tells us about it, and after it has gone
+    const mi_nt_module_t
+        *module_opt; // NULL while the loader tells us about it, and after it has gone
     uint8_t *base;
     uint32_t image_bytes;
     char name[64];
@@ -51,7 +53,7 @@ struct mi_crt_s {
     mi_crt_helpers_t own;
     mi_island_t island;
     uint32_t patch_count;
-    uint32_t proof_count; // functions that were called and found redirected
+    uint32_t proof_count;    // functions that were called and found redirected
     const char *failed_name; // the function that caused the reason, or NULL
     mi_patch_t patches[MI_PLAN_SITES_MAX];
     uint8_t *originals[MI_PLAN_SITES_MAX]; // moved first instructions of the i-th site, or NULL

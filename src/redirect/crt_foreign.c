@@ -35,9 +35,11 @@ static HANDLE crt_heap(const mi_crt_t *crt) {
     return (HANDLE)crt->own.heap_handle();
 }
 
-// HeapValidate reads the block's header; it answers false, and does not fault, for what is no block.
+// HeapValidate reads the block's header; it answers false, and does not fault, for what is no
+// block.
 static bool heap_has(HANDLE heap, const void *p) {
-    return heap != NULL && ((uintptr_t)p & (2 * sizeof(void *) - 1)) == 0 && HeapValidate(heap, 0, p);
+    return heap != NULL && ((uintptr_t)p & (2 * sizeof(void *) - 1)) == 0 &&
+           HeapValidate(heap, 0, p);
 }
 
 // The heap that a block belongs to: the CRT's own first, then the process heap, then any other.
@@ -141,8 +143,8 @@ void *mi_foreign_expand(mi_crt_t *crt, void *p, size_t size) {
     return NULL;
 }
 
-// The aligned functions of a release CRT store the start of the heap block in the aligned word below p. The page
-// below p may be missing when p is no such block.
+// The aligned functions of a release CRT store the start of the heap block in the aligned word
+// below p. The page below p may be missing when p is no such block.
 static void *aligned_start(const void *p) {
     const uintptr_t word = ((uintptr_t)p & ~(sizeof(void *) - 1)) - sizeof(void *);
     MEMORY_BASIC_INFORMATION info;
@@ -182,13 +184,15 @@ size_t mi_foreign_aligned_msize(mi_crt_t *crt, void *p, size_t align, size_t off
     if (crt->own.aligned_msize != NULL)
         return crt->own.aligned_msize(p, align, offset);
     if (heap != NULL) {
-        // What the UCRT adds to the size that is asked for: the word, what offset needs, and room to align.
+        // What the UCRT adds to the size that is asked for: the word, what offset needs, and room
+        // to align.
         const size_t word = sizeof(void *);
         const size_t gap = (0 - offset) & (word - 1);
         const size_t extra = word + gap + (align > word ? align : word) - 1;
         const size_t all = HeapSize(heap, 0, start);
-        // Wine's CRT adds nothing for the offset, but one more byte. The larger answer, as far as there is
-        // memory: too much costs a longer copy, too little would lose bytes when the block is moved.
+        // Wine's CRT adds nothing for the offset, but one more byte. The larger answer, as far as
+        // there is memory: too much costs a longer copy, too little would lose bytes when the block
+        // is moved.
         const size_t least = (align > word ? align : word) + word;
         const size_t there = all - ((uintptr_t)p - (uintptr_t)start);
         const size_t added = extra < least ? extra : least;

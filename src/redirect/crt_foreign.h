@@ -1,10 +1,11 @@
-// Blocks that are not ours but reach a redirected function: made by a CRT before it was redirected, by another CRT,
-// or by nobody. Each is found in the heap that knows it and served by that heap. Off every hot path; any thread.
+// Blocks that are not ours but reach a redirected function: made by a CRT before it was redirected,
+// by another CRT, or by nobody. Each is found in the heap that knows it and served by that heap.
+// Off every hot path; any thread.
 //
 //   release CRT   a heap block of the CRT's heap      HeapFree, HeapSize, HeapReAlloc on it
 //   aligned       [ true start | gap | p ... ]         the word below p names the heap block
-//   debug CRT     [ header | 4 guard bytes | p ... ]   only the CRT's own original functions may touch it
-//   unknown       in no heap of the process            counted, reported once, left alone
+//   debug CRT     [ header | 4 guard bytes | p ... ]   only the CRT's own original functions may
+//   touch it unknown       in no heap of the process            counted, reported once, left alone
 #ifndef MI_REDIRECT_CRT_FOREIGN_H
 #define MI_REDIRECT_CRT_FOREIGN_H
 

@@ -81,8 +81,8 @@ static void *shim_expand(void *p, size_t size, mi_crt_ctx_t *ctx) {
     return q;
 }
 
-// The bytes behind the old contents become zero, up to the last one that _msize counts, so that the next _recalloc
-// finds zeros where this one ended even if the allocator rounds sizes up. q is ours.
+// The bytes behind the old contents become zero, up to the last one that _msize counts, so that the
+// next _recalloc finds zeros where this one ended even if the allocator rounds sizes up. q is ours.
 static void zero_behind(void *q, size_t old_bytes) {
     const size_t bytes = mi_alloc.usable_size(q);
     if (bytes > old_bytes)
@@ -143,7 +143,8 @@ static size_t aligned_msize(void *p, size_t align, size_t offset, mi_crt_ctx_t *
     return mi_foreign_aligned_msize(mi_crt_of(ctx), p, align, offset);
 }
 
-static void *aligned_offset_realloc(void *p, size_t size, size_t align, size_t offset, mi_crt_ctx_t *ctx) {
+static void *aligned_offset_realloc(void *p, size_t size, size_t align, size_t offset,
+                                    mi_crt_ctx_t *ctx) {
     if (p == NULL)
         return aligned_offset_malloc(size, align, offset, ctx);
     if (size == 0) {
@@ -173,8 +174,8 @@ static void *aligned_realloc(void *p, size_t size, size_t align, mi_crt_ctx_t *c
     return aligned_offset_realloc(p, size, align, 0, ctx);
 }
 
-static void *aligned_offset_recalloc(void *p, size_t count, size_t size, size_t align, size_t offset,
-                                     mi_crt_ctx_t *ctx) {
+static void *aligned_offset_recalloc(void *p, size_t count, size_t size, size_t align,
+                                     size_t offset, mi_crt_ctx_t *ctx) {
     size_t bytes;
     if (!mi_mul_ok(count, size, &bytes)) {
         mi_foreign_set_errno(mi_crt_of(ctx), CRT_ENOMEM);
@@ -193,8 +194,8 @@ static void *aligned_recalloc(void *p, size_t count, size_t size, size_t align, 
     return aligned_offset_recalloc(p, count, size, align, 0, ctx);
 }
 
-// operator new: the new-handler whatever the new-mode; then the CRT's own operator, which throws. It may also
-// find memory in its own heap: the block is recognised when it comes back.
+// operator new: the new-handler whatever the new-mode; then the CRT's own operator, which throws.
+// It may also find memory in its own heap: the block is recognised when it comes back.
 static void *shim_new(size_t size, mi_crt_ctx_t *ctx) {
     mi_crt_t *crt = mi_crt_of(ctx);
     for (;;) {
@@ -223,12 +224,14 @@ static int is_valid_heap_pointer(const void *p, mi_crt_ctx_t *ctx) {
     return crt->own.is_valid_heap_pointer != NULL ? crt->own.is_valid_heap_pointer(p) : 0;
 }
 
-// The replacement sees the first two arguments; the others are only written by the original, for its own blocks.
+// The replacement sees the first two arguments; the others are only written by the original, for
+// its own blocks.
 static int is_memory_block(const void *p, unsigned size, mi_crt_ctx_t *ctx) {
     const mi_crt_t *crt = mi_crt_of(ctx);
     if (p != NULL && mi_alloc.is_ours(p))
         return mi_alloc.usable_size(p) >= size;
-    return crt->own.is_memory_block != NULL ? crt->own.is_memory_block(p, size, NULL, NULL, NULL) : 0;
+    return crt->own.is_memory_block != NULL ? crt->own.is_memory_block(p, size, NULL, NULL, NULL)
+                                            : 0;
 }
 
 static int report_block_type(const void *p, mi_crt_ctx_t *ctx) {

@@ -1,6 +1,6 @@
-// The replacements of the CRT functions that the allocator does not replace itself: CRT shape plus the context of
-// the CRT that was called. The meaning is the UCRT's documented one. Any thread, at any time after the allocator is
-// bound.
+// The replacements of the CRT functions that the allocator does not replace itself: CRT shape plus
+// the context of the CRT that was called. The meaning is the UCRT's documented one. Any thread, at
+// any time after the allocator is bound.
 #ifndef MI_REDIRECT_CRT_SHIMS_H
 #define MI_REDIRECT_CRT_SHIMS_H
 

@@ -1,4 +1,5 @@
-// The DLL: when things happen. The order never matters: whichever of the two DLLs comes second starts the work.
+// The DLL: when things happen. The order never matters: whichever of the two DLLs comes second
+// starts the work.
 //
 //   first import       our DllMain: all CRTs mapped, none initialised      early
 //   later import       our DllMain: some CRTs have already allocated       late for those
@@ -14,7 +15,8 @@
 #include "redirect/report.h"
 #include "redirect/settings.h"
 
-static mi_crt_t process_crt; // answers for pointers that the allocator's own functions get: any heap
+static mi_crt_t
+    process_crt; // answers for pointers that the allocator's own functions get: any heap
 static void *notification;
 static const uint8_t here; // an address inside this DLL
 
@@ -49,12 +51,13 @@ static void install_once_bound(void) {
               (unsigned)(mi_alloc.version / 10000), (unsigned)(mi_alloc.version / 100 % 100),
               (unsigned)(mi_alloc.version % 100),
               mi_alloc.table_opt != NULL ? "interface 1" : "interface of the original");
-    process_crt.ctx = (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc,
-                                     mi_foreign_msize};
+    process_crt.ctx =
+        (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
     memcpy(process_crt.name, "the process", 12);
     mi_install_all();
     // What the allocator keeps must live as long as it does: only when we are pinned.
-    if (mi_install_is_active() && mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
+    if (mi_install_is_active() && mi_alloc.table_opt != NULL &&
+        mi_alloc.table_opt->set_foreign != NULL)
         mi_alloc.table_opt->set_foreign(&process_crt.ctx);
     if (mi_install_is_active())
         mi_guard_install(&process_crt.ctx);
@@ -86,13 +89,14 @@ static void try_install(void) {
 static const char *failure_line(void) {
     static char line[512];
     mi_reason_t reason = mi_report_state.reason;
-    for (mi_crt_t *c = mi_crt_first(); c != NULL && reason == MI_REASON_NONE; c = mi_load_acquire(&c->next))
+    for (mi_crt_t *c = mi_crt_first(); c != NULL && reason == MI_REASON_NONE;
+         c = mi_load_acquire(&c->next))
         reason = c->reason;
     const mi_reason_row_t *row = mi_reason_row(reason);
     mi_text_t t;
     mi_text_init(&t, line, sizeof(line));
-    mi_text_fmt(&t, "not redirected, reason %d (%s): %s %s\n", (int)row->code, row->name, row->cause,
-                row->cure);
+    mi_text_fmt(&t, "not redirected, reason %d (%s): %s %s\n", (int)row->code, row->name,
+                row->cause, row->cure);
     return line;
 }
 
@@ -143,7 +147,8 @@ void mi_redirect_enable_term(void) {
 
 bool mi_redirect_is_active(void *module_address) {
     const mi_modules_lock_t lock = mi_modules_lock();
-    const mi_nt_module_t *m = (module_address == NULL ? mi_modules_next(NULL) : mi_modules_of(module_address));
+    const mi_nt_module_t *m =
+        (module_address == NULL ? mi_modules_next(NULL) : mi_modules_of(module_address));
     const bool is_active = (m != NULL && mi_module_state(m).is_active);
     mi_modules_unlock(lock);
     return is_active;
@@ -158,8 +163,8 @@ static void put_modules_json(mi_text_t *t) {
         mi_module_name(&m->base_name, name, sizeof(name));
         mi_text_str(t, is_first ? "{\"file\":" : ",{\"file\":");
         mi_text_json(t, name);
-        mi_text_fmt(t, ",\"redirected\":%s,\"called\":%s,\"reason\":%d,\"crt\":", s.is_active ? "true" : "false",
-                    s.is_called ? "true" : "false", (int)s.reason);
+        mi_text_fmt(t, ",\"redirected\":%s,\"called\":%s,\"reason\":%d,\"crt\":",
+                    s.is_active ? "true" : "false", s.is_called ? "true" : "false", (int)s.reason);
         if (s.crt != NULL)
             mi_text_json(t, s.crt);
         else
@@ -195,8 +200,8 @@ size_t mi_redirect_status(char *buf, size_t cap, int format) {
 }
 
 static void on_process_detach(bool is_process_ending) {
-    // At the end of the process nothing is done that could wait. FreeLibrary reaches this point only when nothing is
-    // patched, since patching pins us.
+    // At the end of the process nothing is done that could wait. FreeLibrary reaches this point
+    // only when nothing is patched, since patching pins us.
     if (is_process_ending)
         return;
     if (notification != NULL)

@@ -42,8 +42,9 @@ static void *NTAPI guard_realloc(void *heap, ULONG flags, void *p, SIZE_T size) 
     answered();
     const size_t before = mi_alloc.usable_size(p);
     const size_t bytes = (size == 0 ? 1 : size); // the heap functions do not free here
-    void *q = ((flags & HEAP_REALLOC_IN_PLACE_ONLY) != 0 ? mi_alloc.realloc_in_place(p, bytes)
-                                                        : mi_alloc.crt_realloc(p, bytes, guard_ctx));
+    void *q =
+        ((flags & HEAP_REALLOC_IN_PLACE_ONLY) != 0 ? mi_alloc.realloc_in_place(p, bytes)
+                                                   : mi_alloc.crt_realloc(p, bytes, guard_ctx));
     if (q != NULL && (flags & HEAP_ZERO_MEMORY) != 0 && bytes > before)
         memset((uint8_t *)q + before, 0, bytes - before);
     return q;
@@ -57,8 +58,8 @@ static BOOLEAN NTAPI guard_validate(void *heap, ULONG flags, const void *p) {
 }
 
 // One function: its patch, its island and its moved beginning.
-static mi_reason_t prepare(const mi_pe_t *ntdll, mi_patch_t *patch, const char *name, uintptr_t guard,
-                           uintptr_t *original) {
+static mi_reason_t prepare(const mi_pe_t *ntdll, mi_patch_t *patch, const char *name,
+                           uintptr_t guard, uintptr_t *original) {
     mi_pe_export_t e;
     if (!mi_pe_export_find(ntdll, name, &e) || e.forwarder != NULL)
         return MI_REASON_CORE_MISSING;
@@ -70,8 +71,8 @@ static mi_reason_t prepare(const mi_pe_t *ntdll, mi_patch_t *patch, const char *
     uint8_t *slot = mi_island_slot(&island), *moved = mi_island_slot(&island);
     if (slot == NULL || moved == NULL)
         return MI_REASON_NO_NEAR_MEMORY;
-    if (!site.is_movable || mi_plan_move(ntdll_plan.cpu, entry, site.whole_bytes, (uintptr_t)entry, moved,
-                                         MI_ISLAND_BYTES, (uintptr_t)moved) == 0)
+    if (!site.is_movable || mi_plan_move(ntdll_plan.cpu, entry, site.whole_bytes, (uintptr_t)entry,
+                                         moved, MI_ISLAND_BYTES, (uintptr_t)moved) == 0)
         return MI_REASON_NOT_RELOCATABLE;
     mi_island_goto(slot, guard);
     patch->at = entry;
@@ -85,8 +86,8 @@ static mi_reason_t prepare_all(const mi_pe_t *ntdll) {
     uintptr_t originals[GUARDED];
     static const char *const names[GUARDED] = {"RtlFreeHeap", "RtlSizeHeap", "RtlReAllocateHeap",
                                                "RtlValidateHeap"};
-    const uintptr_t guards[GUARDED] = {(uintptr_t)guard_free, (uintptr_t)guard_size, (uintptr_t)guard_realloc,
-                                       (uintptr_t)guard_validate};
+    const uintptr_t guards[GUARDED] = {(uintptr_t)guard_free, (uintptr_t)guard_size,
+                                       (uintptr_t)guard_realloc, (uintptr_t)guard_validate};
     mi_pe_load_config_t config;
     if (mi_pe_load_config(ntdll, &config) && config.chpe_rva != 0)
         return MI_REASON_HYBRID;
@@ -109,9 +110,10 @@ static mi_reason_t prepare_all(const mi_pe_t *ntdll) {
 static bool prove(void) {
     const HANDLE heap = GetProcessHeap();
     void *theirs = HeapAlloc(heap, 0, 40), *ours = mi_alloc.alloc(40);
-    const bool is_good = (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == 40 &&
-                          HeapValidate(heap, 0, theirs) && HeapSize(heap, 0, ours) == mi_alloc.usable_size(ours) &&
-                          HeapValidate(heap, 0, ours));
+    const bool is_good =
+        (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == 40 &&
+         HeapValidate(heap, 0, theirs) && HeapSize(heap, 0, ours) == mi_alloc.usable_size(ours) &&
+         HeapValidate(heap, 0, ours));
     void *moved = (is_good ? HeapReAlloc(heap, 0, ours, 4000) : ours);
     const bool is_moved = (moved != NULL && mi_alloc.is_ours(moved) && HeapFree(heap, 0, moved));
     return HeapFree(heap, 0, theirs) && is_good && is_moved;
@@ -137,6 +139,6 @@ void mi_guard_install(mi_crt_ctx_t *ctx) {
     mi_report_state.guard_reason = reason;
     mi_report_state.guard = (reason == MI_REASON_NONE ? "entry" : "off");
     const mi_reason_row_t *row = mi_reason_row(reason);
-    mi_report(true, "heap guard: %s%s%s", mi_report_state.guard, reason == MI_REASON_NONE ? "" : ", ",
-              reason == MI_REASON_NONE ? "" : row->cause);
+    mi_report(true, "heap guard: %s%s%s", mi_report_state.guard,
+              reason == MI_REASON_NONE ? "" : ", ", reason == MI_REASON_NONE ? "" : row->cause);
 }

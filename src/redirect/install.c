@@ -17,7 +17,8 @@ static const mi_plan_site_t *site_of(const mi_crt_t *crt, const char *name) {
     for (uint32_t i = 0; i < plan->site_count && rva != 0; i++)
         if (plan->sites[i].rva == rva && plan->sites[i].verdict != MI_SITE_ALIAS)
             found = &plan->sites[i];
-    // An entry that is only a jump to an unexported function, which is patched as well: the code is there.
+    // An entry that is only a jump to an unexported function, which is patched as well: the code is
+    // there.
     for (uint32_t i = 0; i < plan->site_count && found != NULL; i++)
         if (plan->sites[i].is_derived && plan->sites[i].name == found->name &&
             plan->sites[i].verdict == MI_SITE_PATCH)
@@ -25,7 +26,8 @@ static const mi_plan_site_t *site_of(const mi_crt_t *crt, const char *name) {
     return found;
 }
 
-// Where the original of a function can still be called: its moved beginning, or the function if it is not patched.
+// Where the original of a function can still be called: its moved beginning, or the function if it
+// is not patched.
 static uintptr_t original_of(const mi_crt_t *crt, const char *name) {
     const mi_plan_site_t *site = site_of(crt, name);
     if (site == NULL)
@@ -37,8 +39,8 @@ static uintptr_t original_of(const mi_crt_t *crt, const char *name) {
 
 static void find_originals(mi_crt_t *crt) {
     mi_crt_helpers_t *own = &crt->own;
-    own->new_original = (void *(*)(size_t))original_of(
-        crt, sizeof(void *) == 8 ? "?\?2@YAPEAX_K@Z" : "?\?2@YAPAXI@Z");
+    own->new_original = (void *(*)(size_t))original_of(crt, sizeof(void *) == 8 ? "?\?2@YAPEAX_K@Z"
+                                                                                : "?\?2@YAPAXI@Z");
     own->aligned_msize = (size_t(*)(void *, size_t, size_t))original_of(crt, "_aligned_msize");
     if (!crt->plan.is_debug)
         return;
@@ -49,14 +51,15 @@ static void find_originals(mi_crt_t *crt) {
         own->aligned_free_dbg = (void (*)(void *))original_of(crt, "_aligned_free");
     own->is_valid_heap_pointer = (int (*)(const void *))original_of(crt, "_CrtIsValidHeapPointer");
     own->report_block_type = (int (*)(const void *))original_of(crt, "_CrtReportBlockType");
-    own->is_memory_block =
-        (int (*)(const void *, unsigned, long *, char **, int *))original_of(crt, "_CrtIsMemoryBlock");
+    own->is_memory_block = (int (*)(const void *, unsigned, long *, char **, int *))original_of(
+        crt, "_CrtIsMemoryBlock");
     own->set_block_type = (void (*)(void *, int))original_of(crt, "_CrtSetDbgBlockType");
 }
 
 // Does anybody call the original of this site?
 static bool needs_original(const mi_crt_t *crt, const mi_plan_site_t *site) {
-    return site->fn == MI_CRT_NEW || site->fn == MI_CRT_ALIGNED_MSIZE || (crt->plan.is_debug && (site->flags & MI_CRT_DEBUG) != 0) ||
+    return site->fn == MI_CRT_NEW || site->fn == MI_CRT_ALIGNED_MSIZE ||
+           (crt->plan.is_debug && (site->flags & MI_CRT_DEBUG) != 0) ||
            (crt->plan.is_debug && site->fn == MI_CRT_ALIGNED_FREE);
 }
 
@@ -66,8 +69,8 @@ static mi_reason_t prepare_original(mi_crt_t *crt, uint32_t index) {
     uint8_t *slot = mi_island_slot(&crt->island);
     if (slot == NULL)
         return MI_REASON_NO_NEAR_MEMORY;
-    if (mi_plan_move(crt->plan.cpu, entry, site->whole_bytes, (uintptr_t)entry, slot, MI_ISLAND_BYTES,
-                     (uintptr_t)slot) != 0)
+    if (mi_plan_move(crt->plan.cpu, entry, site->whole_bytes, (uintptr_t)entry, slot,
+                     MI_ISLAND_BYTES, (uintptr_t)slot) != 0)
         crt->originals[index] = slot;
     else if (crt->plan.is_debug && site->fn != MI_CRT_NEW)
         return MI_REASON_NOT_RELOCATABLE; // the blocks of a debug heap would be lost
@@ -81,7 +84,8 @@ static mi_reason_t prepare_site(mi_crt_t *crt, uint32_t index) {
     uint8_t *slot = mi_island_slot(&crt->island);
     patch->at = crt->base + site->rva;
     patch->bytes = site->patch_bytes;
-    if (slot == NULL || !mi_island_forward(slot, mi_crt_functions[fn].args, &crt->ctx, mi_shim_target(fn)) ||
+    if (slot == NULL ||
+        !mi_island_forward(slot, mi_crt_functions[fn].args, &crt->ctx, mi_shim_target(fn)) ||
         !mi_island_jump(patch->after, patch->at, slot))
         return MI_REASON_NO_NEAR_MEMORY;
     memcpy(patch->before, patch->at, patch->bytes);
@@ -125,13 +129,16 @@ static mi_reason_t install_transaction(mi_crt_t *crt, const mi_pe_t *pe) {
         const mi_reason_t undone = mi_patch_undo(crt->patches, crt->patch_count);
         reason = (undone == MI_REASON_NONE ? MI_REASON_PROOF_FAILED : MI_REASON_ROLLBACK_FAILED);
     }
-    if (reason != MI_REASON_NONE && reason != MI_REASON_ROLLBACK_FAILED && reason != MI_REASON_PROOF_FAILED)
+    if (reason != MI_REASON_NONE && reason != MI_REASON_ROLLBACK_FAILED &&
+        reason != MI_REASON_PROOF_FAILED)
         mi_island_close(&crt->island); // nobody has seen it: no thread can be inside
     return reason;
 }
 
-static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *name, const mi_pe_t *pe) {
-    crt->ctx = (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
+static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *name,
+                         const mi_pe_t *pe) {
+    crt->ctx =
+        (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
     crt->base = base;
     crt->image_bytes = pe->image_bytes;
     crt->module_opt = mi_modules_of(base);
@@ -192,7 +199,8 @@ void mi_install_unloaded(const uint8_t *base) {
     crt->reason = MI_REASON_UNLOADED;
     crt->module_opt = NULL;
     crt->own = (mi_crt_helpers_t){0};
-    // Its islands stay until the object is used again: its own code goes away only after this notification.
+    // Its islands stay until the object is used again: its own code goes away only after this
+    // notification.
     mi_report_crt(crt);
 }
 
@@ -214,8 +222,11 @@ static void pause_crt(mi_crt_t *crt, bool is_paused) {
             makes[count++] = crt->patches[k];
         k++;
     }
-    const mi_reason_t reason = (is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count));
-    crt->reason = (reason != MI_REASON_NONE ? reason : is_paused ? MI_REASON_REMOVED : MI_REASON_NONE);
+    const mi_reason_t reason =
+        (is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count));
+    crt->reason = (reason != MI_REASON_NONE ? reason
+                   : is_paused              ? MI_REASON_REMOVED
+                                            : MI_REASON_NONE);
     mi_report_crt(crt);
 }
 

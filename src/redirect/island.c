@@ -16,7 +16,8 @@ static uint8_t *take(uintptr_t at, size_t bytes) {
 // The nearest free place above (or below) the range, within reach of all of it.
 static uint8_t *search(uintptr_t low, uintptr_t high, size_t bytes, bool is_up) {
     const uintptr_t first = (high > REACH ? high - REACH : GRANULE);
-    const uintptr_t last = (UINTPTR_MAX - low > REACH ? low + REACH : UINTPTR_MAX - GRANULE) - bytes;
+    const uintptr_t last =
+        (UINTPTR_MAX - low > REACH ? low + REACH : UINTPTR_MAX - GRANULE) - bytes;
     uintptr_t at = (is_up ? mi_align_up(high, GRANULE) : mi_align_down(low - 1, GRANULE));
     MEMORY_BASIC_INFORMATION info;
     while (at >= first && at <= last && VirtualQuery((void *)at, &info, sizeof(info)) != 0) {
@@ -25,7 +26,9 @@ static uint8_t *search(uintptr_t low, uintptr_t high, size_t bytes, bool is_up) 
             // Upwards the bottom of the free range, downwards its top.
             uintptr_t place = mi_align_up(at > begin ? at : begin, GRANULE);
             if (!is_up)
-                place = (end - begin > bytes ? mi_align_down(at + 1 < end - bytes ? at : end - bytes, GRANULE) : 0);
+                place = (end - begin > bytes
+                             ? mi_align_down(at + 1 < end - bytes ? at : end - bytes, GRANULE)
+                             : 0);
             if (place >= begin && place >= first && place <= last && place + bytes <= end) {
                 uint8_t *p = take(place, bytes);
                 if (p != NULL)
@@ -92,8 +95,8 @@ static uint8_t *put(uint8_t *out, const void *bytes, size_t count) {
 
 #if MI_ARCH_X64
 
-// The wrappers for functions whose arguments fill the registers: r10 = context, rax = replacement. They make a
-// frame with unwind data, since a new-handler may throw through it.
+// The wrappers for functions whose arguments fill the registers: r10 = context, rax = replacement.
+// They make a frame with unwind data, since a new-handler may throw through it.
 //   4 arguments: (rcx, rdx, r8, r9)         -> (rcx, rdx, r8, r9, ctx)
 //   5 arguments: (rcx, rdx, r8, r9, stack)  -> (rcx, rdx, r8, r9, stack, ctx)
 void mi_island_wrap4(void);
@@ -184,10 +187,10 @@ bool mi_island_forward(uint8_t *slot, unsigned args, const void *ctx, uintptr_t 
         return false;
     // Three words of code and one of padding, then the two literals.
     const uint32_t code[4] = {
-        0x58000000u | (4u << 5) | args,     // ldr x<args>, [pc + 16]
-        0x58000000u | (5u << 5) | 16u,      // ldr x16, [pc + 20]
-        0xD61F0000u | (16u << 5),           // br x16
-        0xD4200000u,                        // brk
+        0x58000000u | (4u << 5) | args, // ldr x<args>, [pc + 16]
+        0x58000000u | (5u << 5) | 16u,  // ldr x16, [pc + 20]
+        0xD61F0000u | (16u << 5),       // br x16
+        0xD4200000u,                    // brk
     };
     uint8_t *out = put(slot, code, sizeof(code));
     out = put(out, &ctx, 8);
@@ -206,7 +209,8 @@ void mi_island_goto(uint8_t *slot, uintptr_t target) {
     slot[0] = 0xE9;
     (void)put(slot + 1, &rel, 4);
 #else
-    const uint32_t code[2] = {0x58000000u | (2u << 5) | 16u, 0xD61F0000u | (16u << 5)}; // ldr x16, [pc + 8]; br x16
+    const uint32_t code[2] = {0x58000000u | (2u << 5) | 16u,
+                              0xD61F0000u | (16u << 5)}; // ldr x16, [pc + 8]; br x16
     (void)put(put(slot, code, sizeof(code)), &target, 8);
 #endif
 }

@@ -4,9 +4,9 @@
 
 // What the imports of a module say.
 typedef struct imports_s {
-    uintptr_t malloc_slot;  // value of the import of malloc, 0 = none
-    uintptr_t free_slot;    // of free
-    mi_crt_t *crt;          // a CRT that we know and that it imports from, or NULL
+    uintptr_t malloc_slot; // value of the import of malloc, 0 = none
+    uintptr_t free_slot;   // of free
+    mi_crt_t *crt;         // a CRT that we know and that it imports from, or NULL
 } imports_t;
 
 static void look_at_thunk(const mi_pe_t *pe, const mi_pe_thunk_t *thunk, imports_t *out) {
@@ -59,7 +59,8 @@ mi_module_state_t mi_module_state(const mi_nt_module_t *module) {
         state.is_active = (p != NULL && mi_alloc.is_ours(p));
         ((void (*)(void *))found.free_slot)(p);
     } else if (found.crt != NULL) {
-        state.is_active = (found.crt->state == MI_CRT_REDIRECTED && found.crt->reason == MI_REASON_NONE);
+        state.is_active =
+            (found.crt->state == MI_CRT_REDIRECTED && found.crt->reason == MI_REASON_NONE);
     }
     if (state.is_active)
         state.reason = MI_REASON_NONE;

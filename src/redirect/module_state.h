@@ -1,5 +1,5 @@
-// Whose malloc does a module call? Answered by behaviour: the module's own import is called, and the result looked
-// up in the allocator. Loader lock held.
+// Whose malloc does a module call? Answered by behaviour: the module's own import is called, and
+// the result looked up in the allocator. Loader lock held.
 #ifndef MI_REDIRECT_MODULE_STATE_H
 #define MI_REDIRECT_MODULE_STATE_H
 

@@ -1,6 +1,6 @@
-// The modules of this process: walks the loader's own list, so that it works inside the loader lock and before
-// any CRT exists. Every function wants the loader lock held (mi_modules_lock), which may be taken recursively.
-// Knows nothing of allocators or CRTs.
+// The modules of this process: walks the loader's own list, so that it works inside the loader lock
+// and before any CRT exists. Every function wants the loader lock held (mi_modules_lock), which may
+// be taken recursively. Knows nothing of allocators or CRTs.
 #ifndef MI_REDIRECT_MODULES_H
 #define MI_REDIRECT_MODULES_H
 

@@ -1,5 +1,5 @@
-// The few things of ntdll that windows.h does not declare, in one place. Layouts are those that every version
-// since Windows 8.1 and Wine share.
+// The few things of ntdll that windows.h does not declare, in one place. Layouts are those that
+// every version since Windows 8.1 and Wine share.
 #ifndef MI_REDIRECT_NT_H
 #define MI_REDIRECT_NT_H
 
@@ -51,19 +51,20 @@ typedef struct mi_nt_dll_event_s {
     ULONG image_bytes;
 } mi_nt_dll_event_t;
 
-typedef void(CALLBACK *mi_nt_dll_callback_t)(ULONG reason, const mi_nt_dll_event_t *event, void *context);
+typedef void(CALLBACK *mi_nt_dll_callback_t)(ULONG reason, const mi_nt_dll_event_t *event,
+                                             void *context);
 
 enum { MI_NT_DLL_LOADED = 1, MI_NT_DLL_UNLOADED = 2 };
 
 NTSYSAPI mi_nt_peb_t *NTAPI RtlGetCurrentPeb(void);
-NTSYSAPI LONG NTAPI LdrRegisterDllNotification(ULONG flags, mi_nt_dll_callback_t callback, void *context,
-                                               void **cookie);
+NTSYSAPI LONG NTAPI LdrRegisterDllNotification(ULONG flags, mi_nt_dll_callback_t callback,
+                                               void *context, void **cookie);
 NTSYSAPI LONG NTAPI LdrUnregisterDllNotification(void *cookie);
 NTSYSAPI LONG NTAPI LdrLockLoaderLock(ULONG flags, ULONG *result, ULONG_PTR *cookie);
 NTSYSAPI LONG NTAPI LdrUnlockLoaderLock(ULONG flags, ULONG_PTR cookie);
 NTSYSAPI LONG NTAPI LdrAddRefDll(ULONG flags, void *module);
-NTSYSAPI LONG NTAPI NtGetNextThread(HANDLE process, HANDLE thread, ACCESS_MASK access, ULONG attributes,
-                                    ULONG flags, HANDLE *next);
+NTSYSAPI LONG NTAPI NtGetNextThread(HANDLE process, HANDLE thread, ACCESS_MASK access,
+                                    ULONG attributes, ULONG flags, HANDLE *next);
 NTSYSAPI BOOLEAN NTAPI RtlDllShutdownInProgress(void);
 
 #endif

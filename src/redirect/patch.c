@@ -32,8 +32,8 @@ static bool world_has(const world_t *w, DWORD id) {
     return false;
 }
 
-// A suspension has really happened only when the context can be read. All are asked to stop first and waited for
-// afterwards, so that they stop side by side.
+// A suspension has really happened only when the context can be read. All are asked to stop first
+// and waited for afterwards, so that they stop side by side.
 static void world_wait(const world_t *w, size_t first) {
     for (size_t i = first; i < w->count; i++) {
         CONTEXT context;
@@ -42,9 +42,11 @@ static void world_wait(const world_t *w, size_t first) {
     }
 }
 
-// One pass over the threads of the process; returns how many were newly stopped, -1 = the table is full.
+// One pass over the threads of the process; returns how many were newly stopped, -1 = the table is
+// full.
 static int world_pass(world_t *w) {
-    const ACCESS_MASK access = THREAD_SUSPEND_RESUME | THREAD_GET_CONTEXT | THREAD_QUERY_LIMITED_INFORMATION;
+    const ACCESS_MASK access =
+        THREAD_SUSPEND_RESUME | THREAD_GET_CONTEXT | THREAD_QUERY_LIMITED_INFORMATION;
     const HANDLE process = GetCurrentProcess();
     HANDLE thread = NULL, next;
     bool is_kept = true;
@@ -141,8 +143,8 @@ static bool is_same(const uint8_t *a, const uint8_t *b, size_t bytes) {
     return true;
 }
 
-// Writes one patch. The page keeps its right to execute meanwhile: it may hold the very functions that make it
-// writable. Its protection is put back.
+// Writes one patch. The page keeps its right to execute meanwhile: it may hold the very functions
+// that make it writable. Its protection is put back.
 static mi_reason_t patch_write(const mi_patch_t *p, const uint8_t *bytes) {
     DWORD before, ignored;
     if (mi_fault("protect"))
@@ -152,11 +154,13 @@ static mi_reason_t patch_write(const mi_patch_t *p, const uint8_t *bytes) {
         return GetLastError() == 1655 ? MI_REASON_DYNAMIC_CODE : MI_REASON_PROTECT_FAILED;
     }
     memcpy(p->at, bytes, p->bytes);
-    const bool is_restored = VirtualProtect(p->at, p->bytes, before, &ignored) && !mi_fault("unprotect");
+    const bool is_restored =
+        VirtualProtect(p->at, p->bytes, before, &ignored) && !mi_fault("unprotect");
     FlushInstructionCache(GetCurrentProcess(), p->at, p->bytes);
     if (!is_restored)
         return MI_REASON_PROTECT_FAILED;
-    return is_same(p->at, bytes, p->bytes) && !mi_fault("write") ? MI_REASON_NONE : MI_REASON_WRITE_LOST;
+    return is_same(p->at, bytes, p->bytes) && !mi_fault("write") ? MI_REASON_NONE
+                                                                 : MI_REASON_WRITE_LOST;
 }
 
 // Brings everything that differs back to what it was.
@@ -166,7 +170,8 @@ static mi_reason_t write_back(const mi_patch_t *patches, size_t count, mi_reason
         DWORD before, ignored;
         if (is_same(p->at, p->before, p->bytes))
             continue;
-        if (mi_fault("rollback") || !VirtualProtect(p->at, p->bytes, PAGE_EXECUTE_READWRITE, &before))
+        if (mi_fault("rollback") ||
+            !VirtualProtect(p->at, p->bytes, PAGE_EXECUTE_READWRITE, &before))
             return MI_REASON_ROLLBACK_FAILED;
         memcpy(p->at, p->before, p->bytes);
         (void)VirtualProtect(p->at, p->bytes, before, &ignored);

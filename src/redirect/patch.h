@@ -1,5 +1,6 @@
-// The one place that changes code. A set of patches is applied while every other thread of the process stands still,
-// all of them or none, and can be put back byte for byte. Loader lock held. It does not know what it patches.
+// The one place that changes code. A set of patches is applied while every other thread of the
+// process stands still, all of them or none, and can be put back byte for byte. Loader lock held.
+// It does not know what it patches.
 #ifndef MI_REDIRECT_PATCH_H
 #define MI_REDIRECT_PATCH_H
 
@@ -7,8 +8,8 @@
 #include "redirect/island.h"
 
 typedef struct mi_patch_s {
-    uint8_t *at;     // the entry
-    uint8_t bytes;   // at most 8
+    uint8_t *at;   // the entry
+    uint8_t bytes; // at most 8
     uint8_t before[8];
     uint8_t after[8];
 } mi_patch_t;

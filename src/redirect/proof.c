@@ -48,7 +48,8 @@ static bool prove_makes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
         return prove_made(crt, ((void *(*)(size_t))at)(40), 40, 8);
     case MI_CRT_CALLOC: {
         uint8_t *p = ((uint8_t * (*)(size_t, size_t)) at)(3, 17);
-        return p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 51, 0) && prove_made(crt, p, 51, 8);
+        return p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 51, 0) &&
+               prove_made(crt, p, 51, 8);
     }
     case MI_CRT_ALIGNED_MALLOC:
         return prove_made(crt, ((void *(*)(size_t, size_t))at)(100, 64), 100, 64);
@@ -74,9 +75,11 @@ static bool prove_takes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     case MI_CRT_ALIGNED_REALLOC:
         return prove_resized(crt, ((void *(*)(void *, size_t, size_t))at)(p, 4000, 64), false);
     case MI_CRT_ALIGNED_OFFSET_REALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4000, 64, 0), false);
+        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4000, 64, 0),
+                             false);
     case MI_CRT_ALIGNED_RECALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4, 1000, 64), true);
+        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4, 1000, 64),
+                             true);
     case MI_CRT_ALIGNED_OFFSET_RECALLOC:
         return prove_resized(
             crt, ((void *(*)(void *, size_t, size_t, size_t, size_t))at)(p, 4, 1000, 64, 0), true);
@@ -109,7 +112,8 @@ static bool prove_inspects(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     if (fn == MI_CRT_SET_BLOCK_TYPE)
         ((void (*)(void *, int))at)(p, 1);
     else if (fn == MI_CRT_IS_MEMORY_BLOCK)
-        is_good = (((int (*)(void *, unsigned, long *, char **, int *))at)(p, 24, NULL, NULL, NULL) == 1);
+        is_good =
+            (((int (*)(void *, unsigned, long *, char **, int *))at)(p, 24, NULL, NULL, NULL) == 1);
     else
         is_good = (((int (*)(void *))at)(p) == 1);
     mi_alloc.crt_free(p, &crt->ctx);

@@ -1,6 +1,6 @@
-// Status is behaviour: after patching, each patched entry is called at its own address, and what comes back must be
-// in the allocator's heap. Functions that return nothing are proven with a probe, an address that is no block: it must
-// arrive at the context of this CRT. Loader lock held.
+// Status is behaviour: after patching, each patched entry is called at its own address, and what
+// comes back must be in the allocator's heap. Functions that return nothing are proven with a
+// probe, an address that is no block: it must arrive at the context of this CRT. Loader lock held.
 #ifndef MI_REDIRECT_PROOF_H
 #define MI_REDIRECT_PROOF_H
 

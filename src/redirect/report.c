@@ -12,8 +12,8 @@ static void write_log(const char *line, size_t bytes) {
     const WCHAR *name = mi_settings()->log;
     if (name[0] == 0)
         return;
-    const HANDLE file = CreateFileW(name, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE, NULL,
-                                    OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
+    const HANDLE file = CreateFileW(name, FILE_APPEND_DATA, FILE_SHARE_READ | FILE_SHARE_WRITE,
+                                    NULL, OPEN_ALWAYS, FILE_ATTRIBUTE_NORMAL, NULL);
     if (file == INVALID_HANDLE_VALUE)
         return;
     DWORD written;
@@ -68,14 +68,17 @@ static void put_crt(mi_text_t *t, const mi_crt_t *crt) {
     put_version(t, &crt->version);
     mi_text_fmt(t, " at %p: %s", (void *)crt->base, state_text(crt));
     if (crt->state == MI_CRT_REDIRECTED)
-        mi_text_fmt(t, ", %u functions by entry patch, %s, proof: %u of %u called and found in the allocator%s",
-                    (unsigned)crt->patch_count, crt->is_late ? "late" : "early", (unsigned)crt->proof_count,
-                    (unsigned)crt->patch_count, crt->plan.is_debug ? ", debug CRT" : "");
+        mi_text_fmt(t,
+                    ", %u functions by entry patch, %s, proof: %u of %u called and found in the "
+                    "allocator%s",
+                    (unsigned)crt->patch_count, crt->is_late ? "late" : "early",
+                    (unsigned)crt->proof_count, (unsigned)crt->patch_count,
+                    crt->plan.is_debug ? ", debug CRT" : "");
     if (crt->reason != MI_REASON_NONE) {
         const mi_reason_row_t *row = mi_reason_row(crt->reason);
         mi_text_fmt(t, ", reason %d (%s)%s%s: %s %s", (int)row->code, row->name,
-                    crt->failed_name != NULL ? " at " : "", crt->failed_name != NULL ? crt->failed_name : "",
-                    row->cause, row->cure);
+                    crt->failed_name != NULL ? " at " : "",
+                    crt->failed_name != NULL ? crt->failed_name : "", row->cause, row->cure);
     }
 }
 
@@ -89,8 +92,11 @@ void mi_report_crt(const mi_crt_t *crt) {
 
 void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *what) {
     const mi_reason_row_t *row = mi_reason_row(MI_REASON_UNKNOWN_POINTER);
-    mi_report(false, "%s: pointer %p was %s; reason %d (%s): %s %s It is left alone; further ones are counted only.",
-              crt_name, (void *)(uintptr_t)p, what, (int)row->code, row->name, row->cause, row->cure);
+    mi_report(false,
+              "%s: pointer %p was %s; reason %d (%s): %s %s It is left alone; further ones are "
+              "counted only.",
+              crt_name, (void *)(uintptr_t)p, what, (int)row->code, row->name, row->cause,
+              row->cure);
 }
 
 static void put_number(mi_text_t *t, uint64_t v) {
@@ -102,8 +108,9 @@ static void put_allocator_text(mi_text_t *t) {
         mi_text_str(t, "allocator: none\n");
         return;
     }
-    mi_text_fmt(t, "allocator: %s %u.%u.%u, %s\n", mi_alloc.name, (unsigned)(mi_alloc.version / 10000),
-                (unsigned)(mi_alloc.version / 100 % 100), (unsigned)(mi_alloc.version % 100),
+    mi_text_fmt(t, "allocator: %s %u.%u.%u, %s\n", mi_alloc.name,
+                (unsigned)(mi_alloc.version / 10000), (unsigned)(mi_alloc.version / 100 % 100),
+                (unsigned)(mi_alloc.version % 100),
                 mi_alloc.table_opt != NULL ? "interface table" : "interface of the original");
 }
 
@@ -119,11 +126,13 @@ void mi_report_status_text(mi_text_t *t) {
                 (unsigned long long)mi_load_relaxed(&mi_report_state.guarded_calls));
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
         put_crt(t, c);
-        mi_text_fmt(t, "\n  blocks of before: %llu freed, %llu moved, %llu measured; unknown pointers: %llu\n",
-                    (unsigned long long)mi_load_relaxed(&c->foreign_frees),
-                    (unsigned long long)mi_load_relaxed(&c->foreign_reallocs),
-                    (unsigned long long)mi_load_relaxed(&c->foreign_sizes),
-                    (unsigned long long)mi_load_relaxed(&c->unknown_pointers));
+        mi_text_fmt(
+            t,
+            "\n  blocks of before: %llu freed, %llu moved, %llu measured; unknown pointers: %llu\n",
+            (unsigned long long)mi_load_relaxed(&c->foreign_frees),
+            (unsigned long long)mi_load_relaxed(&c->foreign_reallocs),
+            (unsigned long long)mi_load_relaxed(&c->foreign_sizes),
+            (unsigned long long)mi_load_relaxed(&c->unknown_pointers));
     }
 }
 

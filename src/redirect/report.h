@@ -1,5 +1,6 @@
-// What is said about the redirection, and where: stderr, the debugger, the log file, and status texts on request.
-// Never allocates, needs no CRT. Any thread; status texts are assembled under the loader lock.
+// What is said about the redirection, and where: stderr, the debugger, the log file, and status
+// texts on request. Never allocates, needs no CRT. Any thread; status texts are assembled under the
+// loader lock.
 #ifndef MI_REDIRECT_REPORT_H
 #define MI_REDIRECT_REPORT_H
 
@@ -12,9 +13,9 @@ void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *
 
 // The state of the whole redirection, set by install.c.
 typedef struct mi_report_state_s {
-    mi_reason_t reason;  // why nothing is redirected at all; MI_REASON_NONE = see each CRT
-    bool is_late;        // a CRT was already initialised when we came
-    const char *guard;   // how the heap guard works: "entry", "off", ...
+    mi_reason_t reason; // why nothing is redirected at all; MI_REASON_NONE = see each CRT
+    bool is_late;       // a CRT was already initialised when we came
+    const char *guard;  // how the heap guard works: "entry", "off", ...
     mi_reason_t guard_reason;
     _Atomic(uint64_t) guarded_calls; // heap calls with one of our pointers
 } mi_report_state_t;

@@ -5,7 +5,8 @@
 static mi_settings_t settings;
 static bool is_read; // first read under the loader lock, in DllMain
 
-// A variable's value in ASCII, lower case not folded; false = not set, or too long to be one of our words.
+// A variable's value in ASCII, lower case not folded; false = not set, or too long to be one of our
+// words.
 static bool read_text(const char *name, char *buf, DWORD cap) {
     char full[64];
     static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
@@ -46,8 +47,8 @@ static mi_policy_t policy_of(const char *value, mi_policy_t unset) {
     return unset;
 }
 
-// The program itself may ask: `__declspec(dllexport) const char mimalloc_redirect_policy[] = "required";`.
-// The environment goes first, since whoever starts the program may know better.
+// The program itself may ask: `__declspec(dllexport) const char mimalloc_redirect_policy[] =
+// "required";`. The environment goes first, since whoever starts the program may know better.
 static mi_policy_t read_policy(void) {
     char value[32];
     if (read_text("REDIRECT", value, sizeof(value)))

@@ -1,5 +1,5 @@
-// What the environment asks for, read once at the first need. Both spellings are accepted, MIMALLOC_NAME first,
-// then MI_NAME.
+// What the environment asks for, read once at the first need. Both spellings are accepted,
+// MIMALLOC_NAME first, then MI_NAME.
 #ifndef MI_REDIRECT_SETTINGS_H
 #define MI_REDIRECT_SETTINGS_H
 
@@ -9,9 +9,10 @@
 typedef enum mi_policy_e { MI_POLICY_PREFERRED, MI_POLICY_REQUIRED, MI_POLICY_OFF } mi_policy_t;
 
 typedef struct mi_settings_s {
-    mi_reason_t off;      // MI_REASON_NONE = redirect
-    mi_policy_t policy;   // MIMALLOC_REDIRECT=required|preferred|off, or the program's exported variable
-    bool is_verbose;      // MIMALLOC_VERBOSE
+    mi_reason_t off; // MI_REASON_NONE = redirect
+    mi_policy_t
+        policy;      // MIMALLOC_REDIRECT=required|preferred|off, or the program's exported variable
+    bool is_verbose; // MIMALLOC_VERBOSE
     bool is_debug_crt_on; // MIMALLOC_REDIRECT_DEBUG_CRT=0 leaves debug CRTs alone
     bool is_guard_on;     // MIMALLOC_REDIRECT_HEAP_GUARD=0 leaves the heap functions alone
     WCHAR log[MAX_PATH];  // MIMALLOC_LOG, a file to append to; empty = none

@@ -33,7 +33,8 @@ int main(int argc, char **argv) {
         if (!mi_decode(cpu, copy, bytes, &i)) {
             puts("?");
         } else {
-            unsigned long long target = (i.rel_bytes != 0 ? address + (unsigned long long)i.rel : 0);
+            unsigned long long target =
+                (i.rel_bytes != 0 ? address + (unsigned long long)i.rel : 0);
             if (cpu == MI_CPU_X86)
                 target &= 0xFFFFFFFFu;
             printf("%u %c %llx\n", i.bytes, flows[i.flow], target);

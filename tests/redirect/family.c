@@ -1,6 +1,6 @@
-// Every function of the allocation family of every CRT named on the command line, redirected early, late or by
-// LoadLibrary: what is made afterwards is the allocator's, what the CRT made before is measured, resized and freed with
-// its contents kept, also by another CRT.
+// Every function of the allocation family of every CRT named on the command line, redirected early,
+// late or by LoadLibrary: what is made afterwards is the allocator's, what the CRT made before is
+// measured, resized and freed with its contents kept, also by another CRT.
 //
 //   family early|late crt.dll ...         both halves are imports of this program
 //   family load-redirect|load-allocator redirect.dll allocator.dll crt.dll ...
@@ -26,7 +26,7 @@ typedef struct crt_s {
 
 typedef struct block_s {
     uint8_t *p;
-    size_t size;    // as asked for
+    size_t size;     // as asked for
     size_t measured; // by the CRT before
     crt_t *crt;
     bool is_aligned;
@@ -223,7 +223,8 @@ static void aligned(const crt_t *crt, size_t size) {
     if (fn(crt, "_aligned_recalloc") == 0)
         return;
     p = ((take4_t)fn(crt, "_aligned_recalloc"))(NULL, 2, size, 64);
-    CHECK_AT(p != NULL && is_ours(p) && ((uintptr_t)p & 63) == 0 && is_zero(p, 0, 2 * size), crt->name);
+    CHECK_AT(p != NULL && is_ours(p) && ((uintptr_t)p & 63) == 0 && is_zero(p, 0, 2 * size),
+             crt->name);
     p = ((take5_t)fn(crt, "_aligned_offset_recalloc"))(p, 40, size, 64, 0);
     CHECK_AT(p != NULL && is_ours(p) && is_zero(p, 0, 40 * size), crt->name);
     if (fn(crt, "_aligned_msize") != 0)
@@ -268,8 +269,8 @@ static void inside(const crt_t *crt) {
         drop_ours(crt, ((dup_t(*)(const char *, const char *))fn(crt, "_tempnam"))("c:\\", "x"), 3);
     char *value = NULL;
     size_t length = 0;
-    if (fn(crt, "_dupenv_s") != 0 && ((env_t)fn(crt, "_dupenv_s"))(&value, &length, "SystemRoot") == 0 &&
-        value != NULL)
+    if (fn(crt, "_dupenv_s") != 0 &&
+        ((env_t)fn(crt, "_dupenv_s"))(&value, &length, "SystemRoot") == 0 && value != NULL)
         drop_ours(crt, value, length);
 }
 
@@ -291,12 +292,12 @@ static void limits(const crt_t *crt) {
 }
 
 static void make_after(const crt_t *crt) {
-    static const char *const m1[] = {"malloc",           "_malloc_base", "_o_malloc",
-                                     "_o__malloc_base", "_malloc_crt"};
-    static const char *const m2[] = {"calloc",           "_calloc_base", "_o_calloc",
-                                     "_o__calloc_base", "_calloc_crt"};
-    static const char *const r2[] = {"realloc",           "_realloc_base", "_o_realloc",
-                                     "_o__realloc_base", "_realloc_crt"};
+    static const char *const m1[] = {"malloc", "_malloc_base", "_o_malloc", "_o__malloc_base",
+                                     "_malloc_crt"};
+    static const char *const m2[] = {"calloc", "_calloc_base", "_o_calloc", "_o__calloc_base",
+                                     "_calloc_crt"};
+    static const char *const r2[] = {"realloc", "_realloc_base", "_o_realloc", "_o__realloc_base",
+                                     "_realloc_crt"};
     static const char *const r3[] = {"_recalloc", "_o__recalloc", "_recalloc_crt"};
     // Below the debug heap of a debug CRT the base functions go on to serve the CRT's own heap.
     const bool has_base = (fn(crt, "_CrtIsValidHeapPointer") == 0);
@@ -365,7 +366,8 @@ void *volatile imported[5];
 #endif
 
 void mainCRTStartup(void) {
-    static const char *const redirects[] = {"mimalloc-redirect.dll", "mimalloc-redirect32.dll", NULL};
+    static const char *const redirects[] = {"mimalloc-redirect.dll", "mimalloc-redirect32.dll",
+                                            NULL};
     static const char *const allocators[] = {"standin.dll", "standin32.dll", "mimalloc.dll", NULL};
     const char *mode = argument(1);
     const bool is_load = mi_str_starts(mode, "load");

@@ -26,17 +26,20 @@ static void show(const char *path, const uint8_t *bytes, size_t size) {
     }
     const bool is_crt = mi_plan_is_crt(&pe);
     const bool is_good = mi_plan_make(&pe, &plan);
-    printf("file %s %s %s %s reason=%s patches=%u\n", path, is_crt ? "crt" : "no-crt", is_good ? "good" : "refused",
-           plan.is_debug ? "debug" : "release", mi_reason_row(plan.reason)->name, (unsigned)plan.patch_count);
+    printf("file %s %s %s %s reason=%s patches=%u\n", path, is_crt ? "crt" : "no-crt",
+           is_good ? "good" : "refused", plan.is_debug ? "debug" : "release",
+           mi_reason_row(plan.reason)->name, (unsigned)plan.patch_count);
     for (uint32_t i = 0; i < plan.site_count; i++) {
         const mi_plan_site_t *s = &plan.sites[i];
         printf("site %s%s %x %s %s %u %s\n", s->name, s->is_derived ? "!" : "", (unsigned)s->rva,
-               mi_site_verdict_text((mi_site_verdict_t)s->verdict), mi_reason_row((mi_reason_t)s->reason)->name,
-               (unsigned)s->whole_bytes, s->is_movable ? "movable" : "fixed");
+               mi_site_verdict_text((mi_site_verdict_t)s->verdict),
+               mi_reason_row((mi_reason_t)s->reason)->name, (unsigned)s->whole_bytes,
+               s->is_movable ? "movable" : "fixed");
     }
 }
 
-// Every prefix of the file, and copies with bytes changed, must be survived. With a sanitizer this finds wild reads.
+// Every prefix of the file, and copies with bytes changed, must be survived. With a sanitizer this
+// finds wild reads.
 static void torment(const uint8_t *bytes, size_t size) {
     static mi_plan_t plan;
     uint32_t state = 12345;
@@ -49,7 +52,8 @@ static void torment(const uint8_t *bytes, size_t size) {
             copy[i] = bytes[i];
         for (int k = 0; k < 24; k++) {
             state = state * 1664525u + 1013904223u;
-            const size_t at = (k % 2 == 0 ? (state >> 8) % (size < 4096 ? size : 4096) : (state >> 4) % size);
+            const size_t at =
+                (k % 2 == 0 ? (state >> 8) % (size < 4096 ? size : 4096) : (state >> 4) % size);
             copy[at] = (uint8_t)(state >> 24);
         }
         const size_t cut = (round % 4 == 0 ? (state >> 6) % size : size);

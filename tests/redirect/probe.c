@@ -1,15 +1,16 @@
-// A program that does what its command line says, one word after the other, and prints what it sees. For
-// test_modes.py, which checks what it prints.
+// A program that does what its command line says, one word after the other, and prints what it
+// sees. For test_modes.py, which checks what it prints.
 //
-//   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches malloc)
-//   malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json | active |
-//   wait (for the end of standard input)
-//   guard CRT (heap functions on its blocks) | handler CRT (new-handler and new-mode)
+//   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches
+//   malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json |
+//   active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
+//   handler CRT (new-handler and new-mode)
 #include "wtest.h"
 
 static HMODULE redirect_module(void) {
-    static const char *const names[] = {"another.dll", "mimalloc-redirect.dll", "mimalloc-redirect32.dll",
-                                        "mimalloc-redirect-faults.dll", "mimalloc-redirect-faults32.dll"};
+    static const char *const names[] = {"another.dll", "mimalloc-redirect.dll",
+                                        "mimalloc-redirect32.dll", "mimalloc-redirect-faults.dll",
+                                        "mimalloc-redirect-faults32.dll"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
         if (GetModuleHandleA(names[i]) != NULL)
             return GetModuleHandleA(names[i]);
@@ -17,7 +18,7 @@ static HMODULE redirect_module(void) {
 }
 
 static bool is_ours(const void *p) {
-    static const char *const names[] = {"standin.dll",      "standin32.dll", "mimalloc.dll",
+    static const char *const names[] = {"standin.dll", "standin32.dll", "mimalloc.dll",
                                         "standin-weak.dll", "renamed.dll"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const HMODULE m = GetModuleHandleA(names[i]);
@@ -63,8 +64,8 @@ static void hook(const char *crt) {
     uint8_t *near_by = NULL;
     DWORD before;
     for (uintptr_t at = (uintptr_t)entry + 0x1000000; near_by == NULL; at += 0x100000)
-        near_by = (uint8_t *)VirtualAlloc((void *)(at & ~(uintptr_t)0xFFFF), 4096, MEM_RESERVE | MEM_COMMIT,
-                                          PAGE_EXECUTE_READWRITE);
+        near_by = (uint8_t *)VirtualAlloc((void *)(at & ~(uintptr_t)0xFFFF), 4096,
+                                          MEM_RESERVE | MEM_COMMIT, PAGE_EXECUTE_READWRITE);
     const uintptr_t target = (uintptr_t)stolen;
     const int32_t rel = (int32_t)(near_by - (entry + 5));
     near_by[0] = (sizeof(void *) == 8 ? 0x48 : 0xB8); // mov rax, target; jmp rax
@@ -123,7 +124,8 @@ static int new_handler(size_t size) {
     return ++handled < 3; // the third time: give up
 }
 
-// Out of memory: the new-handler is called only in new-mode 1, until it gives up; then NULL and ENOMEM.
+// Out of memory: the new-handler is called only in new-mode 1, until it gives up; then NULL and
+// ENOMEM.
 static void handler(const char *crt) {
     const HMODULE m = GetModuleHandleA(crt);
     int (*const mode)(int) = (int (*)(int))proc(m, "_set_new_mode");
@@ -186,7 +188,8 @@ static unsigned run(unsigned i) {
         return 2;
     }
     if (mi_str_eq(word, "disable") || mi_str_eq(word, "enable")) {
-        const uintptr_t f = proc(redirect_module(), word[0] == 'd' ? "mi_redirect_disable" : "mi_redirect_enable");
+        const uintptr_t f =
+            proc(redirect_module(), word[0] == 'd' ? "mi_redirect_disable" : "mi_redirect_enable");
         ((void (*)(void))f)();
     } else if (mi_str_eq(word, "status")) {
         status(0);

@@ -1,10 +1,12 @@
-// A stand-in for the allocator half, so that the redirect DLL is tested without the allocator. Small and plain: one
-// reserved range, a header before each block, free lists by powers of two, one lock. Exact sizes. Variants:
+// A stand-in for the allocator half, so that the redirect DLL is tested without the allocator.
+// Small and plain: one reserved range, a header before each block, free lists by powers of two, one
+// lock. Exact sizes. Variants:
 //   (default)         our interface: _mi_redirect_allocator
-//   STANDIN_ORIGINAL  the original's interface: mi_malloc, ..., mi_is_in_heap_region, _mi_redirect_entry
-//   STANDIN_VERSION   our interface with another major version, and nothing else
+//   STANDIN_ORIGINAL  the original's interface: mi_malloc, ..., mi_is_in_heap_region,
+//   _mi_redirect_entry STANDIN_VERSION   our interface with another major version, and nothing else
 //   STANDIN_HOLES     our interface with a function missing
-//   STANDIN_WEAK      our interface, but crt_calloc forgets whose memory it returns: the proof must see it
+//   STANDIN_WEAK      our interface, but crt_calloc forgets whose memory it returns: the proof must
+//   see it
 #include "base/redirect_abi.h"
 
 #define WIN32_LEAN_AND_MEAN
@@ -307,8 +309,8 @@ EXPORT void *standin_foreign(void) {
 // As the real halves do: asks every redirect DLL that is in the process.
 static void start(void) {
     static const char *const names[] = {"mimalloc-redirect.dll", "mimalloc-redirect32.dll",
-                                        "mimalloc-redirect-faults.dll", "mimalloc-redirect-faults32.dll",
-                                        "other-name.dll"};
+                                        "mimalloc-redirect-faults.dll",
+                                        "mimalloc-redirect-faults32.dll", "other-name.dll"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const HMODULE m = GetModuleHandleA(names[i]);
         const FARPROC init = (m == NULL ? NULL : GetProcAddress(m, "mi_allocator_init"));

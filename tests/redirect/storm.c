@@ -1,5 +1,6 @@
-// Installing while the program runs: sixteen threads allocate, resize and free through a CRT, hand blocks to each other,
-// while the redirection is installed, paused and resumed again and again; and CRTs come and go.
+// Installing while the program runs: sixteen threads allocate, resize and free through a CRT, hand
+// blocks to each other, while the redirection is installed, paused and resumed again and again; and
+// CRTs come and go.
 //
 //   storm install redirect.dll allocator.dll rounds crt.dll ...
 //   storm come-and-go redirect.dll allocator.dll rounds crt.dll ...
@@ -17,7 +18,8 @@ typedef struct crt_s {
 
 static crt_t crts[CRTS_MAX];
 static unsigned crt_count;
-static uint8_t *volatile slots[SLOTS]; // blocks on their way from thread to thread; the first 8 bytes tell the size
+static uint8_t *volatile slots[SLOTS]; // blocks on their way from thread to thread; the first 8
+                                       // bytes tell the size
 static volatile LONG is_over;
 static volatile LONG rounds_done[THREADS];
 static volatile LONG bad;
@@ -42,9 +44,9 @@ static void mark(uint8_t *p, uint32_t size) {
 
 static void verify(const uint8_t *p, const crt_t *crt) {
     const uint32_t size = *(const uint32_t *)(const void *)p;
-    const bool is_good = (*(const uint32_t *)(const void *)(p + 4) == ~size && size >= 8 && size < 100000 &&
-                          (size == 8 || p[size - 1] == (uint8_t)size) &&
-                          crt->size((void *)(uintptr_t)p) >= size);
+    const bool is_good =
+        (*(const uint32_t *)(const void *)(p + 4) == ~size && size >= 8 && size < 100000 &&
+         (size == 8 || p[size - 1] == (uint8_t)size) && crt->size((void *)(uintptr_t)p) >= size);
     if (!is_good)
         InterlockedIncrement(&bad);
 }
@@ -60,7 +62,8 @@ static DWORD WINAPI worker(void *arg) {
     while (!is_over) {
         const crt_t *crt = &crts[next_random(&state) % crt_count];
         uint32_t size = 9 + next_random(&state) % 3000;
-        uint8_t *p = (uint8_t *)(next_random(&state) % 4 == 0 ? crt->zeroed(1, size) : crt->make(size));
+        uint8_t *p =
+            (uint8_t *)(next_random(&state) % 4 == 0 ? crt->zeroed(1, size) : crt->make(size));
         if (p == NULL) {
             InterlockedIncrement(&bad);
             break;
@@ -72,7 +75,8 @@ static DWORD WINAPI worker(void *arg) {
             size += 500;
             mark(p, size);
         }
-        p = (uint8_t *)InterlockedExchangePointer((void *volatile *)&slots[next_random(&state) % SLOTS], p);
+        p = (uint8_t *)InterlockedExchangePointer(
+            (void *volatile *)&slots[next_random(&state) % SLOTS], p);
         if (p != NULL) {
             // Made by any CRT, by any thread, before or after.
             const crt_t *other = &crts[next_random(&state) % crt_count];
@@ -117,7 +121,8 @@ static void install_under_load(unsigned rounds) {
     const HMODULE allocator = LoadLibraryA(argument(3)), redirect = LoadLibraryA(argument(2));
     void (*const enable)(void) = (void (*)(void))proc(redirect, "mi_redirect_enable");
     void (*const disable)(void) = (void (*)(void))proc(redirect, "mi_redirect_disable");
-    bool (*const is_ours)(const void *) = (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    bool (*const is_ours)(const void *) =
+        (bool (*)(const void *))proc(allocator, "standin_is_ours");
     CHECK(enable != NULL && disable != NULL && is_ours != NULL);
     for (unsigned i = 0; i < rounds && wtest_failed == 0 && bad == 0; i++) {
         let_work(50);
@@ -143,7 +148,8 @@ static void install_under_load(unsigned rounds) {
 
 static void come_and_go(unsigned rounds) {
     const HMODULE allocator = LoadLibraryA(argument(3)), redirect = LoadLibraryA(argument(2));
-    bool (*const is_ours)(const void *) = (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    bool (*const is_ours)(const void *) =
+        (bool (*)(const void *))proc(allocator, "standin_is_ours");
     CHECK(redirect != NULL && is_ours != NULL);
     for (unsigned i = 0; i < rounds && wtest_failed == 0; i++) {
         for (unsigned k = 5; *argument(k) != 0; k++) {

@@ -1,9 +1,10 @@
-// The transaction: a failure at every step leaves each CRT exactly as it was, code bytes and page rights; and the DLL
-// can go again without a trace.
+// The transaction: a failure at every step leaves each CRT exactly as it was, code bytes and page
+// rights; and the DLL can go again without a trace.
 //
 //   transaction faults redirect-faults.dll allocator.dll crt.dll ...    every step fails once
 //   transaction weak redirect.dll standin-weak.dll crt.dll              the proof fails
-//   transaction churn redirect.dll allocator.dll                        loaded and unloaded 2000 times
+//   transaction churn redirect.dll allocator.dll                        loaded and unloaded 2000
+//   times
 #include "wtest.h"
 
 enum { CRTS_MAX = 8, PAGES_MAX = 4096 };
@@ -12,15 +13,16 @@ typedef struct image_s {
     HMODULE module;
     const char *name;
     size_t bytes;
-    uint8_t *copy;             // of the executable part
-    DWORD rights[PAGES_MAX];   // of each page
+    uint8_t *copy;           // of the executable part
+    DWORD rights[PAGES_MAX]; // of each page
 } image_t;
 
 static image_t images[CRTS_MAX];
 static unsigned image_count;
 
 static bool is_code(DWORD rights) {
-    return (rights & (PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE | PAGE_EXECUTE_WRITECOPY)) != 0;
+    return (rights & (PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE |
+                      PAGE_EXECUTE_WRITECOPY)) != 0;
 }
 
 static DWORD rights_at(const uint8_t *p) {
@@ -37,9 +39,11 @@ static void remember(image_t *image, const char *name) {
     }
     const uint8_t *base = (const uint8_t *)image->module;
     const IMAGE_NT_HEADERS *nt =
-        (const IMAGE_NT_HEADERS *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+        (const IMAGE_NT_HEADERS
+             *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
     image->bytes = nt->OptionalHeader.SizeOfImage;
-    image->copy = (uint8_t *)VirtualAlloc(NULL, image->bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+    image->copy =
+        (uint8_t *)VirtualAlloc(NULL, image->bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
     for (size_t at = 0; at < image->bytes; at += 4096) {
         image->rights[at / 4096] = rights_at(base + at);
         if (is_code(image->rights[at / 4096]))
@@ -89,7 +93,8 @@ static void set_fault(unsigned number) {
 // Fails step after step, until a step number that no run reaches: then the installation succeeds.
 static void fail_every_step(void) {
     const HMODULE allocator = LoadLibraryA(argument(3));
-    bool (*const is_ours)(const void *) = (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    bool (*const is_ours)(const void *) =
+        (bool (*)(const void *))proc(allocator, "standin_is_ours");
     CHECK(is_ours != NULL);
     unsigned step = 1, refused = 0;
     for (; step < 2000 && is_ours != NULL; step++) {
@@ -102,7 +107,8 @@ static void fail_every_step(void) {
         CHECK(changed == image_count - 1 || changed == image_count);
         if (changed == image_count)
             break; // no step has this number: everything is redirected
-        // One CRT was refused and is as it was; the others are redirected, so the DLL stays. Put them back.
+        // One CRT was refused and is as it was; the others are redirected, so the DLL stays. Put
+        // them back.
         for (unsigned i = 0; i < image_count; i++)
             if (differences(&images[i]) == 0)
                 CHECK_AT(crt_works(&images[i], is_ours), images[i].name);
@@ -113,7 +119,8 @@ static void fail_every_step(void) {
         CHECK(all_differences() == 0);
     }
     say("%u steps failed, the code was as before each time\n", refused);
-    // open, seal, threads, in-range, then protect, unprotect and write for each function, then each proof
+    // open, seal, threads, in-range, then protect, unprotect and write for each function, then each
+    // proof
     CHECK(refused > 20);
 }
 
@@ -136,7 +143,8 @@ static void fail_proof(void) {
 static size_t committed_bytes(void) {
     MEMORY_BASIC_INFORMATION info;
     size_t count = 0;
-    for (uintptr_t at = 0; VirtualQuery((void *)at, &info, sizeof(info)) != 0; at += info.RegionSize) {
+    for (uintptr_t at = 0; VirtualQuery((void *)at, &info, sizeof(info)) != 0;
+         at += info.RegionSize) {
         if (info.State != MEM_FREE)
             count += info.RegionSize;
         if (at + info.RegionSize < at)

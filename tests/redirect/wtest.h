@@ -1,5 +1,5 @@
-// The harness of the Windows tests that must run without a C runtime of their own: checks, output, and the calls of
-// a CRT by name. One translation unit per program.
+// The harness of the Windows tests that must run without a C runtime of their own: checks, output,
+// and the calls of a CRT by name. One translation unit per program.
 #ifndef MI_TEST_WTEST_H
 #define MI_TEST_WTEST_H
 

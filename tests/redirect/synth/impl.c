@@ -1,5 +1,6 @@
-// The inside of a synthetic CRT: what the entries of entries_x64.S and entries_x86.S lead to. A heap of its own, the
-// UCRT's layout of aligned blocks, and for the debug variant blocks with a header and guard bytes.
+// The inside of a synthetic CRT: what the entries of entries_x64.S and entries_x86.S lead to. A
+// heap of its own, the UCRT's layout of aligned blocks, and for the debug variant blocks with a
+// header and guard bytes.
 #include "base/base.h"
 
 #define WIN32_LEAN_AND_MEAN
