@@ -93,16 +93,20 @@ static void plan_add_alias(mi_plan_t *plan, mi_plan_site_t *first, const mi_crt_
     if (site == NULL)
         return;
     site->verdict = MI_SITE_ALIAS;
-    if (a != b) {
-        site->verdict = MI_SITE_REFUSED;
-        site->reason = MI_REASON_ALIAS_CONFLICT;
-    }
+    if (a == b)
+        return;
+    // In a release CRT the _dbg names may be stubs that share one address, "return 1" or the like.
+    site->reason = MI_REASON_ALIAS_CONFLICT;
+    site->verdict =
+        ((row->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug ? MI_SITE_LEFT : MI_SITE_REFUSED);
 }
 
 static void plan_collect(const mi_pe_exports_t *ex, mi_plan_t *plan) {
     for (size_t i = 0; i < mi_crt_name_count; i++) {
         const mi_crt_name_t *row = &mi_crt_names[i];
         mi_pe_export_t e;
+        if (mi_crt_functions[row->fn].kind == MI_CRT_INSPECTS && !plan->is_debug)
+            continue; // a release CRT has no debug heap to ask about
         if (!mi_plan_export(ex, row->name, &e))
             continue;
         if (e.forwarder != NULL) {
@@ -232,20 +236,38 @@ static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *sit
         }
     }
     // What only makes blocks may go on to make the CRT's own: those are recognised when they come
-    // back.
-    const bool is_harmless =
-        (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC) &&
-         site->reason != MI_REASON_ALREADY_HOOKED);
-    if (is_harmless || site->is_derived)
+    // back. The private and internal names end in the public functions, and so do the _dbg names of
+    // a release CRT.
+    const bool makes = (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC));
+    const bool ends_in_public = ((site->flags & (MI_CRT_PRIVATE | MI_CRT_INTERNAL)) != 0 ||
+                                 ((site->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug));
+    if (site->is_derived || ((makes || ends_in_public) && site->reason != MI_REASON_ALREADY_HOOKED))
         site->verdict = MI_SITE_LEFT;
+}
+
+// The _dbg names of a release CRT may be empty stubs that the linker has folded with quite other
+// functions.
+static bool plan_is_shared_stub(const mi_pe_t *pe, const mi_plan_t *plan,
+                                const mi_plan_site_t *site) {
+    mi_pe_exports_t ex;
+    mi_pe_export_t e;
+    if ((site->flags & MI_CRT_DEBUG) == 0 || plan->is_debug || !mi_pe_exports_open(pe, &ex))
+        return false;
+    for (uint32_t i = 0; i < ex.name_count; i++)
+        if (mi_pe_export_by_index(&ex, i, &e) && e.forwarder == NULL && e.rva == site->rva &&
+            mi_crt_name_find(e.name) == NULL)
+            return true;
+    return false;
 }
 
 static void plan_verify(const mi_pe_t *pe, mi_plan_t *plan) {
     for (uint32_t k = 0; k < plan->site_count; k++) {
         mi_plan_site_t *site = &plan->sites[k];
         if (site->verdict == MI_SITE_PATCH) {
-            if (!plan_is_wanted(plan, site)) {
+            const bool is_stub = plan_is_shared_stub(pe, plan, site);
+            if (is_stub || !plan_is_wanted(plan, site)) {
                 site->verdict = MI_SITE_LEFT;
+                site->reason = (uint8_t)(is_stub ? MI_REASON_ALIAS_CONFLICT : MI_REASON_NONE);
                 continue;
             }
             mi_plan_judge(pe, plan, site);
@@ -292,12 +314,12 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     plan->reason = plan_open(pe, plan, &ex);
     if (plan->reason != MI_REASON_NONE)
         return false;
+    plan->is_debug = plan_is_debug(pe, &ex, plan);
     plan_collect(&ex, plan);
     if (plan->reason == MI_REASON_NONE)
         plan->reason = plan_family(pe, plan);
     if (plan->reason != MI_REASON_NONE)
         return false;
-    plan->is_debug = plan_is_debug(pe, &ex, plan);
     if (!plan->is_debug)
         plan_derive(pe, plan);
     plan_verify(pe, plan);

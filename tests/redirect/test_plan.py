@@ -56,6 +56,8 @@ X64 = {
     "synth_hazard6.dll": ("refused", "release", "alias-conflict", {"_msize": ("refused", "alias-conflict")}),
     "synth_hazard7.dll": ("refused", "release", "core-missing", {"free": ("forwarded", "forwarded")}),
     "synth_hazard8.dll": ("refused", "release", "not-a-crt", {}),
+    "synth_stubs.dll": ("good", "release", "none", {
+        "_free_dbg": ("left", "alias-conflict"), "_msize_dbg": ("left", "alias-conflict"), "free": ("patch", "none")}),
     "synth_hazard9.dll": ("good", "release", "none", {"_malloc_base": ("left", "too-short")}),
 }
 X86 = {

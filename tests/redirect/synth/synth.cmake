@@ -38,6 +38,9 @@ macro(synth_dlls out arch)
         endforeach()
         synth_dll(${out} ${arch} synth_hazard6 "-DSYNTH_UCRT_MID" "-_msize;+_msize=malloc")
         synth_dll(${out} ${arch} synth_hazard7 "-DSYNTH_UCRT_MID" "-free;+free=NTDLL.RtlFreeHeap")
+        # Stubs with _dbg names in a release CRT, folded with other functions: no hazard, if left alone.
+        synth_dll(${out} ${arch} synth_stubs "-DSYNTH_UCRT_MID"
+            "+_free_dbg=crt_initterm;+_msize_dbg=malloc;+_CrtIsValidHeapPointer=crt_initterm")
         synth_dll(${out} ${arch} synth_hazard8 "-DSYNTH_UCRT_MID" "-_errno;-_initterm;-_get_heap_handle")
     endif()
 endmacro()
