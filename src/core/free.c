@@ -52,13 +52,13 @@ mi_free_result_t mi_core_free(void *p) {
     mi_theap_t *const owner = mi_load_acquire(&t.page->theap); // with mi_page_set_owner
     if (MI_UNLIKELY(owner == NULL))
         return MI_FREE_INVALID;
-    if (MI_DEBUG &&
-        (uint8_t *)t.block >= t.page->start + (size_t)t.page->capacity * t.page->block_bytes)
+    const bool is_mine = free_is_mine(theap, owner);
+    if (MI_DEBUG && is_mine && !mi_block_is_plain(t.page, t.block))
         return MI_FREE_INVALID; // never handed out
     const mi_free_result_t closed = mi_pad_close(t.page, t.block);
     if (MI_UNLIKELY(closed != MI_FREE_OK))
         return closed;
-    if (free_is_mine(theap, owner))
+    if (is_mine)
         return free_local(t.page, t.block);
     mi_remote_free(theap, t.page, t.block);
     return MI_FREE_OK;
