@@ -79,6 +79,22 @@ int main(void) {
         mi_free(p);
     }
     CHECK_MSG(caught_lines == 0, "%s", caught_text);
+#if MI_DEBUG
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        uint8_t *p = mi_malloc(sizes[i]);
+        p[sizes[i]] ^= 0x55; // one byte too far
+        mi_free(p);
+        check_line("free", "a block whose end was overwritten", p, EFAULT);
+        p = mi_malloc(sizes[i]);
+        void *other = mi_malloc(sizes[i]);
+        mi_free(p);
+        mi_free(p);
+        // The memory of a large block may have gone back already: then it is nobody's.
+        const bool is_gone = strstr(caught_text, FOREIGN) != NULL && sizes[i] > 131072;
+        check_line("free", is_gone ? FOREIGN : "a block that is already free", p, is_gone ? EINVAL : EAGAIN);
+        mi_free(other);
+    }
+#endif
     // No more than max_errors lines, but the handler hears of all.
     mi_option_set(mi_option_max_errors, 0);
     mi_free(in_data);
