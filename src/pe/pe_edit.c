@@ -240,8 +240,9 @@ static bool patch_iat_sections(mi_pe_inject_t *plan) {
 static bool patch_debug_entries(mi_pe_inject_t *plan) {
     mi_pe_debug_t d;
     for (uint32_t i = 0; mi_pe_debug_at(plan->pe, i, &d); i++) {
-        // Entries in the headers exist in hostile images only.
-        if (d.raw_offset < plan->insert_offset || d.entry_offset < plan->pe->header_bytes)
+        // Entries in the headers, and data beyond the file, exist in hostile images only.
+        if (d.raw_offset < plan->insert_offset || d.raw_offset > plan->pe->size ||
+            d.bytes > plan->pe->size - d.raw_offset || d.entry_offset < plan->pe->header_bytes)
             continue;
         if (!add_patch_u32(plan, d.entry_offset + 24, d.raw_offset + (uint32_t)plan->insert_bytes))
             return false;
@@ -511,6 +512,24 @@ void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out) {
     }
 }
 
+// The imports that are not ours: the same names in the same order, before and after.
+static bool others_are_kept(const mi_pe_t *before, const mi_pe_t *after) {
+    mi_pe_import_t a;
+    mi_pe_import_t b;
+    uint32_t k = 0;
+    for (uint32_t i = 0; mi_pe_import_at(before, i, &a); i++) {
+        if (mi_pe_role_of(a.dll) != MI_PE_ROLE_OTHER)
+            continue;
+        do {
+            if (!mi_pe_import_at(after, k++, &b))
+                return false;
+        } while (mi_pe_role_of(b.dll) != MI_PE_ROLE_OTHER);
+        if (!mi_str_eq(a.dll, b.dll) || a.iat_rva != b.iat_rva)
+            return false;
+    }
+    return true;
+}
+
 bool mi_pe_inject_is_sound(const mi_pe_inject_t *plan, const uint8_t *out) {
     mi_pe_t result;
     mi_pe_undo_t undo;
@@ -518,7 +537,7 @@ bool mi_pe_inject_is_sound(const mi_pe_inject_t *plan, const uint8_t *out) {
     bool is_done;
     return mi_pe_open(&result, out, plan->out_bytes, false) && survey_imports(&again, &is_done) &&
            is_done && again.old_count == plan->old_count + plan->new_count &&
-           mi_pe_undo_find(&undo, &result) == MI_PE_EDIT_OK &&
+           others_are_kept(plan->pe, &result) && mi_pe_undo_find(&undo, &result) == MI_PE_EDIT_OK &&
            undo.original_bytes == plan->pe->size;
 }
 

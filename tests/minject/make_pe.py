@@ -297,6 +297,11 @@ def refused():
     struct.pack_into("<I", twisted, 0x80 + 24 + 32, 3)  # section alignment 3
     endless = bytearray(make(machine="x64"))
     struct.pack_into("<I", endless, 0x80 + 24 + 112 + 8, 0x00900000)  # import directory outside the image
+    tangled = bytearray(make(overlay=b"o" * 0x300000, imports=KERNEL + (("AB\x10.dll", ("f",)),)))
+    name = tangled.index(b"AB\x10.dll")  # a debug entry whose file pointer is this name, somewhere in the overlay
+    struct.pack_into("<II", tangled, 0x80 + 24 + 112 + 6 * 8, 0x2000 + name - 0x600 - 24, 28)
+    tangled[name - 8:name] = bytes(8)
+    tangled[name:name + 8] = b"AB\x10\0\0\0\0\0"
     ne = bytearray(0x200)
     ne[0:2], ne[0x80:0x82] = b"MZ", b"NE"
     struct.pack_into("<I", ne, 0x3C, 0x80)
@@ -305,7 +310,7 @@ def refused():
         "empty": (b"", 8), "text": (b"hello, I am no program\n" * 50, 9), "one-byte": (b"M", 9), "elf": (b"\x7fELF" + bytes(400), 9),
         "dos": (bytes(dos), 10), "ne": (bytes(ne), 10), "cut-in-header": (good[:0x50], 11), "cut-in-stub": (good[:0x20], 11),
         "cut-in-table": (good[:0x180], 11), "cut-in-section": (good[:-300], 11), "twisted": (bytes(twisted), 12),
-        "endless-imports": (bytes(endless), 12), "far-header": (bytes(far), 11), "arm32": (make(machine="arm"), 13),
+        "endless-imports": (bytes(endless), 12), "far-header": (bytes(far), 11), "tangled": (bytes(tangled), 12), "arm32": (make(machine="arm"), 13),
         "ia64": (make(machine="ia64"), 13), "signed": (make(cert=CERT), 14), "il-only": (make(clr=1), 15),
         "arm64x": (make(machine="arm64", chpe=True), 16), "arm64ec": (make(machine="x64", chpe=True), 16),
         "driver": (make(subsystem=1), 17), "efi": (make(subsystem=10), 17), "low-alignment": (make(section_align=0x200), 18),
