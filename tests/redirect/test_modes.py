@@ -159,6 +159,12 @@ def behaviour(m):
     crt = "synth_ucrt.dll" if m.args.bits else "synth_ucrt_mid.dll"
     out, _ = m.run(f"load {crt}" + both + f"handler {crt}")
     check(" 0 failed" in out, f"new-handler:\n{out}")
+    for allocator in (m.standin, "mimalloc.dll"):
+        if not os.path.exists(os.path.join(m.folder, allocator)):
+            continue
+        out, _ = m.run(f"load ucrtbase.dll load {m.redirect} load {allocator} fuzz {allocator} pair ucrtbase.dll")
+        check(" 0 failed" in out, f"ownership of any value, {allocator}:\n{out}")
+        print("\n".join(line for line in out.splitlines() if " ps" in line))
     # Any file name.
     out, _ = m.run("load ucrtbase.dll load another.dll load renamed.dll enable malloc ucrtbase.dll")
     check(": ours" in out, "renamed DLLs do not find each other:\n" + out)
@@ -168,6 +174,8 @@ def stage(args, folder):
     for name in (f"mimalloc-redirect{args.bits}.dll",):
         shutil.copy(os.path.join(args.build, name), folder)
         shutil.copy(os.path.join(args.build, name), os.path.join(folder, "another.dll"))
+    if os.path.exists(os.path.join(args.build, "mimalloc.dll")):
+        shutil.copy(os.path.join(args.build, "mimalloc.dll"), folder)
     tests = os.path.join(args.build, "tests")
     for name in os.listdir(tests):
         if re.match(r"(standin|synth|mimalloc-redirect-faults).*\.dll$|probe.*\.exe$", name):
