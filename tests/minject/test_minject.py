@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 import make_pe
 
@@ -262,10 +263,29 @@ def test_usage(folder):
                           (["--arm64ec", "a.exe"], "ARM64EC"), (["-i", "-o", "b.exe", "a.exe"], "--output"),
                           (["help", "injects"], "did you mean 'inject'"), (["completion", "fish"], "bash and powershell")):
         refusal(words, 2, [needle], folder, " ".join(words))
-    for words, needle in ((["--help"], "usage:"), (["help", "inject"], "--postfix"), (["help", "codes"], "21"),
+    for words, needle in ((["--help"], "usage:"), (["help", "inject"], "--postfix"), (["inject", "--help"], "--postfix"), (["help", "codes"], "21"),
                           (["-v"], "minject "), (["completion", "bash"], "complete "), (["help", "man"], ".TH MINJECT")):
         r = minject(*words, cwd=folder)
         check(r.returncode == 0 and needle in r.stdout and r.stderr == "", f"{' '.join(words)}: {r.stdout[:80]!r}")
+
+
+def test_manual(folder):
+    """Requests stand alone on their lines, and every command has its section."""
+    lines = minject("help", "man", cwd=folder).stdout.splitlines()
+    check(not [line for line in lines if line[1:].find(".PP") >= 0], "the manual's requests begin lines")
+    for command in ("inject", "remove", "list", "check", "run", "completion"):
+        check(f".SS {command}" in lines, f"the manual has {command}")
+
+
+def test_completion(folder):
+    """The bash script, in bash."""
+    if args.runner or not shutil.which("bash"):
+        return
+    (folder / "minject.bash").write_text(minject("completion", "bash", cwd=folder).stdout)
+    for words, want in ((["inj"], "inject"), (["inject", "--postfix=d"], "--postfix=debug"), (["check", "--liv"], "--live")):
+        script = f"source minject.bash; COMP_WORDS=(minject {' '.join(words)}); COMP_CWORD={len(words)}; _minject; echo ${{COMPREPLY[@]}}"
+        r = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True)
+        check(r.stdout.split() == [want], f"completing {words}: {r.stdout!r} {r.stderr}")
 
 
 def test_inplace(folder):
@@ -345,7 +365,8 @@ def test_write_failure(folder):
 
 
 def test_large(folder):
-    """300 MB in less than two seconds and no more memory than the file three times."""
+    """300 MB: hardly more than the SHA-256 itself, measured here by another implementation, and no more memory than
+    the file three times. Linear time, so nothing is read twice without need."""
     if args.runner or os.environ.get("MI_TEST_SKIP_LARGE"):
         return
     import resource
@@ -357,15 +378,18 @@ def test_large(folder):
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime - before.ru_utime
     check(r.returncode == 0, f"300 MB: {r.stderr}")
-    check(seconds < 4, f"300 MB took {seconds:.2f} s of computing")
+    start = time.process_time()
+    hashlib.sha256(data).digest()
+    hashing = time.process_time() - start
+    check(seconds < 3 * hashing + 1, f"300 MB took {seconds:.2f} s of computing, its SHA-256 {hashing:.2f} s")
     check(after.ru_maxrss < 1100 << 10, f"300 MB took {after.ru_maxrss >> 10} MiB")
-    print(f"300 MB: {seconds:.2f} s of computing, {after.ru_maxrss >> 10} MiB")
+    print(f"300 MB: {seconds:.2f} s of computing (SHA-256 alone {hashing:.2f} s), {after.ru_maxrss >> 10} MiB")
     check(minject("remove", "large-mi.exe", cwd=folder).returncode == 0 and
           (folder / "large-mi.exe").read_bytes() == data, "300 MB: remove gives the original")
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_inplace, test_variants, test_partners, test_write_failure,
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_variants, test_partners, test_write_failure,
              test_large]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))

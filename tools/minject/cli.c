@@ -178,6 +178,7 @@ static bool parse_command(cli_t *cli, const char *word, bool *is_command) {
     for (size_t k = 0; command_words[k] != NULL; k++) {
         if (strcmp(word, command_words[k]) == 0) {
             cli->command = command_values[k];
+            cli->word = command_words[k];
             return true;
         }
     }

@@ -21,6 +21,7 @@ typedef enum cli_command_e {
 
 typedef struct cli_s {
     cli_command_t command;
+    const char *word; // the command word, NULL = none was given
     bool is_inplace;
     bool is_forced;
     bool is_quiet;

@@ -44,7 +44,7 @@ static const help_topic_t topics[] = {
      "Example:\n"
      "  minject remove game-mi.exe --output=game.exe\n"},
     {"list", "minject list [--verbose] file.exe...", "show the imported DLLs in their order",
-     "  -v would mean the version, as in the original tool; --verbose lists every symbol.\n"
+     "      --verbose  lists every symbol, too (-v is the version, as in the original tool)\n"
      "\n"
      "Example:\n"
      "  minject --list game-mi.exe\n"},
@@ -89,7 +89,7 @@ static const help_topic_t topics[] = {
 static void print_overview(void) {
     puts("minject: makes a Windows program use mimalloc, and says why when it does not\n\nusage:");
     for (size_t i = 0; i < TOPIC_COUNT; i++)
-        printf("  %-48s %s\n", topics[i].synopsis, topics[i].summary);
+        printf("  %s\n      %s\n", topics[i].synopsis, topics[i].summary);
     puts("\noptions for all commands:\n"
          "  -h, --help     this text; 'minject help inject' tells about one command\n"
          "  -v, --version  the version\n"
@@ -144,7 +144,7 @@ static void print_manual(void) {
     for (size_t i = 0; i < TOPIC_COUNT; i++) {
         printf(".SS %s\n", topics[i].name);
         print_troff(topics[i].summary);
-        puts(".PP\n.nf");
+        puts("\n.PP\n.nf");
         print_troff(topics[i].text);
         puts(".fi");
     }

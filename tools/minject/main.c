@@ -3,6 +3,7 @@
 #include "minject/cli.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #ifndef MINJECT_VERSION
 #    define MINJECT_VERSION "unknown"
@@ -23,6 +24,9 @@ static int run_command(const cli_t *cli) {
     case CLI_COMPLETION:
         return cmd_completion(cli->files[0]);
     case CLI_HELP:
+        // Both "help inject" and "inject --help".
+        if (cli->word != NULL && strcmp(cli->word, "help") != 0)
+            return cmd_help(cli->word);
         return cmd_help(cli->file_count > 0 ? cli->files[0] : NULL);
     case CLI_VERSION:
         printf("minject %s\n", MINJECT_VERSION);
