@@ -155,9 +155,9 @@ static void fuzz(const char *allocator) {
     const uintptr_t pages = (uintptr_t)VirtualAlloc(NULL, 1 << 20, MEM_RESERVE, PAGE_NOACCESS);
     unsigned wrong = 0, hits = 0;
     for (unsigned i = 0; i < 10000000; i++) {
-        const uint64_t r = random64();
+        const uintptr_t r = (uintptr_t)random64();
         // Any value, then near the stack, this image, ntdll, heap blocks and reserved pages.
-        const uintptr_t near_by[] = {(uintptr_t)r,
+        const uintptr_t near_by[] = {r,
                                      (uintptr_t)&r + (r & 0xFFF),
                                      (uintptr_t)odd + (r & 0xFFF),
                                      (uintptr_t)GetModuleHandleA + (r & 0xFFFF),
@@ -204,6 +204,32 @@ static void pair(const char *crt) {
             best[round % 2] = now;
     }
     say("pair: direct %ld ps, through %s %ld ps\n", best[0], crt, best[1]);
+}
+
+static DWORD WINAPI busy(void *arg) {
+    const HMODULE c = (HMODULE)arg;
+    void *(*const f)(size_t) = (void *(*)(size_t))proc(c, "malloc");
+    void (*const g)(void *) = (void (*)(void *))proc(c, "free");
+    void *held[64] = {0};
+    for (unsigned i = 0;; i++) {
+        g(held[i % 64]);
+        held[i % 64] = f((i * 2654435761u) >> (i % 8 == 0 ? 14 : 22));
+    }
+}
+
+// Threads are killed wherever they stand, then the process ends while others are still at work: it
+// must not wait.
+static void kill_and_exit(const char *crt) {
+    HANDLE threads[12];
+    for (unsigned i = 0; i < 12; i++)
+        threads[i] = CreateThread(NULL, 0, busy, GetModuleHandleA(crt), 0, NULL);
+    const ULONGLONG start = GetTickCount64();
+    while (GetTickCount64() - start < 30)
+        SwitchToThread();
+    for (unsigned i = 0; i < 6; i++)
+        TerminateThread(threads[i], 1);
+    say("leaving\n");
+    ExitProcess(0);
 }
 
 static int handled;
@@ -280,6 +306,8 @@ static unsigned run(unsigned i) {
         pair(name);
         return 2;
     }
+    if (mi_str_eq(word, "kill"))
+        kill_and_exit(name);
     if (mi_str_eq(word, "handler")) {
         handler(name);
         return 2;

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 FAILED = []
 PROVOKED = set()
@@ -170,6 +171,18 @@ def behaviour(m):
     check(": ours" in out, "renamed DLLs do not find each other:\n" + out)
 
 
+def leaving(m):
+    if not os.path.exists(os.path.join(m.folder, "mimalloc.dll")):
+        return
+    slowest = 0
+    for _ in range(25):
+        start = time.monotonic()
+        out, _ = m.run(f"load ucrtbase.dll load msvcrt.dll load {m.redirect} load mimalloc.dll kill ucrtbase.dll")
+        slowest = max(slowest, time.monotonic() - start)
+        check("leaving" in out, "killed threads:\n" + out)
+    print(f"25 processes left with killed threads, the slowest took {slowest:.1f} s from its start")
+
+
 def stage(args, folder):
     for name in (f"mimalloc-redirect{args.bits}.dll",):
         shutil.copy(os.path.join(args.build, name), folder)
@@ -189,7 +202,7 @@ def main():
     parser.add_argument("--runner", required=True)
     parser.add_argument("--bits", default="")
     args = parser.parse_args()
-    groups = (switches, refusals, modules, policy, reports, behaviour)
+    groups = (switches, refusals, modules, policy, reports, behaviour, leaving)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)
