@@ -1,3 +1,5 @@
+// Allocation beyond the fast path: zeroing, alignment, padding. Runs on the calling thread's own
+// thread heap.
 #include "core/alloc.h"
 
 #include "core/alloc_inline.h"

@@ -23,6 +23,8 @@ MI_INLINE void *mi_page_pop(mi_page_t *page) {
     mi_block_t *const next = mi_block_next(page, block);
     if (MI_SECURE && MI_UNLIKELY(!mi_link_is_sane(page, next)))
         return NULL; // the slow path finds it again and ends the process
+    if (MI_SECURE)
+        block->link = 0; // tells nothing, and does not look like a link when the block is freed
     page->free = next;
     page->used++;
     return block;

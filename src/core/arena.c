@@ -1,3 +1,5 @@
+// Arenas over OS reservations: finding, committing, purging slices. All state is under arena_lock,
+// except the table of arenas (append only). Knows pages only as structs that lie in its heads.
 #include "core/arena.h"
 
 #include "core/bitmap.h"

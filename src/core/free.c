@@ -1,3 +1,5 @@
+// free and usable size beyond the fast path: what is this pointer, whose is it, is it sound? Any
+// thread.
 #include "core/alloc_inline.h"
 #include "core/harden.h"
 #include "core/heap.h"

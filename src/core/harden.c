@@ -1,3 +1,5 @@
+// Pads and free-list checks of the debug and secure builds. Works on blocks that the calling thread
+// holds or owns.
 #include "core/harden.h"
 
 #include "os/os.h"

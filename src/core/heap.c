@@ -1,3 +1,5 @@
+// First-class heaps: making, finding a thread's part, deleting, destroying. Lists and states are
+// under the life lock.
 #include "core/heap.h"
 
 #include "core/arena.h"

@@ -1,3 +1,5 @@
+// Process start, thread start and end, fork; the registry of thread heaps. Lists and states are
+// under the life lock, which is taken before every other lock of the core.
 #include "core/life.h"
 
 #include "core/alloc.h"

@@ -1,3 +1,4 @@
+// A bump allocator under its own lock, for structs that are recycled by those who make them.
 #include "core/meta.h"
 
 #include "core/arena.h"

@@ -1,3 +1,5 @@
+// Lists of thread heaps without a thread, and theft from them. Who takes one off a list owns it
+// until it is put back.
 #include "core/orphan.h"
 
 #include "core/heap.h"

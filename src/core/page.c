@@ -1,3 +1,5 @@
+// Founding, linking and releasing pages. A page belongs to its owner's thread; the lock here guards
+// only the list of pages with own reservations and the pool of their structs.
 #include "core/page.h"
 
 #include "core/arena.h"

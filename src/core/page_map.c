@@ -1,3 +1,5 @@
+// The page map's tables: the window in .bss, and the far tables made at need. Entries are atomic
+// words; who owns the slices writes them, anybody reads. Knows nothing of what a page holds.
 #include "core/page_map.h"
 
 #include "core/lock.h"

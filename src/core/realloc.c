@@ -1,3 +1,5 @@
+// realloc: stay, grow in place, move page tables, or copy, in this order. Any thread; the block is
+// the caller's alone.
 #include "core/alloc.h"
 
 #include "core/alloc_inline.h"

@@ -1,3 +1,5 @@
+// The lock-free lists of remote frees; the protocol is drawn in remote.h. Called by any thread;
+// nothing here blocks.
 #include "core/remote.h"
 
 // Step 3. true: the page still belongs to theap after the push, so theap's owner will find it.

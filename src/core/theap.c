@@ -1,3 +1,6 @@
+// The slow paths of malloc and free, for the thread that owns the thread heap (or has claimed an
+// orphan): which page a class allocates from, which empty pages are kept, and what is due now and
+// then.
 #include "core/theap.h"
 
 #include "core/alloc_inline.h"

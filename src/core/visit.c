@@ -1,3 +1,4 @@
+// Visits what a heap holds. The caller keeps other threads out of the heap meanwhile.
 #include "core/alloc.h"
 
 #include "core/arena.h"
