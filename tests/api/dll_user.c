@@ -67,11 +67,11 @@ int main(int argc, char **argv) {
 }
 #else
 // Not linked with the DLL: loads it late and lets it go, again and again. It stays, so that its blocks stay valid.
-int main(void) {
+int main(int argc, char **argv) {
     void *kept = NULL;
     void (*free_kept)(void *) = NULL;
     for (int i = 0; i < 1000; i++) {
-        HMODULE dll = LoadLibraryA("mimalloc.dll");
+        HMODULE dll = LoadLibraryA(argc > 1 ? argv[1] : "mimalloc.dll");
         CHECK(dll != NULL);
         if (dll == NULL)
             return 2;

@@ -94,7 +94,7 @@ def check_runs(f):
     f.partner.unlink()
     code, out, err = f.run(user, "threads", **off)
     check(code == 0 and " 0 failed" in out, "threads that come and go", out + err)
-    code, out, err = f.run(late, **off)
+    code, out, err = f.run(late, f.args.dll.name, **off)
     check(code == 0 and " 0 failed" in out, "loaded and freed 1000 times", out + err)
     code, out, err = f.run(user, MIMALLOC_SHOW_STATS="1", **off)
     served = re.search(r"^ +allocations +(\d+)", err, re.M)
@@ -112,7 +112,7 @@ def check_redirected(f):
     check(code == 0 and "redirect" in err, "required and fulfilled", out + err)
     code, out, err = f.run(f.args.user, MIMALLOC_DISABLE_REDIRECT="1")
     check(code == 0, "not redirected when it is switched off", out + err)
-    code, out, err = f.run(f.args.late)
+    code, out, err = f.run(f.args.late, f.args.dll.name)
     check(code == 0 and " 0 failed" in out, "loaded late 1000 times, redirected", out + err)
 
 
