@@ -1,5 +1,6 @@
-// A program for the tools' tests: echoes its arguments and its standard input through allocated memory, writes to
-// both streams, ends with 77. --spawn does that in a child. With SAMPLE_LINKS_ALLOCATOR it also calls the allocator's DLL, as a linked user would.
+// A program for the tools' tests: echoes its arguments and its standard input through allocated
+// memory, writes to both streams, ends with 77. --spawn does that in a child. With
+// SAMPLE_LINKS_ALLOCATOR it also calls the allocator's DLL, as a linked user would.
 #include <process.h>
 #include <stdio.h>
 #include <stdlib.h>
