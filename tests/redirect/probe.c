@@ -340,6 +340,11 @@ __declspec(dllimport) void *malloc(size_t size);
 __declspec(dllimport) void free(void *p);
 void *volatile imported[2];
 #endif
+#ifdef PROBE_ORDINAL
+__declspec(dllimport) void PROBE_REDIRECT(void);
+__declspec(dllimport) void mimalloc_1(void);
+void *volatile by_ordinal[2];
+#endif
 #ifdef PROBE_POLICY
 __declspec(dllexport) const char mimalloc_redirect_policy[] = "required";
 #endif
@@ -348,6 +353,10 @@ void mainCRTStartup(void) {
 #ifdef PROBE_IMPORTS
     imported[0] = (void *)(uintptr_t)malloc;
     imported[1] = (void *)(uintptr_t)free;
+#endif
+#ifdef PROBE_ORDINAL
+    by_ordinal[0] = (void *)(uintptr_t)PROBE_REDIRECT;
+    by_ordinal[1] = (void *)(uintptr_t)mimalloc_1;
 #endif
     for (unsigned i = 1; *argument(i) != 0;)
         i += run(i);

@@ -166,6 +166,9 @@ def behaviour(m):
         out, _ = m.run(f"load ucrtbase.dll load {m.redirect} load {allocator} fuzz {allocator} pair ucrtbase.dll")
         check(" 0 failed" in out, f"ownership of any value, {allocator}:\n{out}")
         print("\n".join(line for line in out.splitlines() if " ps" in line))
+    if os.path.exists(os.path.join(m.folder, "mimalloc.dll")):
+        out, _ = m.run("active malloc msvcrt.dll status", exe="probe_ordinal.exe")
+        check("active: yes" in out and ": ours" in out and "early" in out, "imported by ordinal 1:\n" + out)
     # Any file name.
     out, _ = m.run("load ucrtbase.dll load another.dll load renamed.dll enable malloc ucrtbase.dll")
     check(": ours" in out, "renamed DLLs do not find each other:\n" + out)
