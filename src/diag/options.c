@@ -44,7 +44,7 @@ static const option_desc_t option_table[] = {
                                                    0, false},
     [mi_option_deprecated_segment_reset] = {"segment_reset", NULL, 0, false},
     [mi_option_deprecated_eager_commit_delay] = {"eager_commit_delay", NULL, 1, false},
-    [mi_option_purge_delay] = {"purge_delay", "reset_delay", 1000, false},
+    [mi_option_purge_delay] = {"purge_delay", "reset_delay", 250, false},
     [mi_option_use_numa_nodes] = {"use_numa_nodes", NULL, 0, false},
     [mi_option_disallow_os_alloc] = {"disallow_os_alloc", "limit_os_alloc", 0, false},
     [mi_option_os_tag] = {"os_tag", NULL, 100, false},

@@ -70,7 +70,8 @@ void mi_stats_print_to(const mi_stats_t *s, mi_output_fun *out, void *arg) {
     print_bytes(p, "reserved", s->reserved);
     print_bytes(p, "committed", s->committed);
     print_bytes(p, "in pages", s->page_committed);
-    if (s->malloc_normal.total + s->malloc_huge.total > 0) { // known for one heap, not for the process
+    if (s->malloc_normal.total + s->malloc_huge.total >
+        0) { // known for one heap, not for the process
         print_bytes(p, "blocks", s->malloc_normal);
         print_bytes(p, "large blocks", s->malloc_huge);
     }

@@ -14,24 +14,28 @@ static inline size_t opaque(size_t x) {
     return v;
 }
 
-static const size_t test_sizes[] = {0,    1,    7,    8,     9,     15,    16,    17,     24,     31,      32,
-                                    33,   63,   64,   100,   127,   128,   129,   255,    256,    500,     1000,
-                                    1023, 1024, 1025, 4095,  4096,  5000,  8192,  20000,  65535,  65536,   65537,
-                                    100000, 131072, 131073, 262144, 1000000, 4194304, 4194305, 6000000};
+static const size_t test_sizes[] = {
+    0,      1,      7,      8,      9,       15,      16,      17,     24,    31,    32,
+    33,     63,     64,     100,    127,     128,     129,     255,    256,   500,   1000,
+    1023,   1024,   1025,   4095,   4096,    5000,    8192,    20000,  65535, 65536, 65537,
+    100000, 131072, 131073, 262144, 1000000, 4194304, 4194305, 6000000};
 #define TEST_SIZE_COUNT (sizeof(test_sizes) / sizeof(test_sizes[0]))
 
 // Requests that no machine can fulfil.
-static const size_t impossible_sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 65536, SIZE_MAX / 2 + 1, SIZE_MAX / 2};
+static const size_t impossible_sizes[] = {SIZE_MAX, SIZE_MAX - 1, SIZE_MAX - 65536,
+                                          SIZE_MAX / 2 + 1, SIZE_MAX / 2};
 #define IMPOSSIBLE_COUNT (sizeof(impossible_sizes) / sizeof(impossible_sizes[0]))
 
 // Pairs whose product overflows, some to a small number.
 static const struct {
     size_t count, size;
-} overflowing[] = {{SIZE_MAX, 2}, {2, SIZE_MAX}, {SIZE_MAX / 2 + 1, 2}, {2, SIZE_MAX / 2 + 1}, {SIZE_MAX / 16 + 2, 16}, {SIZE_MAX, SIZE_MAX}};
+} overflowing[] = {{SIZE_MAX, 2},         {2, SIZE_MAX},           {SIZE_MAX / 2 + 1, 2},
+                   {2, SIZE_MAX / 2 + 1}, {SIZE_MAX / 16 + 2, 16}, {SIZE_MAX, SIZE_MAX}};
 #define OVERFLOW_COUNT (sizeof(overflowing) / sizeof(overflowing[0]))
 
-// The pattern is written to the first 4096 bytes and to a few bytes of every OS page behind them: enough to see a
-// block that overlaps another one or that was copied wrongly, and quick for large blocks.
+// The pattern is written to the first 4096 bytes and to a few bytes of every OS page behind them:
+// enough to see a block that overlaps another one or that was copied wrongly, and quick for large
+// blocks.
 static inline size_t pattern_next(size_t i) {
     return i < 4096 || i % 4093 < 8 ? i + 1 : i + 4093 - i % 4093;
 }
@@ -64,7 +68,8 @@ static inline size_t least_align(size_t size) {
     return size <= 8 ? 8 : 16;
 }
 
-// Blocks of the C runtime's shape set errno on Linux only: on Windows there is no C runtime below us.
+// Blocks of the C runtime's shape set errno on Linux only: on Windows there is no C runtime below
+// us.
 #ifdef _WIN32
 #    define CHECK_ERRNO(expected) ((void)0)
 #else

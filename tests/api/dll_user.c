@@ -1,4 +1,5 @@
-// A program that uses mimalloc.dll in the ways run_dll.py asks for: linked, many threads, loaded late, unloaded.
+// A program that uses mimalloc.dll in the ways run_dll.py asks for: linked, many threads, loaded
+// late, unloaded.
 #include "../test.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +14,8 @@
 
 static void *volatile handed_over[THREADS_AT_ONCE];
 
-// Allocates, leaves blocks to the next thread of its place, frees those of the one before, and ends.
+// Allocates, leaves blocks to the next thread of its place, frees those of the one before, and
+// ends.
 static DWORD WINAPI come_and_go(LPVOID arg) {
     const size_t place = (size_t)arg;
     unsigned char *own = mi_malloc(100 + place);
@@ -45,9 +47,11 @@ static void check_threads(void) {
             CHECK(code == 0);
             CloseHandle(threads[i]);
         }
-        mi_process_info(NULL, NULL, NULL, NULL, NULL, round == 20 ? &rss_early : &rss_late, NULL, NULL);
+        mi_process_info(NULL, NULL, NULL, NULL, NULL, round == 20 ? &rss_early : &rss_late, NULL,
+                        NULL);
     }
-    CHECK_MSG(rss_late < rss_early + (4u << 20), "commit %zu after 20 rounds, %zu at the end", rss_early, rss_late);
+    CHECK_MSG(rss_late < rss_early + (4u << 20), "commit %zu after 20 rounds, %zu at the end",
+              rss_early, rss_late);
 }
 
 int main(int argc, char **argv) {
@@ -66,7 +70,8 @@ int main(int argc, char **argv) {
     return test_result();
 }
 #else
-// Not linked with the DLL: loads it late and lets it go, again and again. It stays, so that its blocks stay valid.
+// Not linked with the DLL: loads it late and lets it go, again and again. It stays, so that its
+// blocks stay valid.
 int main(int argc, char **argv) {
     void *kept = NULL;
     void (*free_kept)(void *) = NULL;

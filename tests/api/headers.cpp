@@ -1,4 +1,5 @@
-// Only compiled: the public headers in one C++ language version, each usable by itself and together.
+// Only compiled: the public headers in one C++ language version, each usable by itself and
+// together.
 #include "mimalloc-stats.h"
 #include "mimalloc-stl.h"
 #include "mimalloc.h"

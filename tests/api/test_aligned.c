@@ -1,7 +1,8 @@
 // Contracts of aligned allocation, of every form: plain, at an offset, zeroed, resized.
 #include "api_test.h"
 
-static const size_t aligns[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 8192, 65536, 131072, 1048576, 4194304};
+static const size_t aligns[] = {1,   2,    4,    8,    16,    32,     64,      128,
+                                256, 1024, 4096, 8192, 65536, 131072, 1048576, 4194304};
 #define ALIGN_COUNT (sizeof(aligns) / sizeof(aligns[0]))
 static const size_t offsets[] = {0, 1, 8, 16, 24, 100, 4096};
 #define OFFSET_COUNT (sizeof(offsets) / sizeof(offsets[0]))
@@ -16,19 +17,23 @@ static void *form_zalloc(size_t size, size_t align, size_t offset) {
     return offset == 0 ? mi_zalloc_aligned(size, align) : mi_zalloc_aligned_at(size, align, offset);
 }
 static void *form_calloc(size_t size, size_t align, size_t offset) {
-    return offset == 0 ? mi_calloc_aligned(1, size, align) : mi_calloc_aligned_at(1, size, align, offset);
+    return offset == 0 ? mi_calloc_aligned(1, size, align)
+                       : mi_calloc_aligned_at(1, size, align, offset);
 }
 static void *form_heap_malloc(size_t size, size_t align, size_t offset) {
     mi_heap_t *h = mi_heap_main();
-    return offset == 0 ? mi_heap_malloc_aligned(h, size, align) : mi_heap_malloc_aligned_at(h, size, align, offset);
+    return offset == 0 ? mi_heap_malloc_aligned(h, size, align)
+                       : mi_heap_malloc_aligned_at(h, size, align, offset);
 }
 static void *form_heap_zalloc(size_t size, size_t align, size_t offset) {
     mi_heap_t *h = mi_heap_main();
-    return offset == 0 ? mi_heap_zalloc_aligned(h, size, align) : mi_heap_zalloc_aligned_at(h, size, align, offset);
+    return offset == 0 ? mi_heap_zalloc_aligned(h, size, align)
+                       : mi_heap_zalloc_aligned_at(h, size, align, offset);
 }
 static void *form_heap_calloc(size_t size, size_t align, size_t offset) {
     mi_heap_t *h = mi_heap_main();
-    return offset == 0 ? mi_heap_calloc_aligned(h, 1, size, align) : mi_heap_calloc_aligned_at(h, 1, size, align, offset);
+    return offset == 0 ? mi_heap_calloc_aligned(h, 1, size, align)
+                       : mi_heap_calloc_aligned_at(h, 1, size, align, offset);
 }
 
 static void check_form(const char *name, aligned_fn alloc, bool zeroes) {
@@ -42,9 +47,11 @@ static void check_form(const char *name, aligned_fn alloc, bool zeroes) {
                 CHECK_MSG(p != NULL, "%s(%zu, %zu, %zu)", name, size, align, offset);
                 if (p == NULL)
                     continue;
-                CHECK_MSG(is_aligned(p + offset, align), "%s(%zu, %zu, %zu) = %p", name, size, align, offset, (void *)p);
+                CHECK_MSG(is_aligned(p + offset, align), "%s(%zu, %zu, %zu) = %p", name, size,
+                          align, offset, (void *)p);
                 CHECK(!zeroes || is_zero(p, 0, size));
-                CHECK_MSG(mi_usable_size(p) >= size, "%s(%zu, %zu, %zu)", name, size, align, offset);
+                CHECK_MSG(mi_usable_size(p) >= size, "%s(%zu, %zu, %zu)", name, size, align,
+                          offset);
                 fill(p, size);
                 uint8_t *q = alloc(size, align, offset);
                 CHECK(q != p);
@@ -66,28 +73,35 @@ static void check_form(const char *name, aligned_fn alloc, bool zeroes) {
 typedef void *(*resize_fn)(void *p, size_t size, size_t align, size_t offset);
 
 static void *resize_realloc(void *p, size_t size, size_t align, size_t offset) {
-    return offset == 0 ? mi_realloc_aligned(p, size, align) : mi_realloc_aligned_at(p, size, align, offset);
+    return offset == 0 ? mi_realloc_aligned(p, size, align)
+                       : mi_realloc_aligned_at(p, size, align, offset);
 }
 static void *resize_rezalloc(void *p, size_t size, size_t align, size_t offset) {
-    return offset == 0 ? mi_rezalloc_aligned(p, size, align) : mi_rezalloc_aligned_at(p, size, align, offset);
+    return offset == 0 ? mi_rezalloc_aligned(p, size, align)
+                       : mi_rezalloc_aligned_at(p, size, align, offset);
 }
 static void *resize_recalloc(void *p, size_t size, size_t align, size_t offset) {
-    return offset == 0 ? mi_recalloc_aligned(p, size, 1, align) : mi_recalloc_aligned_at(p, 1, size, align, offset);
+    return offset == 0 ? mi_recalloc_aligned(p, size, 1, align)
+                       : mi_recalloc_aligned_at(p, 1, size, align, offset);
 }
 static void *resize_ucrt(void *p, size_t size, size_t align, size_t offset) {
-    return offset == 0 ? mi_aligned_recalloc(p, size, 1, align) : mi_aligned_offset_recalloc(p, 1, size, align, offset);
+    return offset == 0 ? mi_aligned_recalloc(p, size, 1, align)
+                       : mi_aligned_offset_recalloc(p, 1, size, align, offset);
 }
 static void *resize_heap_realloc(void *p, size_t size, size_t align, size_t offset) {
     mi_heap_t *h = mi_heap_main();
-    return offset == 0 ? mi_heap_realloc_aligned(h, p, size, align) : mi_heap_realloc_aligned_at(h, p, size, align, offset);
+    return offset == 0 ? mi_heap_realloc_aligned(h, p, size, align)
+                       : mi_heap_realloc_aligned_at(h, p, size, align, offset);
 }
 static void *resize_heap_rezalloc(void *p, size_t size, size_t align, size_t offset) {
     mi_heap_t *h = mi_heap_main();
-    return offset == 0 ? mi_heap_rezalloc_aligned(h, p, size, align) : mi_heap_rezalloc_aligned_at(h, p, size, align, offset);
+    return offset == 0 ? mi_heap_rezalloc_aligned(h, p, size, align)
+                       : mi_heap_rezalloc_aligned_at(h, p, size, align, offset);
 }
 static void *resize_heap_recalloc(void *p, size_t size, size_t align, size_t offset) {
     mi_heap_t *h = mi_heap_main();
-    return offset == 0 ? mi_heap_recalloc_aligned(h, p, size, 1, align) : mi_heap_recalloc_aligned_at(h, p, 1, size, align, offset);
+    return offset == 0 ? mi_heap_recalloc_aligned(h, p, size, 1, align)
+                       : mi_heap_recalloc_aligned_at(h, p, 1, size, align, offset);
 }
 
 static void check_resize(const char *name, resize_fn resize, bool zeroes) {
@@ -102,13 +116,15 @@ static void check_resize(const char *name, resize_fn resize, bool zeroes) {
             for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
                 const size_t old_usable = mi_usable_size(p);
                 uint8_t *q = resize(p, steps[i], align, offset);
-                CHECK_MSG(q != NULL && is_aligned(q + offset, align), "%s to %zu at %zu", name, steps[i], align);
+                CHECK_MSG(q != NULL && is_aligned(q + offset, align), "%s to %zu at %zu", name,
+                          steps[i], align);
                 if (q == NULL)
                     break;
                 if (filled > steps[i])
                     filled = steps[i];
                 CHECK_MSG(is_filled(q, filled), "%s to %zu at %zu", name, steps[i], align);
-                CHECK_MSG(!zeroes || old_usable >= steps[i] || is_zero(q, old_usable, steps[i]), "%s to %zu", name, steps[i]);
+                CHECK_MSG(!zeroes || old_usable >= steps[i] || is_zero(q, old_usable, steps[i]),
+                          "%s to %zu", name, steps[i]);
                 p = q;
             }
             errno = 0;

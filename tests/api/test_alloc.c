@@ -1,4 +1,5 @@
-// Contracts of plain allocation: result, alignment, zeroing, overflow, NULL and zero arguments, errno.
+// Contracts of plain allocation: result, alignment, zeroing, overflow, NULL and zero arguments,
+// errno.
 #include "api_test.h"
 
 typedef void *(*alloc_fn)(size_t size);
@@ -101,7 +102,8 @@ static void check_realloc_with(const char *name, void *(*resize)(void *, size_t)
     mi_free(p);
 }
 
-static void check_realloc_n(const char *name, void *(*resize)(void *, size_t, size_t), bool zeroes) {
+static void check_realloc_n(const char *name, void *(*resize)(void *, size_t, size_t),
+                            bool zeroes) {
     void *p = zeroes ? mi_zalloc(40) : mi_malloc(40);
     fill(p, 40);
     for (size_t i = 0; i < OVERFLOW_COUNT; i++)
@@ -131,7 +133,8 @@ static void check_urealloc(void) {
     const size_t before = post;
     fill(p, 10);
     p = mi_urealloc(p, 100000, &pre, &post);
-    CHECK(p != NULL && pre == before && post >= 100000 && post == mi_usable_size(p) && is_filled(p, 10));
+    CHECK(p != NULL && pre == before && post >= 100000 && post == mi_usable_size(p) &&
+          is_filled(p, 10));
     CHECK_FAILS(mi_urealloc(p, opaque(SIZE_MAX), &pre, &post), ENOMEM);
     CHECK(pre >= 100000 && post == 0);
     p = mi_urealloc(p, 5, NULL, NULL);
@@ -173,14 +176,18 @@ static void check_sizes(void) {
         CHECK_MSG(mi_good_size(size) == mi_usable_size(p), "%zu: good %zu, usable %zu", size,
                   mi_good_size(size), mi_usable_size(p));
         CHECK(mi_malloc_good_size(size) == mi_good_size(size));
-        CHECK(mi_malloc_size(p) == mi_usable_size(p) && mi_malloc_usable_size(p) == mi_usable_size(p));
+        CHECK(mi_malloc_size(p) == mi_usable_size(p) &&
+              mi_malloc_usable_size(p) == mi_usable_size(p));
         // Wasted at most 12.5 % above the smallest sizes.
         if (size >= 128 && size <= 4194304)
-            CHECK_MSG(mi_good_size(size) <= size + size / 8 + 16, "%zu: %zu", size, mi_good_size(size));
+            CHECK_MSG(mi_good_size(size) <= size + size / 8 + 16, "%zu: %zu", size,
+                      mi_good_size(size));
         mi_free(p);
     }
-    CHECK(mi_usable_size(NULL) == 0 && mi_malloc_size(NULL) == 0 && mi_malloc_usable_size(NULL) == 0);
-    CHECK(mi_good_size(opaque(SIZE_MAX)) == SIZE_MAX && mi_malloc_good_size(opaque(SIZE_MAX)) == SIZE_MAX);
+    CHECK(mi_usable_size(NULL) == 0 && mi_malloc_size(NULL) == 0 &&
+          mi_malloc_usable_size(NULL) == 0);
+    CHECK(mi_good_size(opaque(SIZE_MAX)) == SIZE_MAX &&
+          mi_malloc_good_size(opaque(SIZE_MAX)) == SIZE_MAX);
 }
 
 static void check_free(void) {
@@ -224,8 +231,10 @@ static void check_region(void) {
     static int in_data;
     void *p = mi_malloc(10);
     CHECK(mi_is_in_heap_region(p));
-    CHECK(!mi_is_in_heap_region(NULL) && !mi_is_in_heap_region(&on_stack) && !mi_is_in_heap_region(&in_data));
-    CHECK(!mi_is_in_heap_region((void *)(uintptr_t)1) && !mi_is_in_heap_region((void *)UINTPTR_MAX));
+    CHECK(!mi_is_in_heap_region(NULL) && !mi_is_in_heap_region(&on_stack) &&
+          !mi_is_in_heap_region(&in_data));
+    CHECK(!mi_is_in_heap_region((void *)(uintptr_t)1) &&
+          !mi_is_in_heap_region((void *)UINTPTR_MAX));
     for (int bit = 0; bit < (int)sizeof(void *) * 8; bit++)
         (void)mi_is_in_heap_region((void *)((uintptr_t)1 << bit)); // any value may be asked for
     mi_free(p);

@@ -1,4 +1,5 @@
-// Contracts of the functions in the shape of C libraries: string copies, paths, environment, reallocarr.
+// Contracts of the functions in the shape of C libraries: string copies, paths, environment,
+// reallocarr.
 #include "api_test.h"
 #include <stdlib.h>
 
@@ -9,7 +10,8 @@ static void check_copies(void) {
     s = mi_strdup("");
     CHECK(s != NULL && s[0] == 0);
     mi_free(s);
-    CHECK(mi_strdup(NULL) == NULL && mi_strndup(NULL, 5) == NULL && mi_mbsdup(NULL) == NULL && mi_wcsdup(NULL) == NULL);
+    CHECK(mi_strdup(NULL) == NULL && mi_strndup(NULL, 5) == NULL && mi_mbsdup(NULL) == NULL &&
+          mi_wcsdup(NULL) == NULL);
     s = mi_strndup("hello", 3);
     CHECK(s != NULL && strcmp(s, "hel") == 0);
     mi_free(s);
@@ -75,12 +77,14 @@ static void check_environment(void) {
     mi_free(value);
     CHECK(mi_dupenv_s(&value, NULL, "MI_TEST_VALUE") == 0 && value != NULL);
     mi_free(value);
-    const unsigned short name[] = {'M', 'I', '_', 'T', 'E', 'S', 'T', '_', 'V', 'A', 'L', 'U', 'E', 0};
+    const unsigned short name[] = {'M', 'I', '_', 'T', 'E', 'S', 'T',
+                                   '_', 'V', 'A', 'L', 'U', 'E', 0};
     unsigned short *wide = (unsigned short *)1;
     CHECK(mi_wdupenv_s(NULL, &size, name) == EINVAL);
     CHECK(mi_wdupenv_s(&wide, &size, NULL) == EINVAL);
 #ifdef _WIN32
-    CHECK(mi_wdupenv_s(&wide, &size, name) == 0 && wide != NULL && wide[0] == 's' && size == sizeof("some value"));
+    CHECK(mi_wdupenv_s(&wide, &size, name) == 0 && wide != NULL && wide[0] == 's' &&
+          size == sizeof("some value"));
     mi_free(wide);
 #else
     CHECK(mi_wdupenv_s(&wide, &size, name) == EINVAL && wide == NULL && size == 0);
@@ -93,7 +97,8 @@ static void check_reallocarr(void) {
     fill(numbers, 40);
     CHECK(mi_reallocarr(&numbers, 100000, sizeof(int)) == 0 && is_filled(numbers, 40));
     int *before = numbers;
-    CHECK(mi_reallocarr(&numbers, opaque(SIZE_MAX), 2) == ENOMEM && numbers == before && is_filled(numbers, 40));
+    CHECK(mi_reallocarr(&numbers, opaque(SIZE_MAX), 2) == ENOMEM && numbers == before &&
+          is_filled(numbers, 40));
     CHECK(mi_reallocarr(NULL, 1, 1) == EINVAL);
     mi_free(numbers);
 }

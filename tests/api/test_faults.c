@@ -1,6 +1,6 @@
-// Every public way to allocate, while the nth call of the operating system fails, for every n: each gives a sound block or
-// NULL with ENOMEM, nothing crashes, and when memory is there again everything works. Each n in a process of its own, so
-// that it starts from nothing.
+// Every public way to allocate, while the nth call of the operating system fails, for every n: each
+// gives a sound block or NULL with ENOMEM, nothing crashes, and when memory is there again
+// everything works. Each n in a process of its own, so that it starts from nothing.
 #include "api_test.h"
 #include "os/os.h"
 #include <stdio.h>
@@ -97,7 +97,8 @@ int main(void) {
         if (pid == 0)
             _exit(child(n));
         CHECK(waitpid(pid, &status, 0) == pid);
-        CHECK_MSG(WIFEXITED(status) && WEXITSTATUS(status) != 1, "call %ld failed: status %x", n, (unsigned)status);
+        CHECK_MSG(WIFEXITED(status) && WEXITSTATUS(status) != 1, "call %ld failed: status %x", n,
+                  (unsigned)status);
         with_failures += (WIFEXITED(status) && WEXITSTATUS(status) == 2);
     }
     CHECK_MSG(with_failures > 0, "no failure of the operating system was noticed in %ld", calls);

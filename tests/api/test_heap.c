@@ -3,13 +3,17 @@
 
 static void check_main(void) {
     mi_heap_t *main_heap = mi_heap_main();
-    CHECK(main_heap != NULL && mi_heap_get_backing() == main_heap && mi_heap_get_default() == main_heap);
+    CHECK(main_heap != NULL && mi_heap_get_backing() == main_heap &&
+          mi_heap_get_default() == main_heap);
     void *p = mi_malloc(100);
     int on_stack = 0;
     CHECK(mi_heap_of(p) == main_heap && mi_heap_contains(main_heap, p) && mi_any_heap_contains(p));
-    CHECK(mi_heap_contains_block(main_heap, p) && mi_heap_check_owned(main_heap, p) && mi_check_owned(p));
-    CHECK(mi_heap_of(&on_stack) == NULL && mi_heap_of(NULL) == NULL && !mi_any_heap_contains(&on_stack));
-    CHECK(!mi_heap_contains(main_heap, &on_stack) && !mi_heap_contains(NULL, p) && !mi_check_owned(&on_stack));
+    CHECK(mi_heap_contains_block(main_heap, p) && mi_heap_check_owned(main_heap, p) &&
+          mi_check_owned(p));
+    CHECK(mi_heap_of(&on_stack) == NULL && mi_heap_of(NULL) == NULL &&
+          !mi_any_heap_contains(&on_stack));
+    CHECK(!mi_heap_contains(main_heap, &on_stack) && !mi_heap_contains(NULL, p) &&
+          !mi_check_owned(&on_stack));
     CHECK(!mi_heap_contains_block(main_heap, NULL) && !mi_heap_check_owned(main_heap, NULL));
     mi_heap_delete(NULL);
     mi_heap_destroy(NULL);
@@ -29,7 +33,8 @@ static void check_alloc(const char *name, heap_alloc_fn alloc, bool zeroes, size
         void *p = alloc(heap, test_sizes[i]);
         CHECK_MSG(!zeroes || is_zero(p, 0, test_sizes[i]), "%s(%zu)", name, test_sizes[i]);
         check_block(p, test_sizes[i], least_align(test_sizes[i]), name);
-        CHECK_MSG(mi_heap_of(p) == heap && mi_heap_contains(heap, p) && !mi_heap_contains(mi_heap_main(), p),
+        CHECK_MSG(mi_heap_of(p) == heap && mi_heap_contains(heap, p) &&
+                      !mi_heap_contains(mi_heap_main(), p),
                   "%s(%zu)", name, test_sizes[i]);
         if (i % 2 == 0)
             mi_free(p);
@@ -76,8 +81,11 @@ static void check_realloc(void) {
     q = mi_heap_realloc(heap, q, 200000);
     CHECK(q != NULL && is_filled(q, 64));
     for (size_t i = 0; i < OVERFLOW_COUNT; i++) {
-        CHECK_FAILS(mi_heap_calloc(heap, opaque(overflowing[i].count), opaque(overflowing[i].size)), ENOMEM);
-        CHECK_FAILS(mi_heap_mallocn(heap, opaque(overflowing[i].count), opaque(overflowing[i].size)), ENOMEM);
+        CHECK_FAILS(mi_heap_calloc(heap, opaque(overflowing[i].count), opaque(overflowing[i].size)),
+                    ENOMEM);
+        CHECK_FAILS(
+            mi_heap_mallocn(heap, opaque(overflowing[i].count), opaque(overflowing[i].size)),
+            ENOMEM);
     }
     mi_heap_destroy(heap);
 }
@@ -113,7 +121,8 @@ typedef struct seen_s {
     bool is_wrong;
 } seen_t;
 
-static bool see(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, size_t block_size, void *arg) {
+static bool see(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, size_t block_size,
+                void *arg) {
     seen_t *seen = arg;
     if (area == NULL || heap == NULL || area->block_size == 0)
         seen->is_wrong = true;
@@ -137,14 +146,16 @@ static void check_visit(void) {
         mi_free(blocks[i]);
     seen_t seen = {0};
     CHECK(mi_heap_visit_blocks(heap, true, see, &seen));
-    CHECK_MSG(seen.blocks == 150 && !seen.is_wrong && seen.areas > 0, "%zu blocks in %zu areas", seen.blocks, seen.areas);
+    CHECK_MSG(seen.blocks == 150 && !seen.is_wrong && seen.areas > 0, "%zu blocks in %zu areas",
+              seen.blocks, seen.areas);
     CHECK(seen.bytes >= 50 * 30 + 50 * 3000 + 50 * 300000);
     seen_t areas_only = {0};
     CHECK(mi_heap_visit_blocks(heap, false, see, &areas_only));
     CHECK(areas_only.blocks == 0 && areas_only.areas == seen.areas);
     seen_t stopped = {.stop_after = 10};
     CHECK(!mi_heap_visit_blocks(heap, true, see, &stopped) && stopped.blocks == 10);
-    CHECK(!mi_heap_visit_blocks(NULL, true, see, &seen) && !mi_heap_visit_blocks(heap, true, NULL, NULL));
+    CHECK(!mi_heap_visit_blocks(NULL, true, see, &seen) &&
+          !mi_heap_visit_blocks(heap, true, NULL, NULL));
     mi_heap_destroy(heap);
     heap = mi_heap_new();
     seen_t empty = {0};

@@ -7,10 +7,12 @@ static void check_theap(void) {
     mi_heap_t *heap = mi_heap_new();
     mi_theap_t *theap = mi_heap_theap(heap);
     CHECK(theap != NULL && mi_heap_theap(heap) == theap && mi_heap_theap(NULL) == NULL);
-    CHECK(mi_theap_get_default() == mi_heap_theap(mi_heap_main()) && mi_theap_get_default() != theap);
+    CHECK(mi_theap_get_default() == mi_heap_theap(mi_heap_main()) &&
+          mi_theap_get_default() != theap);
     for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
         const size_t size = test_sizes[i];
-        void *p = mi_theap_malloc(theap, size), *q = mi_theap_zalloc(theap, size), *r = mi_theap_calloc(theap, 2, size);
+        void *p = mi_theap_malloc(theap, size), *q = mi_theap_zalloc(theap, size),
+             *r = mi_theap_calloc(theap, 2, size);
         CHECK(is_zero(q, 0, size) && is_zero(r, 0, 2 * size));
         check_block(p, size, least_align(size), "mi_theap_malloc");
         check_block(q, size, least_align(size), "mi_theap_zalloc");
@@ -40,7 +42,8 @@ static void check_default(void) {
     mi_heap_t *heap = mi_heap_new();
     CHECK(mi_heap_set_default(heap) == main_heap && mi_heap_get_default() == heap);
     void *p = mi_malloc(100), *q = mi_zalloc(100000), *a = mi_malloc_aligned(100, 4096);
-    CHECK(mi_heap_of(p) == heap && mi_heap_of(q) == heap && mi_heap_of(a) == heap && mi_check_owned(p));
+    CHECK(mi_heap_of(p) == heap && mi_heap_of(q) == heap && mi_heap_of(a) == heap &&
+          mi_check_owned(p));
     CHECK(is_zero(q, 0, 100000) && is_aligned(a, 4096));
     CHECK(mi_heap_set_default(NULL) == heap && mi_heap_get_default() == heap); // left alone
     CHECK(mi_heap_set_default(main_heap) == heap && mi_heap_get_default() == main_heap);
@@ -62,7 +65,8 @@ static bool count_heap(mi_heap_t *heap, void *arg) {
     return false;
 }
 
-static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, size_t block_size, void *arg) {
+static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                        size_t block_size, void *arg) {
     (void)heap;
     (void)area;
     (void)block_size;
@@ -84,10 +88,12 @@ static void check_subproc(void) {
     CHECK(mi_subproc_current() == main_process);
     int heaps = 0;
     CHECK(!mi_subproc_visit_heaps(other, count_heap, &heaps) && heaps == 1);
-    CHECK(!mi_subproc_visit_heaps(NULL, count_heap, &heaps) && !mi_subproc_visit_heaps(other, NULL, NULL));
+    CHECK(!mi_subproc_visit_heaps(NULL, count_heap, &heaps) &&
+          !mi_subproc_visit_heaps(other, NULL, NULL));
     int blocks = 0; // no thread of it has ended
     CHECK(mi_abandoned_visit_blocks(other, 0, true, count_block, &blocks) && blocks == 0);
-    CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, count_block, &blocks) && blocks == 0);
+    CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, count_block, &blocks) &&
+          blocks == 0);
     CHECK(!mi_heap_visit_abandoned_blocks(NULL, true, count_block, NULL));
     mi_subproc_delete(other); // blocks stay
     CHECK(is_filled(p, 500));
@@ -113,7 +119,8 @@ static void check_arena(void) {
         CHECK_MSG(q != NULL && !mi_arena_contains(arena, q), "%zu", test_sizes[i]);
         mi_free(q);
     }
-    CHECK(!mi_arena_contains(NULL, start) && !mi_arena_contains(arena, &size) && !mi_arena_contains(arena, NULL));
+    CHECK(!mi_arena_contains(NULL, start) && !mi_arena_contains(arena, &size) &&
+          !mi_arena_contains(arena, NULL));
     CHECK_FAILS(mi_heap_malloc(heap, 64u << 20), ENOMEM); // larger than its arena
     mi_heap_destroy(heap);
     heap = mi_heap_new_ex(0, true, arena);
@@ -123,9 +130,11 @@ static void check_arena(void) {
     CHECK(heap != NULL);
     mi_heap_delete(heap);
     CHECK(mi_reserve_os_memory(1u << 20, true, false) == 0);
-    CHECK(mi_reserve_os_memory(0, true, false) == ENOMEM && mi_reserve_os_memory(opaque(SIZE_MAX), true, false) == ENOMEM);
+    CHECK(mi_reserve_os_memory(0, true, false) == ENOMEM &&
+          mi_reserve_os_memory(opaque(SIZE_MAX), true, false) == ENOMEM);
     arena = &size;
-    CHECK(mi_reserve_os_memory_ex(opaque(SIZE_MAX / 2), false, false, false, &arena) == ENOMEM && arena == NULL);
+    CHECK(mi_reserve_os_memory_ex(opaque(SIZE_MAX / 2), false, false, false, &arena) == ENOMEM &&
+          arena == NULL);
     void *base = NULL;
     CHECK(!mi_arena_unload(arena, &base, NULL, NULL) && base == NULL);
     arena = &size;
@@ -143,11 +152,15 @@ static void check_managed(void) {
     const size_t bytes = 16u << 20;
     uint8_t *own = malloc(bytes + mi_arena_min_alignment());
     memset(own, 0xEE, bytes + mi_arena_min_alignment());
-    uint8_t *start = (uint8_t *)(((uintptr_t)own + mi_arena_min_alignment() - 1) & ~(mi_arena_min_alignment() - 1));
+    uint8_t *start = (uint8_t *)(((uintptr_t)own + mi_arena_min_alignment() - 1) &
+                                 ~(mi_arena_min_alignment() - 1));
     mi_arena_id_t arena = NULL;
-    CHECK(!mi_manage_os_memory_ex(start, 100, true, false, false, -1, true, &arena) && arena == NULL); // too small
-    CHECK(!mi_manage_os_memory(NULL, bytes, true, false, false, -1) && !mi_manage_os_memory(start, 0, true, false, false, -1));
-    CHECK(mi_manage_os_memory_ex(start, bytes, true, false, false, -1, true, &arena) && arena != NULL);
+    CHECK(!mi_manage_os_memory_ex(start, 100, true, false, false, -1, true, &arena) &&
+          arena == NULL); // too small
+    CHECK(!mi_manage_os_memory(NULL, bytes, true, false, false, -1) &&
+          !mi_manage_os_memory(start, 0, true, false, false, -1));
+    CHECK(mi_manage_os_memory_ex(start, bytes, true, false, false, -1, true, &arena) &&
+          arena != NULL);
     mi_heap_t *heap = mi_heap_new_in_arena(arena);
     for (int i = 0; i < 100; i++) {
         uint8_t *p = mi_heap_zalloc(heap, 50000); // dirty memory must still come out as zero
@@ -156,8 +169,11 @@ static void check_managed(void) {
     mi_heap_destroy(heap); // the arena keeps the memory for ever: it is not freed
     uint8_t *second = malloc(bytes + mi_arena_min_alignment());
     size_t committed = 0;
-    CHECK(mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed, &arena) && committed == bytes);
-    CHECK(!mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed, &arena)); // commit fails
+    CHECK(mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed,
+                           &arena) &&
+          committed == bytes);
+    CHECK(!mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed,
+                            &arena)); // commit fails
     static uint8_t in_data[4u << 20];
     CHECK(mi_manage_os_memory(in_data, sizeof(in_data), true, true, true, -1));
 }
@@ -186,7 +202,8 @@ static void check_guarded(void) {
         check_block(p, size, least_align(size), "guarded");
         check_block(z, size, least_align(size), "guarded");
         if (size >= 10 && size <= 100000) // it ends at an OS page
-            CHECK_MSG(((uintptr_t)(p + size + 15) & 4095) < 16 && mi_usable_size(p) == size, "%zu: %p", size, (void *)p);
+            CHECK_MSG(((uintptr_t)(p + size + 15) & 4095) < 16 && mi_usable_size(p) == size,
+                      "%zu: %p", size, (void *)p);
         p = mi_realloc(p, size * 2 + 10);
         CHECK_MSG(p != NULL && is_filled(p, size), "%zu", size);
         p = mi_realloc_aligned(p, size * 2 + 100, 256);
@@ -210,7 +227,8 @@ static void check_guarded(void) {
     CHECK(mi_stats_get(&before) && before.malloc_guarded_count.total > 20);
     for (int i = 0; i < 1000; i++)
         mi_free(mi_malloc(33));
-    CHECK(mi_stats_get(&after) && after.malloc_guarded_count.total == before.malloc_guarded_count.total);
+    CHECK(mi_stats_get(&after) &&
+          after.malloc_guarded_count.total == before.malloc_guarded_count.total);
 }
 
 int main(void) {

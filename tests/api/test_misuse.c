@@ -1,4 +1,5 @@
-// The caller's bugs: one clear line, nothing corrupted, no crash. Each message is checked word for word.
+// The caller's bugs: one clear line, nothing corrupted, no crash. Each message is checked word for
+// word.
 #include "api_test.h"
 
 // After a misuse the allocator still works.
@@ -91,7 +92,8 @@ int main(void) {
         mi_free(p);
         // The memory of a large block may have gone back already: then it is nobody's.
         const bool is_gone = strstr(caught_text, FOREIGN) != NULL && sizes[i] > 131072;
-        check_line("free", is_gone ? FOREIGN : "a block that is already free", p, is_gone ? EINVAL : EAGAIN);
+        check_line("free", is_gone ? FOREIGN : "a block that is already free", p,
+                   is_gone ? EINVAL : EAGAIN);
         mi_free(other);
     }
 #endif

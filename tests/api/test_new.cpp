@@ -1,4 +1,5 @@
-// Contracts of the C++ side: the operators in all their forms, new-handlers, std::bad_alloc, the container allocators.
+// Contracts of the C++ side: the operators in all their forms, new-handlers, std::bad_alloc, the
+// container allocators.
 #include "api_test.h"
 #include <list>
 #include <map>
@@ -80,9 +81,11 @@ static void check_operators() {
     std::string s(100000, 'x');
     CHECK(mi_is_in_heap_region(s.data()));
     const size_t most = opaque(SIZE_MAX / 2 + 1);
-    CHECK(throws([=] { (void)::operator new(most); }) && throws([=] { (void)::operator new[](most); }));
+    CHECK(throws([=] { (void)::operator new(most); }) &&
+          throws([=] { (void)::operator new[](most); }));
     CHECK(throws([=] { (void)::operator new(most, std::align_val_t(64)); }));
-    CHECK(::operator new(most, std::nothrow) == nullptr && ::operator new[](most, std::nothrow) == nullptr);
+    CHECK(::operator new(most, std::nothrow) == nullptr && ::operator new[](most, std::nothrow) ==
+          nullptr);
     CHECK(::operator new(most, std::align_val_t(64), std::nothrow) == nullptr);
     std::set_new_handler(handler_gives_up);
     handler_calls = 0;
@@ -122,9 +125,11 @@ static void check_new_functions() {
     void *kept = mi_new(40);
     fill(kept, 40);
     CHECK(throws([=] { (void)mi_new(most); }) && throws([=] { (void)mi_new_aligned(most, 64); }));
-    CHECK(throws([=] { (void)mi_new_n(most, 2); }) && throws([=] { (void)mi_new_realloc(kept, most); }));
+    CHECK(throws([=] { (void)mi_new_n(most, 2); }) &&
+          throws([=] { (void)mi_new_realloc(kept, most); }));
     CHECK(throws([=] { (void)mi_new_reallocn(kept, most, 2); }) && is_filled(kept, 40));
-    CHECK(throws([=] { (void)mi_heap_alloc_new(heap, most); }) && throws([=] { (void)mi_heap_alloc_new_n(heap, most, 2); }));
+    CHECK(throws([=] { (void)mi_heap_alloc_new(heap, most); }) &&
+          throws([=] { (void)mi_heap_alloc_new_n(heap, most, 2); }));
     std::set_new_handler(handler_gives_up);
     handler_calls = 0;
     CHECK(mi_new_nothrow(most) == nullptr && handler_calls == 3); // the handler is asked here too
@@ -154,11 +159,13 @@ static void check_allocators() {
     use_container(l);
     std::vector<wide, mi_stl_allocator<wide>> wides(3);
     CHECK(is_aligned(wides.data(), 256));
-    std::map<int, std::string, std::less<int>, mi_stl_allocator<std::pair<const int, std::string>>> m;
+    std::map<int, std::string, std::less<int>, mi_stl_allocator<std::pair<const int, std::string>>>
+        m;
     for (int i = 0; i < 1000; i++)
         m[i] = std::string(50, 'a');
     CHECK(m.size() == 1000);
-    CHECK(mi_stl_allocator<int>() == mi_stl_allocator<char>() && !(mi_stl_allocator<int>() != mi_stl_allocator<char>()));
+    CHECK(mi_stl_allocator<int>() == mi_stl_allocator<char>() &&
+          !(mi_stl_allocator<int>() != mi_stl_allocator<char>()));
     std::vector<int, mi_heap_stl_allocator<int>> hv; // a heap of its own
     use_container(hv);
     CHECK(mi_heap_of(hv.data()) != mi_heap_main() && mi_heap_of(hv.data()) != nullptr);
@@ -170,7 +177,8 @@ static void check_allocators() {
         std::vector<int, mi_heap_stl_allocator<int>> gv(given);
         use_container(gv);
         CHECK(mi_heap_of(gv.data()) == heap && given != hv.get_allocator());
-        std::vector<wide, mi_heap_stl_allocator<wide>> aligned(3, wide(), mi_heap_stl_allocator<wide>(heap));
+        std::vector<wide, mi_heap_stl_allocator<wide>> aligned(3, wide(),
+                                                               mi_heap_stl_allocator<wide>(heap));
         CHECK(is_aligned(aligned.data(), 256) && mi_heap_of(aligned.data()) == heap);
     }
     mi_heap_destroy(heap);

@@ -1,6 +1,8 @@
-// Contracts of options, statistics, callbacks and process facts. Runs with this environment (see CMakeLists.txt):
-//   MIMALLOC_PURGE_DELAY=123  MI_ARENA_MAX_OBJECT_SIZE=3MiB  MIMALLOC_VERBOSE=no  MIMALLOC_MAX_ERRORS=junk
-//   MIMALLOC_LIMIT_OS_ALLOC=0 (a deprecated spelling)  MIMALLOC_RESERVE_OS_MEMORY=1000  MIMALLOC_SHOW_ERRORS=
+// Contracts of options, statistics, callbacks and process facts. Runs with this environment (see
+// CMakeLists.txt):
+//   MIMALLOC_PURGE_DELAY=123  MI_ARENA_MAX_OBJECT_SIZE=3MiB  MIMALLOC_VERBOSE=no
+//   MIMALLOC_MAX_ERRORS=junk MIMALLOC_LIMIT_OS_ALLOC=0 (a deprecated spelling)
+//   MIMALLOC_RESERVE_OS_MEMORY=1000  MIMALLOC_SHOW_ERRORS=
 #include "api_test.h"
 #include "mimalloc-stats.h"
 #include <stdlib.h>
@@ -10,7 +12,7 @@ static void check_environment(void) {
     CHECK(mi_option_get(mi_option_arena_max_object_size) == 3 * 1024); // KiB
     CHECK(mi_option_get_size(mi_option_arena_max_object_size) == 3u * 1024 * 1024);
     CHECK(mi_option_get(mi_option_verbose) == 0 && !mi_option_is_enabled(mi_option_verbose));
-    CHECK(mi_option_get(mi_option_max_errors) == 32); // junk: the default stays
+    CHECK(mi_option_get(mi_option_max_errors) == 32);       // junk: the default stays
     CHECK(mi_option_get(mi_option_reserve_os_memory) == 1); // 1000 bytes, rounded up to KiB
     CHECK(mi_option_is_enabled(mi_option_show_errors));     // empty means on
     CHECK(mi_option_get(mi_option_limit_os_alloc) == 0);
@@ -41,14 +43,16 @@ static void check_setting(void) {
     }
     const mi_option_t unknown = (mi_option_t)1000;
     mi_option_set(unknown, 5);
-    CHECK(mi_option_get(unknown) == 0 && !mi_option_is_enabled(unknown) && mi_option_get_size(unknown) == 0);
+    CHECK(mi_option_get(unknown) == 0 && !mi_option_is_enabled(unknown) &&
+          mi_option_get_size(unknown) == 0);
     CHECK(mi_option_get((mi_option_t)-1) == 0);
 }
 
 static void check_messages(void) {
     catch_begin();
     mi_options_print();
-    CHECK(strstr(caught_text, "version 3.4.0") != NULL && strstr(caught_text, "option purge_delay: 123 (set)") != NULL);
+    CHECK(strstr(caught_text, "version 3.4.0") != NULL &&
+          strstr(caught_text, "option purge_delay: 123 (set)") != NULL);
     CHECK_MSG(caught_lines == (size_t)_mi_option_last + 1, "%zu lines", caught_lines);
     catch_begin();
     mi_options_print_out(catch_output, NULL);
@@ -93,14 +97,18 @@ static void check_stats(void) {
     for (size_t i = 0; i < 2000; i++)
         blocks[i] = mi_malloc(5000);
     CHECK(mi_stats_get(&ready));
-    CHECK(ready.committed.current >= 2000 * 5000 && ready.reserved.current >= ready.committed.current);
-    CHECK(ready.pages.current > 0 && ready.threads.current >= 1 && ready.malloc_normal_count.total > 0);
+    CHECK(ready.committed.current >= 2000 * 5000 &&
+          ready.reserved.current >= ready.committed.current);
+    CHECK(ready.pages.current > 0 && ready.threads.current >= 1 &&
+          ready.malloc_normal_count.total > 0);
     mi_stats_merge();
     mi_stats_reset(); // changes nothing
     mi_stats_t_decl(again);
-    CHECK(mi_stats_get(&again) && again.malloc_normal_count.total >= ready.malloc_normal_count.total);
+    CHECK(mi_stats_get(&again) &&
+          again.malloc_normal_count.total >= ready.malloc_normal_count.total);
     mi_stats_t_decl(heap_stats);
-    CHECK(mi_heap_stats_get(mi_heap_main(), &heap_stats) && heap_stats.malloc_normal.current >= 2000 * 5000);
+    CHECK(mi_heap_stats_get(mi_heap_main(), &heap_stats) &&
+          heap_stats.malloc_normal.current >= 2000 * 5000);
     CHECK(!mi_heap_stats_get(NULL, &heap_stats) && !mi_heap_stats_get(mi_heap_main(), NULL));
     for (size_t i = 0; i < 2000; i++)
         mi_free(blocks[i]);
@@ -109,12 +117,14 @@ static void check_stats(void) {
         CHECK_MSG(mi_stats_get_bin_size(bin) > last, "bin %zu", bin);
         last = mi_stats_get_bin_size(bin);
     }
-    CHECK(last >= 4u * 1024 * 1024 && mi_stats_get_bin_size(0) == 0 && mi_stats_get_bin_size(100000) == 0);
+    CHECK(last >= 4u * 1024 * 1024 && mi_stats_get_bin_size(0) == 0 &&
+          mi_stats_get_bin_size(100000) == 0);
 }
 
 static void check_json(void) {
     char *text = mi_stats_get_json(0, NULL);
-    CHECK(text != NULL && text[0] == '{' && strstr(text, "\"committed\"") != NULL && strstr(text, "\"malloc_bins\"") != NULL);
+    CHECK(text != NULL && text[0] == '{' && strstr(text, "\"committed\"") != NULL &&
+          strstr(text, "\"malloc_bins\"") != NULL);
     const size_t n = strlen(text);
     char *own = mi_malloc(n + 1000);
     CHECK(mi_stats_get_json(n + 1000, own) == own && own[0] == '{');
@@ -153,7 +163,8 @@ static void check_callbacks(void) {
     mi_register_error(see_error, &errors_seen);
     catch_begin();
     CHECK(mi_malloc(opaque(SIZE_MAX)) == NULL);
-    CHECK_MSG(errors_seen == 1 && last_error == 75, "%d errors, last %d", errors_seen, last_error); // EOVERFLOW
+    CHECK_MSG(errors_seen == 1 && last_error == 75, "%d errors, last %d", errors_seen,
+              last_error); // EOVERFLOW
     catch_end();
     mi_register_error(NULL, NULL);
     mi_register_deferred_free(deferred, &deferred_calls);
@@ -176,8 +187,10 @@ static void check_callbacks(void) {
 static void check_process(void) {
     CHECK(mi_version() == MI_MALLOC_VERSION);
     size_t facts[8] = {0};
-    mi_process_info(&facts[0], &facts[1], &facts[2], &facts[3], &facts[4], &facts[5], &facts[6], &facts[7]);
-    CHECK_MSG(facts[3] > 100000 && facts[4] >= facts[3] / 2, "rss %zu, peak %zu", facts[3], facts[4]);
+    mi_process_info(&facts[0], &facts[1], &facts[2], &facts[3], &facts[4], &facts[5], &facts[6],
+                    &facts[7]);
+    CHECK_MSG(facts[3] > 100000 && facts[4] >= facts[3] / 2, "rss %zu, peak %zu", facts[3],
+              facts[4]);
     mi_process_info(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     mi_process_init(); // all four are never needed and always allowed
     mi_thread_init();

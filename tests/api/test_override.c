@@ -9,7 +9,8 @@ int main(void) {
     CHECK(mi_is_in_heap_region(p));
     fill(p, 100);
     p = realloc(p, 5000);
-    CHECK(mi_is_in_heap_region(p) && is_filled(p, 100) && malloc_usable_size(p) >= 5000 && _msize(p) >= 5000);
+    CHECK(mi_is_in_heap_region(p) && is_filled(p, 100) && malloc_usable_size(p) >= 5000 &&
+          _msize(p) >= 5000);
     free(p);
     p = calloc(10, 10);
     CHECK(mi_is_in_heap_region(p) && is_zero(p, 0, 100));
