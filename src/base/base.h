@@ -108,6 +108,19 @@ MI_INLINE size_t mi_bsr(size_t x) {
     return 63 - mi_clz64((uint64_t)x);
 }
 
+// The upper 64 bits of the 128-bit product.
+MI_INLINE uint64_t mi_mul_high64(uint64_t a, uint64_t b) {
+#if defined(__SIZEOF_INT128__)
+    __extension__ typedef unsigned __int128 wide_t;
+    return (uint64_t)(((wide_t)a * b) >> 64);
+#else
+    const uint64_t al = (uint32_t)a, ah = a >> 32, bl = (uint32_t)b, bh = b >> 32;
+    const uint64_t mid = ah * bl + ((al * bl) >> 32);
+    const uint64_t low = al * bh + (uint32_t)mid;
+    return ah * bh + (mid >> 32) + (low >> 32);
+#endif
+}
+
 MI_INLINE bool mi_is_pow2(size_t x) {
     return x != 0 && (x & (x - 1)) == 0;
 }

@@ -103,6 +103,8 @@ MI_INLINE bool mi_free_try(void *p) {
     if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (entry >> MI_MAP_KEY_SHIFT) != 0
                                     : (page == NULL || page->owner_fast != theap)))
         return false;
+    if (MI_UNLIKELY(!mi_page_is_block_start(page, p)))
+        return false;
     if (MI_SECURE &&
         MI_UNLIKELY(!mi_block_is_plain(page, p) || mi_block_looks_free(page, (mi_block_t *)p)))
         return false;

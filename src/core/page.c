@@ -117,7 +117,7 @@ static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class
     page->state = MI_PAGE_CURRENT;
     page->is_zero = span->is_zero;
     page->start = span->start;
-    page->recip = (is_shared ? (((uint64_t)1 << 40) + block_bytes - 1) / block_bytes : 0);
+    page->recip = (is_shared ? mi_page_reciprocal(block_bytes) : 1);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
     const size_t batch = MI_BATCH_BYTES / block_bytes;

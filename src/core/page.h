@@ -44,8 +44,8 @@ struct mi_page_s {
     uint32_t capacity;      // owner; blocks linked so far
     uint32_t reserved;      // constant; blocks that fit
     size_t block_bytes;     // constant; grows only while its one block is resized in place
-    mi_page_t *next;        // owner; queue of the class
-    mi_page_t *prev;        // owner
+    uint8_t *start;         // constant; first block
+    uint64_t recip;         // constant; 2^64 / block_bytes, rounded up; 1 = one block
     mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
     uint8_t class_index;    // constant
     uint8_t state;          // owner; mi_page_state_t
@@ -55,8 +55,8 @@ struct mi_page_s {
     _Atomic(mi_block_t *) remote; // any thread pushes; the owner takes all (remote.c)
     _Atomic(mi_theap_t *) theap;  // owner; changes hands only while its theap is claimed (orphan.c)
     mi_page_t *pending_next;      // whoever pushes it on a pending stack, then who popped it
-    uint8_t *start;               // constant; first block
-    uint64_t recip;               // constant; 2^40 / block_bytes, rounded up; 0 = one block
+    mi_page_t *next;              // owner; queue of the class
+    mi_page_t *prev;              // owner
     mi_arena_t *arena;            // constant; NULL = has its own reservation of whole slices
     uintptr_t link_key;           // constant; encodes links in the secure build
     uint32_t slices;              // length; changes only while its one block is resized in place
@@ -85,10 +85,24 @@ MI_INLINE uint32_t mi_page_live(const mi_page_t *page) {
     return page->used + page->hidden - (page->state == MI_PAGE_CURRENT ? 1 : 0);
 }
 
-// The number of the block that an offset from the start lies in. Exact for offsets below 2^20 and
-// blocks below 2^17, which is what pages with more than one block have.
+// For a page that holds several blocks of this size; 1 for a page with one block, whose only start
+// is offset 0.
+MI_INLINE uint64_t mi_page_reciprocal(size_t block_bytes) {
+    return UINT64_MAX / block_bytes + 1;
+}
+
+// The number of the block that an offset from the start lies in. offset * recip is a fixed-point
+// number: its upper half is the quotient, its lower half tells the rest. Exact while offset *
+// block_bytes < 2^64, which holds for every page with more than one block; for those with one, any
+// offset gives 0.
 MI_INLINE size_t mi_page_block_index(const mi_page_t *page, size_t offset) {
-    return (size_t)(((uint64_t)offset * page->recip) >> 40);
+    return (size_t)mi_mul_high64(offset, page->recip);
+}
+
+// Does a block start at p, an address of the page? The rest of the division is zero when the lower
+// half is below the reciprocal: one multiplication, no division.
+MI_INLINE bool mi_page_is_block_start(const mi_page_t *page, const void *p) {
+    return (uint64_t)((const uint8_t *)p - page->start) * page->recip < page->recip;
 }
 
 // The start of the block that p, an address of the page, points into.

@@ -22,10 +22,11 @@ static void test_classes(void) {
     // The division by multiplication that finds a block: exact for every offset of every class.
     for (uint32_t c = 1; c <= MI_CLASS_SHARED; c++) {
         mi_page_t page = {.block_bytes = mi_class_bytes(c)};
-        page.recip = (((uint64_t)1 << 40) + page.block_bytes - 1) / page.block_bytes;
+        page.recip = mi_page_reciprocal(page.block_bytes);
         const size_t end = mi_class_slices(page.block_bytes) << MI_SLICE_SHIFT;
         for (size_t offset = 0; offset < end; offset += 7)
-            if (mi_page_block_index(&page, offset) != offset / page.block_bytes)
+            if (mi_page_block_index(&page, offset) != offset / page.block_bytes ||
+                mi_page_is_block_start(&page, (void *)offset) != (offset % page.block_bytes == 0))
                 CHECK_MSG(false, "class %u offset %zu", c, offset);
         for (size_t offset = page.block_bytes; offset < end; offset += page.block_bytes)
             if (mi_page_block_index(&page, offset) != offset / page.block_bytes ||

@@ -81,9 +81,9 @@ int main(void) {
         test_overflow();
     if (MI_DEBUG || MI_SECURE) {
         test_double_free();
-        test_interior();
         test_never_allocated();
     }
+    test_interior();
     if (MI_SECURE)
         test_poison();
     void *const large = use_malloc(6 * MI_MiB);
