@@ -147,7 +147,7 @@ static minject_exit_t refuse(const char *path, mi_pe_edit_t reason) {
                                "drop the signature (remove brings it back), or 'minject run'"},
         [MI_PE_EDIT_IL_ONLY] = {EXIT_IL_ONLY,
                                 "is a .NET program without native code: Windows does not read its "
-                                "import table; use 'minject run'"},
+                                "import table; let a native DLL that it calls load mimalloc.dll"},
         [MI_PE_EDIT_HYBRID] = {EXIT_HYBRID,
                                "holds code for ARM64EC or ARM64X, whose import table exists twice; "
                                "this kind of image is not supported"},

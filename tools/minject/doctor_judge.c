@@ -131,7 +131,7 @@ static void judge_program(doctor_t *d) {
             find_say(d, clr.is_il_only ? DOCTOR_BAD : DOCTOR_INFO, "dotnet",
                      "%s is a .NET program%s", m->name,
                      clr.is_il_only ? " without native code; its import table is not read" : ""),
-            "%s", clr.is_il_only ? "start it with minject run" : "");
+            "%s", clr.is_il_only ? "let a native DLL that it calls load mimalloc.dll" : "");
     if (mi_pe_load_config(&m->pe, &config) && config.chpe_rva != 0)
         find_say(d, DOCTOR_BAD, "hybrid", "%s holds ARM64EC or ARM64X code, which is not supported",
                  m->name);
