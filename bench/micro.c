@@ -2,9 +2,10 @@
 //   micro list            the pattern names
 //   micro PATTERN [ms]    runs it for about ms milliseconds (default 200) and prints
 //                         "PATTERN ns-per-operation peak-RSS-KiB operations"
-// An operation is what the pattern's line in the table says, for a pair one malloc and its free. Every block is
-// written at its first byte, so that an allocator cannot win by handing out untouched memory. The program itself
-// allocates nothing inside the timed part but what it measures. Builds for Linux and Windows.
+// An operation is what the pattern's line in the table says, for a pair one malloc and its free.
+// Every block is written at its first byte, so that an allocator cannot win by handing out
+// untouched memory. The program itself allocates nothing inside the timed part but what it
+// measures. Builds for Linux and Windows.
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,9 @@ static void thread_yield(void) {
 }
 static long peak_rss_kib(void) {
     PROCESS_MEMORY_COUNTERS m;
-    return GetProcessMemoryInfo(GetCurrentProcess(), &m, sizeof m) ? (long)(m.PeakWorkingSetSize / 1024) : 0;
+    return GetProcessMemoryInfo(GetCurrentProcess(), &m, sizeof m)
+               ? (long)(m.PeakWorkingSetSize / 1024)
+               : 0;
 }
 static void *aligned_alloc_any(size_t align, size_t size) {
     return _aligned_malloc(size, align);
@@ -195,7 +198,8 @@ static size_t run_calloc(size_t size, size_t count) {
     return count;
 }
 
-// Grows one block by doubling from 16 bytes to size, writing the new part's first byte; an operation is a step.
+// Grows one block by doubling from 16 bytes to size, writing the new part's first byte; an
+// operation is a step.
 static size_t run_realloc_double(size_t size, size_t count) {
     size_t done = 0;
     while (done < count) {
@@ -294,7 +298,8 @@ static void ring_consume(void *arg) {
     ring_t *r = arg;
     for (size_t i = 0; i < r->count; i++) {
         void *p;
-        while ((p = __atomic_exchange_n((void **)&r->cell[i % RING], NULL, __ATOMIC_ACQUIRE)) == NULL)
+        while ((p = __atomic_exchange_n((void **)&r->cell[i % RING], NULL, __ATOMIC_ACQUIRE)) ==
+               NULL)
             thread_yield();
         free(p);
     }
@@ -351,7 +356,8 @@ static void server_round(void *arg) {
     }
 }
 
-// Server-like: threads keep 1000 blocks each and hand them all to a fresh thread every 100 000 operations.
+// Server-like: threads keep 1000 blocks each and hand them all to a fresh thread every 100 000
+// operations.
 static size_t run_server(size_t threads, size_t size, size_t count) {
     static void *held[64][1000];
     static server_t sv[64];
@@ -475,7 +481,8 @@ static void measure(const pattern_t *p, double budget_ms) {
         total += done;
     }
     qsort(ns, (size_t)trials, sizeof(ns[0]), compare_double);
-    printf("%s %.2f %ld %llu\n", p->name, ns[trials / 2], peak_rss_kib(), (unsigned long long)total);
+    printf("%s %.2f %ld %llu\n", p->name, ns[trials / 2], peak_rss_kib(),
+           (unsigned long long)total);
 }
 
 int main(int argc, char **argv) {
@@ -497,6 +504,7 @@ int main(int argc, char **argv) {
             measure(&patterns[i], budget_ms);
         return 0;
     }
-    fprintf(stderr, "usage: micro list | micro PATTERN [milliseconds] | micro count PATTERN OPERATIONS\n");
+    fprintf(stderr,
+            "usage: micro list | micro PATTERN [milliseconds] | micro count PATTERN OPERATIONS\n");
     return 2;
 }

@@ -1,5 +1,6 @@
-// The one test harness: a program counts what it checked, prints every failure with its place, and ends with
-// a line "N checks passed, N failed". It includes nothing of ours and allocates nothing itself.
+// The one test harness: a program counts what it checked, prints every failure with its place, and
+// ends with a line "N checks passed, N failed". It includes nothing of ours and allocates nothing
+// itself.
 #ifndef MI_TEST_H
 #define MI_TEST_H
 

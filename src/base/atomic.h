@@ -1,27 +1,27 @@
-// Atomics with the memory order in the name. Every use of release and acquire names its partner in a comment.
-// Types are C11 _Atomic; MSVC 2022 has them with /experimental:c11atomics.
+// Atomics with the memory order in the name. Every use of release and acquire names its partner in
+// a comment. Types are C11 _Atomic; MSVC 2022 has them with /experimental:c11atomics.
 #ifndef MI_BASE_ATOMIC_H
 #define MI_BASE_ATOMIC_H
 
 #include "base/base.h"
 #include <stdatomic.h>
 
-#define mi_load_relaxed(p)           atomic_load_explicit((p), memory_order_relaxed)
-#define mi_load_acquire(p)           atomic_load_explicit((p), memory_order_acquire)
-#define mi_store_relaxed(p, v)       atomic_store_explicit((p), (v), memory_order_relaxed)
-#define mi_store_release(p, v)       atomic_store_explicit((p), (v), memory_order_release)
-#define mi_exchange_relaxed(p, v)    atomic_exchange_explicit((p), (v), memory_order_relaxed)
-#define mi_exchange_acquire(p, v)    atomic_exchange_explicit((p), (v), memory_order_acquire)
-#define mi_exchange_release(p, v)    atomic_exchange_explicit((p), (v), memory_order_release)
-#define mi_exchange_acq_rel(p, v)    atomic_exchange_explicit((p), (v), memory_order_acq_rel)
-#define mi_fetch_add_relaxed(p, v)   atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
-#define mi_fetch_sub_relaxed(p, v)   atomic_fetch_sub_explicit((p), (v), memory_order_relaxed)
-#define mi_fetch_add_acq_rel(p, v)   atomic_fetch_add_explicit((p), (v), memory_order_acq_rel)
-#define mi_fetch_sub_acq_rel(p, v)   atomic_fetch_sub_explicit((p), (v), memory_order_acq_rel)
-#define mi_fetch_or_relaxed(p, v)    atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
-#define mi_fetch_and_relaxed(p, v)   atomic_fetch_and_explicit((p), (v), memory_order_relaxed)
-#define mi_fetch_or_acq_rel(p, v)    atomic_fetch_or_explicit((p), (v), memory_order_acq_rel)
-#define mi_fetch_and_acq_rel(p, v)   atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
+#define mi_load_relaxed(p)         atomic_load_explicit((p), memory_order_relaxed)
+#define mi_load_acquire(p)         atomic_load_explicit((p), memory_order_acquire)
+#define mi_store_relaxed(p, v)     atomic_store_explicit((p), (v), memory_order_relaxed)
+#define mi_store_release(p, v)     atomic_store_explicit((p), (v), memory_order_release)
+#define mi_exchange_relaxed(p, v)  atomic_exchange_explicit((p), (v), memory_order_relaxed)
+#define mi_exchange_acquire(p, v)  atomic_exchange_explicit((p), (v), memory_order_acquire)
+#define mi_exchange_release(p, v)  atomic_exchange_explicit((p), (v), memory_order_release)
+#define mi_exchange_acq_rel(p, v)  atomic_exchange_explicit((p), (v), memory_order_acq_rel)
+#define mi_fetch_add_relaxed(p, v) atomic_fetch_add_explicit((p), (v), memory_order_relaxed)
+#define mi_fetch_sub_relaxed(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_relaxed)
+#define mi_fetch_add_acq_rel(p, v) atomic_fetch_add_explicit((p), (v), memory_order_acq_rel)
+#define mi_fetch_sub_acq_rel(p, v) atomic_fetch_sub_explicit((p), (v), memory_order_acq_rel)
+#define mi_fetch_or_relaxed(p, v)  atomic_fetch_or_explicit((p), (v), memory_order_relaxed)
+#define mi_fetch_and_relaxed(p, v) atomic_fetch_and_explicit((p), (v), memory_order_relaxed)
+#define mi_fetch_or_acq_rel(p, v)  atomic_fetch_or_explicit((p), (v), memory_order_acq_rel)
+#define mi_fetch_and_acq_rel(p, v) atomic_fetch_and_explicit((p), (v), memory_order_acq_rel)
 
 // Compare and swap: success order in the name, failure reloads *expected relaxed.
 #define mi_cas_weak_relaxed(p, expected, v)                                                        \

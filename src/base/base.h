@@ -1,6 +1,6 @@
-// Rank 0: what every file may use. Compiler attributes, assertions, bit tricks and checked arithmetic.
-// Nothing here knows an operating system or calls a C library, so that it serves the allocator, the redirect
-// DLL (no C runtime below it), the PE tool and the fuzzers alike.
+// Rank 0: what every file may use. Compiler attributes, assertions, bit tricks and checked
+// arithmetic. Nothing here knows an operating system or calls a C library, so that it serves the
+// allocator, the redirect DLL (no C runtime below it), the PE tool and the fuzzers alike.
 #ifndef MI_BASE_BASE_H
 #define MI_BASE_BASE_H
 
@@ -17,29 +17,30 @@
 #endif
 
 #if defined(__clang__) || defined(__GNUC__)
-#    define MI_LIKELY(x)     __builtin_expect(!!(x), 1)
-#    define MI_UNLIKELY(x)   __builtin_expect(!!(x), 0)
-#    define MI_NOINLINE      __attribute__((noinline))
-#    define MI_COLD          __attribute__((noinline, cold))
-#    define MI_INLINE        static inline __attribute__((always_inline))
-#    define MI_PRINTF(f, a)  __attribute__((format(printf, f, a)))
-#    define MI_TRAP()        __builtin_trap()
-#    define MI_NORETURN      __attribute__((noreturn))
+#    define MI_LIKELY(x)    __builtin_expect(!!(x), 1)
+#    define MI_UNLIKELY(x)  __builtin_expect(!!(x), 0)
+#    define MI_NOINLINE     __attribute__((noinline))
+#    define MI_COLD         __attribute__((noinline, cold))
+#    define MI_INLINE       static inline __attribute__((always_inline))
+#    define MI_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#    define MI_TRAP()       __builtin_trap()
+#    define MI_NORETURN     __attribute__((noreturn))
 #elif defined(_MSC_VER)
 #    include <intrin.h>
-#    define MI_LIKELY(x)    (x)
-#    define MI_UNLIKELY(x)  (x)
-#    define MI_NOINLINE     __declspec(noinline)
-#    define MI_COLD         __declspec(noinline)
-#    define MI_INLINE       static __forceinline
+#    define MI_LIKELY(x)   (x)
+#    define MI_UNLIKELY(x) (x)
+#    define MI_NOINLINE    __declspec(noinline)
+#    define MI_COLD        __declspec(noinline)
+#    define MI_INLINE      static __forceinline
 #    define MI_PRINTF(f, a)
-#    define MI_TRAP()       __fastfail(7)
-#    define MI_NORETURN     __declspec(noreturn)
+#    define MI_TRAP()   __fastfail(7)
+#    define MI_NORETURN __declspec(noreturn)
 #else
 #    error "unknown compiler: give base.h its attributes"
 #endif
 
-// For data that inline functions reach from several files: no detour through the global offset table.
+// For data that inline functions reach from several files: no detour through the global offset
+// table.
 #if defined(__ELF__)
 #    define MI_HIDDEN __attribute__((visibility("hidden")))
 #else
@@ -70,15 +71,15 @@
 #define MI_MiB              (MI_KiB * MI_KiB)
 #define MI_GiB              (MI_MiB * MI_KiB)
 
-// Called with a failed assertion. The default traps; a higher rank may set a sink that prints first.
-// The sink must not allocate.
+// Called with a failed assertion. The default traps; a higher rank may set a sink that prints
+// first. The sink must not allocate.
 typedef void (*mi_assert_sink_t)(const char *fact, const char *file, int line);
 void mi_assert_set_sink(mi_assert_sink_t sink);
 MI_NORETURN void mi_assert_fail(const char *fact, const char *file, int line);
 
 // Our own bug; debug builds only; one fact per line; no side effects.
 #if MI_DEBUG
-#    define MI_ASSERT(fact) ((fact) ? (void)0 : mi_assert_fail(#fact, __FILE__, __LINE__))
+#    define MI_ASSERT(fact) ((fact) ? (void)0 : mi_assert_fail(#    fact, __FILE__, __LINE__))
 #else
 #    define MI_ASSERT(fact) ((void)sizeof(!(fact)))
 #endif

@@ -1,5 +1,6 @@
-// 64-bit division for 32-bit products without a runtime library: the compiler turns it into calls of these. Long
-// division bit by bit, started at the first bit of the quotient; no hot path divides 64-bit numbers.
+// 64-bit division for 32-bit products without a runtime library: the compiler turns it into calls
+// of these. Long division bit by bit, started at the first bit of the quotient; no hot path divides
+// 64-bit numbers.
 #include "base/base.h"
 
 uint64_t __udivdi3(uint64_t a, uint64_t b);

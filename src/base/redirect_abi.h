@@ -1,28 +1,33 @@
-// The contract between the two DLLs, the only thing they share: the allocator (any file name, known by its
-// export _mi_redirect_allocator) and the redirect DLL (any file name, known by its export mi_allocator_init).
-// They meet at run time; neither links the other. A half that finds another major version falls back to the
-// names that the original's halves use (mi_malloc, mi_free, ...; _mi_redirect_entry), see docs/windows.md.
+// The contract between the two DLLs, the only thing they share: the allocator (any file name, known
+// by its export _mi_redirect_allocator) and the redirect DLL (any file name, known by its export
+// mi_allocator_init). They meet at run time; neither links the other. A half that finds another
+// major version falls back to the names that the original's halves use (mi_malloc, mi_free, ...;
+// _mi_redirect_entry), see docs/windows.md.
 //
 //   redirect DLL                                      allocator DLL
 //   ------------                                      -------------
-//   finds _mi_redirect_allocator(version)      --->   returns its function table, NULL = version unknown
-//   patches a CRT's free to jump to crt_free   --->   ours: freed.  Not ours: ctx->foreign_free(ctx, p)
-//   exports mi_allocator_init(&message)        <---   called once at process attach
-//   _mi_redirect_entry(reason)                 --->   process and thread attach and detach
+//   finds _mi_redirect_allocator(version)      --->   returns its function table, NULL = version
+//   unknown patches a CRT's free to jump to crt_free   --->   ours: freed.  Not ours:
+//   ctx->foreign_free(ctx, p) exports mi_allocator_init(&message)        <---   called once at
+//   process attach _mi_redirect_entry(reason)                 --->   process and thread attach and
+//   detach
 #ifndef MI_BASE_REDIRECT_ABI_H
 #define MI_BASE_REDIRECT_ABI_H
 
 #include "base/base.h"
 
 #define MI_REDIRECT_ABI_MAJOR 1u // another major: the halves use the original's interface only
-#define MI_REDIRECT_ABI_MINOR 0u // fields are only ever added at the end; table_bytes says how many there are
-#define MI_REDIRECT_ABI       ((MI_REDIRECT_ABI_MAJOR << 16) | MI_REDIRECT_ABI_MINOR)
+#define MI_REDIRECT_ABI_MINOR                                                                      \
+    0u // fields are only ever added at the end; table_bytes says how many there are
+#define MI_REDIRECT_ABI ((MI_REDIRECT_ABI_MAJOR << 16) | MI_REDIRECT_ABI_MINOR)
 
-// One redirected CRT. The redirect DLL owns it and it lives until the process ends. The allocator sees only
-// these first fields; it passes ctx through untouched and calls a field only off its fast path.
+// One redirected CRT. The redirect DLL owns it and it lives until the process ends. The allocator
+// sees only these first fields; it passes ctx through untouched and calls a field only off its fast
+// path.
 typedef struct mi_crt_ctx_s mi_crt_ctx_t;
 struct mi_crt_ctx_s {
-    // Out of memory for size bytes: true = a new-handler ran, try again; false = errno is set, return NULL.
+    // Out of memory for size bytes: true = a new-handler ran, try again; false = errno is set,
+    // return NULL.
     bool (*no_memory)(mi_crt_ctx_t *ctx, size_t size);
     // p is not NULL and not in our heap.
     void (*foreign_free)(mi_crt_ctx_t *ctx, void *p);
@@ -30,13 +35,13 @@ struct mi_crt_ctx_s {
     size_t (*foreign_msize)(mi_crt_ctx_t *ctx, void *p);
 };
 
-// The allocator's side. The crt_ functions have the shape of the CRT function plus the context of the CRT
-// that was called, so that a patched entry can jump straight to them.
+// The allocator's side. The crt_ functions have the shape of the CRT function plus the context of
+// the CRT that was called, so that a patched entry can jump straight to them.
 typedef struct mi_redirect_allocator_s {
-    uint32_t abi;         // MI_REDIRECT_ABI of the allocator
-    uint32_t table_bytes; // sizeof of this table in the allocator's build
-    uint32_t version;     // mi_version()
-    uint32_t variant;     // 0 release, 1 debug, 2 secure
+    uint32_t abi;                   // MI_REDIRECT_ABI of the allocator
+    uint32_t table_bytes;           // sizeof of this table in the allocator's build
+    uint32_t version;               // mi_version()
+    uint32_t variant;               // 0 release, 1 debug, 2 secure
     bool (*is_ours)(const void *p); // any 64-bit value, O(1), never touches p's memory
     void *(*crt_malloc)(size_t size, mi_crt_ctx_t *ctx);
     void *(*crt_calloc)(size_t count, size_t size, mi_crt_ctx_t *ctx);
@@ -50,8 +55,8 @@ typedef struct mi_redirect_allocator_s {
     void *(*realloc_in_place)(void *p, size_t size);                  // p or NULL; never moves
     void (*free)(void *p);                                            // p is ours or NULL
     size_t (*usable_size)(const void *p);                             // p is ours
-    // Who answers for pointers that mi_free, mi_realloc and mi_usable_size get and that are not ours:
-    // NULL = nobody, they are reported as errors. Set once, by the redirect DLL.
+    // Who answers for pointers that mi_free, mi_realloc and mi_usable_size get and that are not
+    // ours: NULL = nobody, they are reported as errors. Set once, by the redirect DLL.
     void (*set_foreign)(mi_crt_ctx_t *ctx);
     // Process-wide counters, for the report: blocks allocated so far through any entry.
     uint64_t (*allocation_count)(void);

@@ -56,10 +56,10 @@ void mi_text_utf16(mi_text_t *t, const uint16_t *s, size_t units) {
 
 // How one conversion is to be written.
 typedef struct text_spec_s {
-    unsigned base;  // 10 or 16
-    size_t width;   // least number of characters
-    bool is_left;   // '-' flag
-    bool is_zero;   // '0' flag
+    unsigned base; // 10 or 16
+    size_t width;  // least number of characters
+    bool is_left;  // '-' flag
+    bool is_zero;  // '0' flag
 } text_spec_t;
 
 static void text_pad(mi_text_t *t, char c, size_t count) {
@@ -67,8 +67,8 @@ static void text_pad(mi_text_t *t, char c, size_t count) {
         mi_text_char(t, c);
 }
 
-// Divides by a small base and returns the remainder. In four steps of 16 bits, since a 64-bit division on a 32-bit
-// processor would need a runtime library.
+// Divides by a small base and returns the remainder. In four steps of 16 bits, since a 64-bit
+// division on a 32-bit processor would need a runtime library.
 static unsigned text_divide(uint64_t *v, unsigned base) {
     uint64_t quotient = 0;
     uint32_t rest = 0;

@@ -248,6 +248,7 @@ static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t cou
     for (uint32_t i = 0; i < count; i++) {
         random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + i;
         const uint32_t at = (uint32_t)((random >> 33) % (i + 1));
+        order[i] = (uint16_t)i; // at may be i itself
         order[i] = order[at];
         order[at] = (uint16_t)i;
     }

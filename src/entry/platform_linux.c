@@ -20,6 +20,7 @@
 #define CXX_THROW_BAD_ALLOC "_ZSt17__throw_bad_allocv"
 
 typedef void (*new_handler_t)(void);
+typedef new_handler_t (*get_new_handler_t)(void);
 
 // There when the program is linked with a C++ runtime; else they are looked for when they are
 // needed.
@@ -100,9 +101,9 @@ bool mi_platform_foreign_usable(const void *p, size_t *out) {
 
 bool mi_platform_new_handler(size_t size) {
     (void)size;
-    new_handler_t (*get)(void) = &_ZSt15get_new_handlerv;
+    get_new_handler_t get = &_ZSt15get_new_handlerv;
     if (get == NULL)
-        get = (new_handler_t(*)(void))dlsym(RTLD_DEFAULT, CXX_GET_NEW_HANDLER);
+        get = (get_new_handler_t)dlsym(RTLD_DEFAULT, CXX_GET_NEW_HANDLER);
     new_handler_t handler = (get == NULL ? NULL : get());
     if (handler == NULL)
         return false;

@@ -1,4 +1,5 @@
-// Rank 0 by itself: bounded text against the C library's printf, checked arithmetic at its edges, bit functions.
+// Rank 0 by itself: bounded text against the C library's printf, checked arithmetic at its edges,
+// bit functions.
 #include "base/text.h"
 #include "base/atomic.h"
 #include "test.h"
@@ -72,7 +73,8 @@ static void test_arithmetic(void) {
     CHECK(mi_mul_ok(0, SIZE_MAX, &r) && r == 0);
     CHECK(mi_add_ok(SIZE_MAX - 1, 1, &r) && r == SIZE_MAX && !mi_add_ok(SIZE_MAX, 1, &r));
     CHECK(mi_align_up(0, 16) == 0 && mi_align_up(1, 16) == 16 && mi_align_up(16, 16) == 16);
-    CHECK(mi_align_down(31, 16) == 16 && mi_is_pow2(1) && mi_is_pow2(4096) && !mi_is_pow2(0) && !mi_is_pow2(12));
+    CHECK(mi_align_down(31, 16) == 16 && mi_is_pow2(1) && mi_is_pow2(4096) && !mi_is_pow2(0) &&
+          !mi_is_pow2(12));
     for (size_t i = 0; i < 64; i++) {
         CHECK(mi_ctz64((uint64_t)1 << i) == i && mi_clz64((uint64_t)1 << i) == 63 - i);
         CHECK(mi_bsr(((size_t)1 << i) | 1) == i);
