@@ -245,7 +245,8 @@ void mi_page_set_interior(mi_page_t *page) {
 static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t count) {
     uint16_t order[MI_EXTEND_BYTES / MI_GRANULE_BYTES];
     uint64_t random = page->link_key + page->capacity * 0x9E3779B97F4A7C15ull;
-    for (uint32_t i = 0; i < count; i++) {
+    order[0] = 0;
+    for (uint32_t i = 1; i < count; i++) {
         random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + i;
         const uint32_t at = (uint32_t)((random >> 33) % (i + 1));
         order[i] = (uint16_t)i; // at may be i itself
