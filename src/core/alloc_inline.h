@@ -23,10 +23,12 @@ MI_INLINE void *mi_page_pop(mi_page_t *page) {
     mi_block_t *const next = mi_block_next(page, block);
     if (MI_SECURE && MI_UNLIKELY(!mi_link_is_sane(page, next)))
         return NULL; // the slow path finds it again and ends the process
+    page->used++;
+    mi_fork_point();
+    page->free = next;
+    mi_fork_point();
     if (MI_SECURE)
         block->link = 0; // tells nothing, and does not look like a link when the block is freed
-    page->free = next;
-    page->used++;
     return block;
 }
 
@@ -109,7 +111,9 @@ MI_INLINE bool mi_free_try(void *p) {
         MI_UNLIKELY(!mi_block_is_plain(page, p) || mi_block_looks_free(page, (mi_block_t *)p)))
         return false;
     mi_block_set_next(page, (mi_block_t *)p, page->free);
+    mi_fork_point();
     page->free = (mi_block_t *)p;
+    mi_fork_point();
     if (MI_UNLIKELY(--page->used == 0))
         mi_page_used_up(page);
     return true;

@@ -39,7 +39,9 @@ static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
     if (mi_block_looks_free(page, block) && mi_block_is_free(page, block))
         return MI_FREE_DOUBLE;
     mi_block_set_next(page, block, page->free);
+    mi_fork_point();
     page->free = block;
+    mi_fork_point();
     if (--page->used == 0)
         mi_page_used_up(page);
     return MI_FREE_OK;

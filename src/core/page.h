@@ -80,6 +80,15 @@ MI_INLINE void mi_block_set_next(const mi_page_t *page, mi_block_t *block, const
         block->link = (uintptr_t)next;
 }
 
+// fork() may copy the process between any two instructions of another thread, also on its fast
+// paths. Their stores keep the order in which they are written, so that the child finds a whole
+// free list and a used that is at most too large by one: that page then stays, where a used too
+// small would give away a page with live blocks. A barrier for the compiler; x86 keeps stores in
+// order by itself.
+MI_INLINE void mi_fork_point(void) {
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
 // Live blocks, including those in remote. Owner only.
 MI_INLINE uint32_t mi_page_live(const mi_page_t *page) {
     return page->used + page->hidden - (page->state == MI_PAGE_CURRENT ? 1 : 0);

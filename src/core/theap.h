@@ -90,12 +90,12 @@ MI_INLINE mi_heap_t *mi_theap_heap(const mi_theap_t *theap) {
 MI_INLINE uint32_t mi_theap_enter(mi_theap_t *theap) {
     const uint32_t was = mi_load_relaxed(&theap->busy);
     mi_store_relaxed(&theap->busy, was + 1);
-    atomic_signal_fence(memory_order_seq_cst); // fork stops this thread at an instruction boundary
+    mi_fork_point();
     return was;
 }
 
 MI_INLINE void mi_theap_leave(mi_theap_t *theap, uint32_t was) {
-    atomic_signal_fence(memory_order_seq_cst);
+    mi_fork_point();
     mi_store_relaxed(&theap->busy, was);
 }
 
