@@ -144,6 +144,11 @@ def reports(m):
     m.run("load ucrtbase.dll" + both, {"MIMALLOC_LOG": "log file.txt"})
     text = open(log, encoding="utf-8").read() if os.path.exists(log) else ""
     check(text.count("ucrtbase.dll") == 2 and text.count("\n") >= 4, "the log does not hold both runs:\n" + text)
+    out, _ = m.run("probe.exe load ucrtbase.dll" + both, {"MIMALLOC_VERBOSE": "1"}, exe="listen.exe")
+    said = [line for line in out.splitlines() if line.startswith("debug: mimalloc-redirect: ")]
+    check(any("ucrtbase.dll" in line and ": redirected, " in line for line in said), "a debugger hears nothing:\n" + out)
+    out, _ = m.run("probe.exe load ucrtbase.dll" + both, exe="listen.exe")
+    check("debug: mimalloc-redirect" not in out, "a debugger hears what was not asked for:\n" + out)
     out, _ = m.run("load ucrtbase.dll" + both + "status")
     check("blocks of before" in out and "heap guard: entry" in out, "no status text:\n" + out)
 
@@ -194,7 +199,7 @@ def stage(args, folder):
         shutil.copy(os.path.join(args.build, "mimalloc.dll"), folder)
     tests = os.path.join(args.build, "tests")
     for name in os.listdir(tests):
-        if re.match(r"(standin|synth|mimalloc-redirect-faults).*\.dll$|probe.*\.exe$", name):
+        if re.match(r"(standin|synth|mimalloc-redirect-faults).*\.dll$|(probe.*|listen)\.exe$", name):
             shutil.copy(os.path.join(tests, name), folder)
     shutil.copy(os.path.join(tests, f"standin{args.bits}.dll"), os.path.join(folder, "renamed.dll"))
 

@@ -29,7 +29,7 @@ static inline void say_text(const char *text) {
     say("\n");
 }
 
-static void check(bool is_true, int line, const char *fact, const char *detail) {
+static inline void check(bool is_true, int line, const char *fact, const char *detail) {
     if (is_true) {
         InterlockedIncrement(&wtest_passed);
         return;
@@ -47,7 +47,7 @@ static inline void finish(void) {
 }
 
 // The n-th word of the command line; 0 = the program.
-static const char *argument(unsigned n) {
+static inline const char *argument(unsigned n) {
     static char copy[4096];
     static const char *words[32];
     static unsigned count;
