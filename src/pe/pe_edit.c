@@ -15,6 +15,7 @@
 #define SECTION_HEADER_BYTES 40u
 #define SECTIONS_MAX         96u // what the Windows loader accepts
 #define PAGE_BYTES           0x1000u
+#define CHECKSUM_OFFSET      64u                   // from the optional header
 #define COPY_MAX             (64u * 1024u * 1024u) // longest last section that is copied to be extended
 
 static const char *const entry_names[2] = {"mi_allocator_init", "mi_version"};
@@ -60,21 +61,25 @@ const char *mi_pe_machine_name(uint16_t machine) {
     return machine == MI_PE_MACHINE_ARM64 ? "arm64" : "unknown";
 }
 
-static bool starts_nocase(const char *s, const char *prefix) {
+// What follows the prefix, or NULL.
+static const char *behind_nocase(const char *s, const char *prefix) {
     for (; *prefix != 0; s++, prefix++) {
         char c = *s >= 'A' && *s <= 'Z' ? (char)(*s + 32) : *s;
         if (c != *prefix)
-            return false;
+            return NULL;
     }
-    return true;
+    return s;
 }
 
+// mimalloc.dll, MIMALLOC-Debug.dll, mimalloc_v3.dll, libmimalloc.dll (MSYS2), or without ".dll",
+// which the loader adds; but not mimallocator.dll.
 mi_pe_role_t mi_pe_role_of(const char *dll) {
-    if (starts_nocase(dll, "mimalloc-redirect"))
-        return MI_PE_ROLE_REDIRECT;
-    if (starts_nocase(dll, "mimalloc.dll") || starts_nocase(dll, "mimalloc-"))
-        return MI_PE_ROLE_ALLOCATOR;
-    return MI_PE_ROLE_OTHER;
+    const char *name = behind_nocase(dll, "lib");
+    const char *rest = behind_nocase(name != NULL ? name : dll, "mimalloc");
+    if (rest == NULL || (*rest != 0 && *rest != '.' && *rest != '-' && *rest != '_'))
+        return MI_PE_ROLE_OTHER;
+    return *rest != 0 && behind_nocase(rest + 1, "redirect") != NULL ? MI_PE_ROLE_REDIRECT
+                                                                     : MI_PE_ROLE_ALLOCATOR;
 }
 
 // ---- the plan ----
@@ -297,7 +302,7 @@ static bool collect_patches(mi_pe_inject_t *plan, uint32_t raw_at) {
         ok = add_patch_dir(plan, MI_PE_DIR_SECURITY, 0, 0);
     plan->had_checksum = pe->checksum != 0;
     if (ok && plan->had_checksum) // the value is known only when the file is complete
-        ok = add_patch_u32(plan, pe->optional_offset + 64, 0);
+        ok = add_patch_u32(plan, pe->optional_offset + CHECKSUM_OFFSET, 0);
     return ok && patch_iat_sections(plan) && patch_debug_entries(plan);
 }
 
@@ -330,6 +335,9 @@ static bool plan_place(mi_pe_inject_t *plan) {
     uint32_t table_end = pe->sections_offset + pe->section_count * SECTION_HEADER_BYTES;
     if (pe->header_bytes < table_end || last.rva < pe->header_bytes ||
         last_bytes > UINT32_MAX - 16 || copied > COPY_MAX || raw_at > INT32_MAX || rva > INT32_MAX)
+        return false;
+    // A section that shows the headers themselves cannot be repeated: they are about to change.
+    if (plan->extends_last && last.raw_bytes != 0 && (last.raw_offset & ~511u) < pe->header_bytes)
         return false;
     plan->block_rva = (uint32_t)rva;
     plan->block_at = (uint32_t)(raw_at - plan->insert_offset) + copied;
@@ -430,7 +438,7 @@ static void write_imports(const mi_pe_inject_t *plan, uint8_t *block) {
            mi_str_len(plan->options.allocator_dll));
 }
 
-static void write_undo(const mi_pe_inject_t *plan, uint8_t *block) {
+static void write_undo(const mi_pe_inject_t *plan, const uint8_t sha256[32], uint8_t *block) {
     const mi_pe_t *pe = plan->pe;
     const block_layout_t b = layout_of(plan);
     memcpy(block, MI_PE_UNDO_MAGIC, 8);
@@ -439,7 +447,7 @@ static void write_undo(const mi_pe_inject_t *plan, uint8_t *block) {
     put_u32(block + 16, b.record);
     put_u32(block + 20, plan->patch_count);
     put_u64(block + 24, pe->size);
-    mi_sha256(pe->bytes, pe->size, block + 32);
+    memcpy(block + 32, sha256, MI_SHA256_BYTES);
     put_u64(block + 64, plan->insert_offset);
     put_u64(block + 72, plan->insert_bytes);
     put_u64(block + 80, plan->cut_offset);
@@ -457,58 +465,86 @@ static void write_undo(const mi_pe_inject_t *plan, uint8_t *block) {
         memcpy(r, pe->bytes + plan->cut_offset, plan->cut_bytes);
 }
 
-// Everything that is not a patch: the original without the certificate, with the inserted bytes in
-// between.
-static void write_body(const mi_pe_inject_t *plan, uint8_t *out) {
-    const mi_pe_t *pe = plan->pe;
-    size_t insert = (size_t)plan->insert_offset;
-    size_t inserted = (size_t)plan->insert_bytes;
-    size_t cut = plan->cut_bytes != 0 ? (size_t)plan->cut_offset : pe->size;
-    size_t after_cut = cut + plan->cut_bytes;
-    memcpy(out, pe->bytes, insert);
-    memset(out + insert, 0, inserted);
-    memcpy(out + insert + inserted, pe->bytes + insert, cut - insert);
-    memcpy(out + cut + inserted, pe->bytes + after_cut, pe->size - after_cut);
+void mi_pe_inject_block(const mi_pe_inject_t *plan, const uint8_t sha256[32], uint8_t *block) {
+    memset(block, 0, plan->block_bytes);
+    write_imports(plan, block);
+    write_undo(plan, sha256, block);
 }
 
-// In extend mode the last section's contents, already patched, are repeated in front of the block.
-static void write_copied_section(const mi_pe_inject_t *plan, uint8_t *out) {
+// Everything that is not inserted: the original without the certificate, patched.
+static void read_body(const mi_pe_inject_t *plan, const mi_pe_window_t *w) {
+    const mi_pe_t *pe = plan->pe;
+    uint64_t insert = plan->insert_offset;
+    uint64_t inserted = plan->insert_bytes;
+    uint64_t cut = plan->cut_bytes != 0 ? plan->cut_offset : pe->size;
+    uint64_t after_cut = cut + plan->cut_bytes;
+    mi_pe_window_put(w, 0, pe->bytes, insert);
+    mi_pe_window_put(w, insert + inserted, pe->bytes + insert, cut - insert);
+    mi_pe_window_put(w, cut + inserted, pe->bytes + after_cut, pe->size - after_cut);
+    for (uint32_t i = 0; i < plan->patch_count; i++)
+        mi_pe_window_put(w, plan->patch[i].offset, plan->patch[i].value, plan->patch[i].bytes);
+}
+
+// In extend mode the last section's contents, patched as they are, are repeated in front of the
+// block.
+static void read_copied_section(const mi_pe_inject_t *plan, const mi_pe_window_t *w) {
     const mi_pe_t *pe = plan->pe;
     mi_pe_section_t last;
+    uint64_t common[3];
     if (!plan->extends_last || !mi_pe_section_at(pe, pe->section_count - 1, &last))
         return;
     uint32_t bytes = section_bytes(&last);
     uint32_t stored = last.raw_bytes < bytes ? last.raw_bytes : bytes;
     uint32_t raw_at = last.raw_offset & ~511u; // as the loader rounds it
-    uint8_t *to = out + plan->insert_offset + plan->block_at - align_u32(bytes, 16);
-    if (stored != 0)
-        memcpy(to, out + raw_at, stored);
+    uint64_t to = plan->insert_offset + plan->block_at - align_u32(bytes, 16);
+    if (mi_pe_window_meets(w, to, stored, common)) {
+        const mi_pe_window_t source = {raw_at + common[0], (size_t)common[2], w->out + common[1]};
+        read_body(plan, &source);
+    }
 }
 
-uint32_t mi_pe_checksum(const uint8_t *bytes, size_t size, size_t checksum_offset) {
-    uint64_t sum = 0;
-    for (size_t i = 0; i + 1 < size; i += 2) {
-        if (i != checksum_offset && i != checksum_offset + 2)
-            sum += mi_pe_u16(bytes + i);
-    }
-    if ((size & 1) != 0)
-        sum += bytes[size - 1];
+void mi_pe_inject_read(const mi_pe_inject_t *plan, const uint8_t *block, uint64_t at, uint8_t *out,
+                       size_t bytes) {
+    const mi_pe_window_t w = {at, bytes, out};
+    uint64_t common[3];
+    if (mi_pe_window_meets(&w, plan->insert_offset, plan->insert_bytes, common))
+        memset(out + common[1], 0, (size_t)common[2]);
+    read_body(plan, &w);
+    read_copied_section(plan, &w);
+    mi_pe_window_put(&w, plan->insert_offset + plan->block_at, block, plan->block_bytes);
+}
+
+// The sum of 16-bit words that the checksum folds; 64 bits hold it for any file.
+uint64_t mi_pe_checksum_add(uint64_t sum, const uint8_t *bytes, size_t count) {
+    for (size_t i = 0; i + 1 < count; i += 2)
+        sum += mi_pe_u16(bytes + i);
+    return sum + ((count & 1) != 0 ? bytes[count - 1] : 0);
+}
+
+void mi_pe_inject_set_checksum(mi_pe_inject_t *plan, uint64_t sum) {
     while (sum >> 16 != 0)
         sum = (sum & 0xFFFF) + (sum >> 16);
-    return (uint32_t)sum + (uint32_t)size;
+    for (uint32_t i = 0; i < plan->patch_count; i++) {
+        if (plan->patch[i].offset == plan->pe->optional_offset + CHECKSUM_OFFSET)
+            put_u32(plan->patch[i].value, (uint32_t)sum + (uint32_t)plan->out_bytes);
+    }
 }
 
-void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out) {
+void mi_pe_inject_write(mi_pe_inject_t *plan, uint8_t *out) {
+    uint8_t digest[MI_SHA256_BYTES];
     uint8_t *block = out + plan->insert_offset + plan->block_at;
-    write_body(plan, out);
-    for (uint32_t i = 0; i < plan->patch_count; i++)
-        memcpy(out + plan->patch[i].offset, plan->patch[i].value, plan->patch[i].bytes);
-    write_copied_section(plan, out);
-    write_imports(plan, block);
-    write_undo(plan, block);
+    mi_sha256(plan->pe->bytes, plan->pe->size, digest);
+    // The block is written in its place, so the windows leave it out.
+    const mi_pe_window_t before = {0, (size_t)(block - out), out};
+    const mi_pe_window_t behind = {(uint64_t)(block - out) + plan->block_bytes,
+                                   plan->out_bytes - (size_t)(block - out) - plan->block_bytes,
+                                   block + plan->block_bytes};
+    mi_pe_inject_block(plan, digest, block);
+    mi_pe_inject_read(plan, block, before.at, before.out, before.bytes);
+    mi_pe_inject_read(plan, block, behind.at, behind.out, behind.bytes);
     if (plan->had_checksum) {
-        uint32_t at = plan->pe->optional_offset + 64;
-        put_u32(out + at, mi_pe_checksum(out, plan->out_bytes, at));
+        mi_pe_inject_set_checksum(plan, mi_pe_checksum_add(0, out, plan->out_bytes));
+        mi_pe_inject_read(plan, block, 0, out, plan->pe->optional_offset + CHECKSUM_OFFSET + 4);
     }
 }
 

@@ -106,8 +106,17 @@ const char *mi_pe_machine_name(uint16_t machine);
 // result.
 mi_pe_edit_t mi_pe_inject_plan(mi_pe_inject_t *plan, const mi_pe_t *pe,
                                const mi_pe_inject_options_t *options);
-// Writes plan->out_bytes bytes.
-void mi_pe_inject_write(const mi_pe_inject_t *plan, uint8_t *out);
+// The result need not be whole in memory. First the block, plan->block_bytes bytes, from the
+// SHA-256 of the original; then any window of the result, from the plan and the block. When
+// plan->had_checksum, the sum of all windows in order (each but the last of an even length) is
+// given to mi_pe_inject_set_checksum, and windows that are read afterwards hold it.
+void mi_pe_inject_block(const mi_pe_inject_t *plan, const uint8_t sha256[32], uint8_t *block);
+void mi_pe_inject_read(const mi_pe_inject_t *plan, const uint8_t *block, uint64_t at, uint8_t *out,
+                       size_t bytes);
+uint64_t mi_pe_checksum_add(uint64_t sum, const uint8_t *bytes, size_t count);
+void mi_pe_inject_set_checksum(mi_pe_inject_t *plan, uint64_t sum);
+// All of that at once: writes plan->out_bytes bytes.
+void mi_pe_inject_write(mi_pe_inject_t *plan, uint8_t *out);
 
 // Whether a written result reads back as intended. false = the original is so contradictory
 // (directories that lie in each other) that the changes met; the result must not be used.
@@ -125,10 +134,12 @@ void mi_pe_memory_write(mi_pe_inject_t *plan, uint32_t block_rva, uint8_t *block
 // Finds and checks the undo record of an injected file; undo->original_bytes is the size of the
 // result.
 mi_pe_edit_t mi_pe_undo_find(mi_pe_undo_t *undo, const mi_pe_t *pe);
-// Writes the original file; MI_PE_EDIT_CHANGED when its SHA-256 is not the recorded one.
+// A window of the original file, and whether a SHA-256 of all of it is the recorded one: only then
+// was it the original.
+void mi_pe_undo_read(const mi_pe_undo_t *undo, const mi_pe_t *pe, uint64_t at, uint8_t *out,
+                     size_t bytes);
+bool mi_pe_undo_is(const mi_pe_undo_t *undo, const uint8_t sha256[32]);
+// Both at once: writes the original; MI_PE_EDIT_CHANGED when its SHA-256 is not the recorded one.
 mi_pe_edit_t mi_pe_undo_write(const mi_pe_undo_t *undo, const mi_pe_t *pe, uint8_t *out);
-
-// The checksum of the optional header, as Windows computes it.
-uint32_t mi_pe_checksum(const uint8_t *bytes, size_t size, size_t checksum_offset);
 
 #endif

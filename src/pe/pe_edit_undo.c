@@ -77,23 +77,33 @@ mi_pe_edit_t mi_pe_undo_find(mi_pe_undo_t *undo, const mi_pe_t *pe) {
     return patches_fit(undo) ? MI_PE_EDIT_OK : MI_PE_EDIT_CHANGED;
 }
 
-mi_pe_edit_t mi_pe_undo_write(const mi_pe_undo_t *undo, const mi_pe_t *pe, uint8_t *out) {
-    size_t original = (size_t)undo->original_bytes;
-    size_t insert = (size_t)undo->insert_offset;
-    size_t cut = undo->cut_bytes != 0 ? (size_t)undo->cut_offset : original;
+void mi_pe_undo_read(const mi_pe_undo_t *undo, const mi_pe_t *pe, uint64_t at, uint8_t *out,
+                     size_t bytes) {
+    const mi_pe_window_t w = {at, bytes, out};
+    uint64_t original = undo->original_bytes;
+    uint64_t insert = undo->insert_offset;
+    uint64_t cut = undo->cut_bytes != 0 ? undo->cut_offset : original;
     const uint8_t *behind = pe->bytes + insert + undo->insert_bytes;
-    memcpy(out, pe->bytes, insert);
-    memcpy(out + insert, behind, cut - insert);
-    memcpy(out + cut + undo->cut_bytes, behind + (cut - insert), original - cut - undo->cut_bytes);
+    mi_pe_window_put(&w, 0, pe->bytes, insert);
+    mi_pe_window_put(&w, insert, behind, cut - insert);
+    mi_pe_window_put(&w, cut + undo->cut_bytes, behind + (cut - insert),
+                     original - cut - undo->cut_bytes);
     const uint8_t *r = undo->patches;
     for (uint32_t i = 0; i < undo->patch_count; i++) {
-        uint32_t bytes = mi_pe_u32(r + 4);
-        memcpy(out + mi_pe_u32(r), r + 8, bytes);
-        r += 8 + ((bytes + 3) & ~3u);
+        uint32_t patch_bytes = mi_pe_u32(r + 4);
+        mi_pe_window_put(&w, mi_pe_u32(r), r + 8, patch_bytes);
+        r += 8 + ((patch_bytes + 3) & ~3u);
     }
-    if (undo->cut_bytes != 0)
-        memcpy(out + cut, r, undo->cut_bytes);
+    mi_pe_window_put(&w, cut, r, undo->cut_bytes);
+}
+
+mi_pe_edit_t mi_pe_undo_write(const mi_pe_undo_t *undo, const mi_pe_t *pe, uint8_t *out) {
     uint8_t digest[MI_SHA256_BYTES];
-    mi_sha256(out, original, digest);
-    return memcmp(digest, undo->sha256, sizeof digest) == 0 ? MI_PE_EDIT_OK : MI_PE_EDIT_CHANGED;
+    mi_pe_undo_read(undo, pe, 0, out, (size_t)undo->original_bytes);
+    mi_sha256(out, (size_t)undo->original_bytes, digest);
+    return mi_pe_undo_is(undo, digest) ? MI_PE_EDIT_OK : MI_PE_EDIT_CHANGED;
+}
+
+bool mi_pe_undo_is(const mi_pe_undo_t *undo, const uint8_t sha256[32]) {
+    return memcmp(sha256, undo->sha256, sizeof undo->sha256) == 0;
 }

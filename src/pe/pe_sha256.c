@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static const uint32_t round_constants[64] = {
+const uint32_t mi_sha256_constants[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -57,30 +57,64 @@ static void sha256_block(uint32_t state[8], const uint8_t *block) {
     // Eight rounds at a time, so that the eight variables change roles instead of places.
     for (size_t i = 0; i < 64; i += 8) {
         for (size_t k = 0; k < 8; k++)
-            sha256_round(v, k, round_constants[i + k] + w[i + k]);
+            sha256_round(v, k, mi_sha256_constants[i + k] + w[i + k]);
     }
     for (size_t i = 0; i < 8; i++)
         state[i] += v[i];
 }
 
-void mi_sha256(const void *data, size_t bytes, uint8_t digest[MI_SHA256_BYTES]) {
-    uint32_t state[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
+void mi_sha256_blocks_portable(uint32_t state[8], const uint8_t *data, size_t blocks) {
+    for (size_t i = 0; i < blocks; i++)
+        sha256_block(state, data + i * MI_SHA256_BLOCK_BYTES);
+}
+
+void mi_sha256_begin(mi_sha256_t *s) {
+    *s = (mi_sha256_t){.state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f,
+                                 0x9b05688c, 0x1f83d9ab, 0x5be0cd19}};
+    s->blocks = mi_sha256_blocks_cpu();
+    if (s->blocks == NULL)
+        s->blocks = mi_sha256_blocks_portable;
+}
+
+void mi_sha256_add(mi_sha256_t *s, const void *data, size_t bytes) {
     const uint8_t *p = (const uint8_t *)data;
-    size_t whole = bytes / 64;
-    for (size_t i = 0; i < whole; i++)
-        sha256_block(state, p + i * 64);
-    uint8_t tail[128] = {0};
-    size_t rest = bytes % 64;
+    size_t held = (size_t)(s->bytes % MI_SHA256_BLOCK_BYTES);
+    s->bytes += bytes;
+    if (held != 0) {
+        size_t n = MI_SHA256_BLOCK_BYTES - held < bytes ? MI_SHA256_BLOCK_BYTES - held : bytes;
+        memcpy(s->rest + held, p, n);
+        if (held + n < MI_SHA256_BLOCK_BYTES)
+            return;
+        s->blocks(s->state, s->rest, 1);
+        p += n;
+        bytes -= n;
+    }
+    size_t whole = bytes / MI_SHA256_BLOCK_BYTES;
+    if (whole != 0)
+        s->blocks(s->state, p, whole);
+    size_t rest = bytes % MI_SHA256_BLOCK_BYTES;
     if (rest != 0)
-        memcpy(tail, p + whole * 64, rest);
+        memcpy(s->rest, p + whole * MI_SHA256_BLOCK_BYTES, rest);
+}
+
+void mi_sha256_end(mi_sha256_t *s, uint8_t digest[MI_SHA256_BYTES]) {
+    uint8_t tail[2 * MI_SHA256_BLOCK_BYTES] = {0};
+    size_t rest = (size_t)(s->bytes % MI_SHA256_BLOCK_BYTES);
+    uint64_t bits = s->bytes * 8;
+    memcpy(tail, s->rest, rest);
     tail[rest] = 0x80;
-    size_t tail_bytes = rest < 56 ? 64 : 128;
-    uint64_t bits = (uint64_t)bytes * 8;
-    store_big_endian(tail + tail_bytes - 8, (uint32_t)(bits >> 32));
-    store_big_endian(tail + tail_bytes - 4, (uint32_t)bits);
-    for (size_t i = 0; i < tail_bytes; i += 64)
-        sha256_block(state, tail + i);
+    size_t blocks = rest < 56 ? 1 : 2;
+    uint8_t *length = tail + blocks * MI_SHA256_BLOCK_BYTES - 8;
+    store_big_endian(length, (uint32_t)(bits >> 32));
+    store_big_endian(length + 4, (uint32_t)bits);
+    s->blocks(s->state, tail, blocks);
     for (size_t i = 0; i < 8; i++)
-        store_big_endian(digest + i * 4, state[i]);
+        store_big_endian(digest + i * 4, s->state[i]);
+}
+
+void mi_sha256(const void *data, size_t bytes, uint8_t digest[MI_SHA256_BYTES]) {
+    mi_sha256_t s;
+    mi_sha256_begin(&s);
+    mi_sha256_add(&s, data, bytes);
+    mi_sha256_end(&s, digest);
 }

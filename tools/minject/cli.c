@@ -45,10 +45,10 @@ static const char *const command_words[] = {"inject", "remove",  "list",       "
 static const cli_command_t command_values[] = {CLI_INJECT, CLI_REMOVE, CLI_LIST,    CLI_CHECK,
                                                CLI_RUN,    CLI_HELP,   CLI_VERSION, CLI_COMPLETION};
 
-static const char *const option_words[] = {"--help",    "--version", "--list",      "--inplace",
-                                           "--force",   "--postfix", "--output",    "--quiet",
-                                           "--verbose", "--json",    "--no-backup", "--dll-folder",
-                                           "--plan",    "--live",    "--children",  NULL};
+static const char *const option_words[] = {
+    "--help",   "--version", "--list",     "--inplace",  "--force",     "--postfix",
+    "--output", "--quiet",   "--verbose",  "--json",     "--no-backup", "--dll-folder",
+    "--plan",   "--live",    "--children", "--progress", NULL};
 
 // Letters to insert, delete or change to come from a to b; words here are short.
 static size_t word_distance(const char *a, const char *b) {
@@ -107,9 +107,9 @@ static bool is_option(const char *arg, const char *name) {
 
 // Options without a value. false = not one of them.
 static bool parse_flag(cli_t *cli, const char *arg) {
-    static const char *const longs[] = {"--help",  "--version", "--list",    "--inplace",
-                                        "--force", "--quiet",   "--verbose", "--json",
-                                        "--plan",  "--live",    "--children"};
+    static const char *const longs[] = {"--help",  "--version", "--list",     "--inplace",
+                                        "--force", "--quiet",   "--verbose",  "--json",
+                                        "--plan",  "--live",    "--children", "--progress"};
     static const char shorts[] = "hvlifq";
     size_t which = sizeof longs / sizeof longs[0];
     for (size_t k = 0; k < which; k++) {
@@ -127,7 +127,8 @@ static bool parse_flag(cli_t *cli, const char *arg) {
                            &cli->is_json,
                            &cli->is_plan,
                            &cli->is_live,
-                           &cli->is_children};
+                           &cli->is_children,
+                           &cli->is_progress};
     if (which >= sizeof longs / sizeof longs[0]) {
         if (strcmp(arg, "--no-backup") != 0)
             return false;
@@ -288,7 +289,7 @@ static minject_exit_t exit_of_pe_error(mi_pe_error_t error) {
 }
 
 minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe) {
-    plat_status_t status = plat_read_file(path, file);
+    plat_status_t status = plat_map_file(path, file);
     if (status == PLAT_DIRECTORY)
         say_error("%s: is a folder; name a program or DLL in it", path);
     else if (status == PLAT_NOT_FOUND)

@@ -28,6 +28,7 @@ typedef struct cli_s {
     bool is_verbose;
     bool has_backup; // keep the original beside an in-place change
     bool is_json;
+    bool is_progress;    // say how far it is from the start
     bool is_children;    // run: redirect the processes it starts, too
     bool is_live;        // check: run the program and compare
     bool is_plan;        // check: show what would be patched in CRT files

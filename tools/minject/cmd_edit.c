@@ -1,5 +1,5 @@
 // list, inject and remove.
-#include "minject/cli.h"
+#include "minject/write.h"
 #include "base/text.h"
 
 #include <stdio.h>
@@ -64,15 +64,6 @@ int cmd_list(const cli_t *cli) {
 
 // ---- writing results ----
 
-static minject_exit_t write_result(const char *path, const plat_file_t *file, const char *like) {
-    plat_status_t status = plat_write_atomic(path, file, like);
-    if (status == PLAT_OK)
-        return EXIT_OK;
-    say_error("%s: cannot be written: %s; choose another place with --output", path,
-              status == PLAT_DIRECTORY ? "is a folder" : plat_last_error());
-    return EXIT_UNWRITABLE;
-}
-
 // The first free name of file.bak, file.bak2, ...; a backup with the same bytes is as good as a new
 // one.
 static minject_exit_t make_backup(const cli_t *cli, const char *path, const plat_file_t *file) {
@@ -84,13 +75,13 @@ static minject_exit_t make_backup(const cli_t *cli, const char *path, const plat
             snprintf(number, sizeof number, "%d", i);
         if (snprintf(backup, sizeof backup, "%s.bak%s", path, number) >= (int)sizeof backup)
             break;
-        if (plat_read_file(backup, &old) == PLAT_OK) {
+        if (plat_map_file(backup, &old) == PLAT_OK) {
             bool is_same = old.size == file->size && memcmp(old.bytes, file->bytes, old.size) == 0;
             plat_free_file(&old);
             if (is_same)
                 return EXIT_OK;
         } else if (!plat_file_exists(backup)) {
-            minject_exit_t rc = write_result(backup, file, path);
+            minject_exit_t rc = write_file(cli, backup, file, path);
             if (rc == EXIT_OK && !cli->is_quiet)
                 printf("%s: the original is kept as %s\n", path, backup);
             return rc;
@@ -109,6 +100,17 @@ static bool default_output(const char *path, char *out, size_t cap) {
     return n > 0 && (size_t)n < cap;
 }
 
+// What an undo record gives back, as a source.
+typedef struct undo_source_s {
+    const mi_pe_undo_t *undo;
+    const mi_pe_t *pe;
+} undo_source_t;
+
+static void read_original(const void *from, uint64_t at, uint8_t *out, size_t bytes) {
+    const undo_source_t *s = (const undo_source_t *)from;
+    mi_pe_undo_read(s->undo, s->pe, at, out, bytes);
+}
+
 // An output that exists may be replaced without asking only when it is an injected copy of the same
 // file.
 static bool may_replace(const cli_t *cli, const char *output, const plat_file_t *original) {
@@ -118,13 +120,12 @@ static bool may_replace(const cli_t *cli, const char *output, const plat_file_t 
     if (cli->is_forced || !plat_file_exists(output))
         return true;
     bool is_copy = false;
-    if (plat_read_file(output, &old) == PLAT_OK) {
+    if (plat_map_file(output, &old) == PLAT_OK) {
         if (mi_pe_open(&pe, old.bytes, old.size, false) &&
-            mi_pe_undo_find(&undo, &pe) == MI_PE_EDIT_OK && undo.original_bytes == original->size) {
-            uint8_t *bytes = (uint8_t *)malloc(original->size + 1);
-            is_copy = bytes != NULL && mi_pe_undo_write(&undo, &pe, bytes) == MI_PE_EDIT_OK &&
-                      memcmp(bytes, original->bytes, original->size) == 0;
-            free(bytes);
+            mi_pe_undo_find(&undo, &pe) == MI_PE_EDIT_OK) {
+            const undo_source_t from = {&undo, &pe};
+            const source_t source = {read_original, &from, undo.original_bytes};
+            is_copy = source_is_same(&source, original);
         }
         plat_free_file(&old);
     }
@@ -185,7 +186,7 @@ static void check_partner(const cli_t *cli, const char *output, const char *dll,
                     dll, output);
         return;
     }
-    if (plat_read_file(found, &file) != PLAT_OK)
+    if (plat_map_file(found, &file) != PLAT_OK)
         return;
     if (!mi_pe_open(&pe, file.bytes, file.size, false))
         say_warning(cli, "%s: %s; replace it", found, mi_pe_error_text(pe.error));
@@ -229,38 +230,92 @@ static void warn_about_image(const cli_t *cli, const char *path, const mi_pe_t *
         say_note(cli, "%s: bound imports cleared", path);
 }
 
-static minject_exit_t write_injected(const cli_t *cli, const char *path,
-                                     const plat_file_t *original, const mi_pe_inject_t *plan) {
-    char output[CLI_PATH_BYTES];
-    plat_file_t result = {(uint8_t *)malloc(plan->out_bytes), plan->out_bytes};
-    minject_exit_t rc = EXIT_OK;
-    if (result.bytes == NULL || !default_output(path, output, sizeof output)) {
+typedef struct inject_source_s {
+    const mi_pe_inject_t *plan;
+    const uint8_t *block;
+} inject_source_t;
+
+static void read_injected(const void *from, uint64_t at, uint8_t *out, size_t bytes) {
+    const inject_source_t *s = (const inject_source_t *)from;
+    mi_pe_inject_read(s->plan, s->block, at, out, bytes);
+}
+
+// Three passes over the file, none of which holds it: the SHA-256 of the original, the checksum
+// when there was one, and the writing. What was written is then read back and judged.
+static minject_exit_t write_temporary(const cli_t *cli, const char *path, const char *to,
+                                      plat_out_t *out, mi_pe_inject_t *plan) {
+    const plat_file_t original = {(uint8_t *)(uintptr_t)plan->pe->bytes, plan->pe->size, false};
+    uint8_t digest[MI_SHA256_BYTES];
+    plat_file_t written;
+    progress_t p;
+    uint8_t *block = (uint8_t *)malloc(plan->block_bytes);
+    if (block == NULL) {
         say_error("%s: no memory for the result", path);
-        rc = EXIT_INTERNAL;
-    } else {
-        const char *to = cli->is_inplace ? path : cli->output != NULL ? cli->output : output;
-        warn_about_image(cli, path, plan->pe, plan);
-        mi_pe_inject_write(plan, result.bytes);
-        if (!mi_pe_inject_is_sound(plan, result.bytes)) {
-            say_error("%s: its tables lie in each other, so that it cannot be changed safely. "
-                      "Nothing was written",
-                      path);
-            rc = EXIT_MALFORMED;
-        } else if (!cli->is_inplace && !may_replace(cli, to, original))
-            rc = EXIT_EXISTS;
-        else if (cli->is_inplace && cli->has_backup)
-            rc = make_backup(cli, path, original);
-        if (rc == EXIT_OK)
-            rc = write_result(to, &result, path);
-        if (rc == EXIT_OK) {
-            if (!cli->is_quiet)
-                printf("%s: %s, %s first of %u imports\n", to, plan->options.redirect_dll,
-                       plan->options.allocator_dll, plan->old_count + plan->new_count);
-            check_partner(cli, to, plan->options.redirect_dll, plan->pe->machine);
-            check_partner(cli, to, plan->options.allocator_dll, plan->pe->machine);
-        }
+        return EXIT_INTERNAL;
     }
-    plat_free_file(&result);
+    const inject_source_t from = {plan, block};
+    const source_t source = {read_injected, &from, plan->out_bytes};
+    const source_t original_source = source_of_file(&original);
+    minject_exit_t rc = write_begin(out, to);
+    progress_begin(&p, cli, path, original.size + plan->out_bytes * (plan->had_checksum ? 2u : 1u));
+    if (rc == EXIT_OK) {
+        source_hash(&original_source, digest, &p);
+        mi_pe_inject_block(plan, digest, block);
+        if (plan->had_checksum)
+            mi_pe_inject_set_checksum(plan, source_checksum(&source, &p));
+        rc = write_source(out, &source, NULL, &p);
+    }
+    progress_end(&p);
+    free(block);
+    if (rc != EXIT_OK)
+        return rc;
+    if (plat_out_map(out, &written) != PLAT_OK || written.size != plan->out_bytes ||
+        !mi_pe_inject_is_sound(plan, written.bytes)) {
+        say_error("%s: its tables lie in each other, so that it cannot be changed safely. "
+                  "Nothing was written",
+                  path);
+        rc = EXIT_MALFORMED;
+    }
+    plat_free_file(&written);
+    if (rc != EXIT_OK)
+        plat_out_abort(out);
+    return rc;
+}
+
+static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_file_t *original,
+                                     mi_pe_inject_t *plan) {
+    static char output[CLI_PATH_BYTES];
+    static plat_out_t out; // large
+    const mi_pe_inject_options_t *names = &plan->options;
+    if (!default_output(path, output, sizeof output)) {
+        say_error("%s: its name is too long", path);
+        return EXIT_INTERNAL;
+    }
+    const char *to = cli->is_inplace ? path : cli->output != NULL ? cli->output : output;
+    warn_about_image(cli, path, plan->pe, plan);
+    uint32_t links = cli->is_inplace ? plat_link_count(path) : 1;
+    if (links > 1)
+        say_warning(cli, "%s has %u names (hard links); the others keep the old contents", path,
+                    links);
+    if (!cli->is_inplace && !may_replace(cli, to, original))
+        return EXIT_EXISTS;
+    minject_exit_t rc = write_temporary(cli, path, to, &out, plan);
+    if (rc != EXIT_OK)
+        return rc;
+    if (cli->is_inplace && cli->has_backup && (rc = make_backup(cli, path, original)) != EXIT_OK) {
+        plat_out_abort(&out);
+        return rc;
+    }
+    uint16_t machine = plan->pe->machine;
+    plat_free_file(original); // Windows replaces no file that is mapped
+    rc = write_commit(&out, path);
+    if (rc == EXIT_OK) {
+        if (!cli->is_quiet)
+            printf("%s: %s, %s first of %u imports\n", to, names->redirect_dll,
+                   names->allocator_dll, plan->old_count + plan->new_count);
+        check_partner(cli, to, names->redirect_dll, machine);
+        check_partner(cli, to, names->allocator_dll, machine);
+    }
     return rc;
 }
 
@@ -271,7 +326,7 @@ static bool undo_in_memory(plat_file_t *file, mi_pe_t *pe) {
     if (mi_pe_undo_find(&undo, pe) != MI_PE_EDIT_OK)
         return false;
     plat_file_t original = {(uint8_t *)malloc((size_t)undo.original_bytes + 1),
-                            (size_t)undo.original_bytes};
+                            (size_t)undo.original_bytes, false};
     if (original.bytes == NULL || mi_pe_undo_write(&undo, pe, original.bytes) != MI_PE_EDIT_OK ||
         !mi_pe_open(pe, original.bytes, original.size, false)) {
         free(original.bytes);
@@ -288,7 +343,7 @@ static minject_exit_t say_nothing_to_do(const cli_t *cli, const char *path,
     if (cli->output != NULL && !plat_same_file(path, cli->output)) {
         if (!may_replace(cli, cli->output, file))
             return EXIT_EXISTS;
-        minject_exit_t rc = write_result(cli->output, file, path);
+        minject_exit_t rc = write_file(cli, cli->output, file, path);
         if (rc != EXIT_OK)
             return rc;
         if (!cli->is_quiet)
@@ -335,44 +390,64 @@ int cmd_inject(const cli_t *cli) {
 
 // ---- remove ----
 
-static minject_exit_t write_original(const cli_t *cli, const char *path, const mi_pe_t *pe,
-                                     const mi_pe_undo_t *undo) {
+// Hashed while it is written; it takes the file's place only when it is the original.
+static minject_exit_t write_original(const cli_t *cli, const char *path, plat_file_t *file,
+                                     const mi_pe_t *pe, const mi_pe_undo_t *undo) {
+    static plat_out_t out; // large
     const char *to = cli->output != NULL ? cli->output : path;
-    plat_file_t result = {(uint8_t *)malloc((size_t)undo->original_bytes + 1),
-                          (size_t)undo->original_bytes};
-    minject_exit_t rc;
-    if (result.bytes == NULL) {
-        say_error("%s: no memory for the result", path);
-        rc = EXIT_INTERNAL;
-    } else if (mi_pe_undo_write(undo, pe, result.bytes) != MI_PE_EDIT_OK) {
-        rc = refuse(path, MI_PE_EDIT_CHANGED);
-    } else if (cli->output == NULL && plat_is_read_only(path) && !cli->is_forced) {
+    const undo_source_t from = {undo, pe};
+    const source_t source = {read_original, &from, undo->original_bytes};
+    mi_sha256_t hash;
+    progress_t p;
+    uint8_t digest[MI_SHA256_BYTES];
+    minject_exit_t rc = write_begin(&out, to);
+    if (rc != EXIT_OK)
+        return rc;
+    mi_sha256_begin(&hash);
+    progress_begin(&p, cli, path, undo->original_bytes);
+    rc = write_source(&out, &source, &hash, &p);
+    progress_end(&p);
+    if (rc != EXIT_OK)
+        return rc;
+    mi_sha256_end(&hash, digest);
+    if (!mi_pe_undo_is(undo, digest)) {
+        plat_out_abort(&out);
+        return refuse(path, MI_PE_EDIT_CHANGED);
+    }
+    plat_free_file(file);
+    rc = write_commit(&out, path);
+    if (rc == EXIT_OK && !cli->is_quiet)
+        printf("%s: the original again, %llu bytes, SHA-256 verified\n", to,
+               (unsigned long long)undo->original_bytes);
+    return rc;
+}
+
+static minject_exit_t remove_opened(const cli_t *cli, const char *path, plat_file_t *file,
+                                    const mi_pe_t *pe) {
+    mi_pe_undo_t undo;
+    mi_pe_edit_t edit = mi_pe_undo_find(&undo, pe);
+    if (edit != MI_PE_EDIT_OK)
+        return refuse(path, edit);
+    if (cli->output == NULL && plat_is_read_only(path) && !cli->is_forced) {
         say_error(
             "%s: is read-only; make it writable, or use --output or --force. Nothing was written",
             path);
-        rc = EXIT_READ_ONLY;
-    } else if (cli->output != NULL && plat_file_exists(to) && !cli->is_forced) {
-        say_error("%s: exists already; use --force to replace it", to);
-        rc = EXIT_EXISTS;
-    } else {
-        rc = write_result(to, &result, path);
-        if (rc == EXIT_OK && !cli->is_quiet)
-            printf("%s: the original again, %llu bytes, SHA-256 verified\n", to,
-                   (unsigned long long)undo->original_bytes);
+        return EXIT_READ_ONLY;
     }
-    plat_free_file(&result);
-    return rc;
+    if (cli->output != NULL && plat_file_exists(cli->output) && !cli->is_forced) {
+        say_error("%s: exists already; use --force to replace it", cli->output);
+        return EXIT_EXISTS;
+    }
+    return write_original(cli, path, file, pe, &undo);
 }
 
 static int remove_file(const cli_t *cli, const char *path) {
     plat_file_t file;
     mi_pe_t pe;
-    mi_pe_undo_t undo;
     minject_exit_t rc = cli_open(path, &file, &pe);
     if (rc != EXIT_OK)
         return (int)rc;
-    mi_pe_edit_t edit = mi_pe_undo_find(&undo, &pe);
-    rc = edit == MI_PE_EDIT_OK ? write_original(cli, path, &pe, &undo) : refuse(path, edit);
+    rc = remove_opened(cli, path, &file, &pe);
     plat_free_file(&file);
     return (int)rc;
 }

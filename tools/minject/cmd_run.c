@@ -9,7 +9,7 @@ static bool folder_has(const char *folder, const char *dll, uint16_t machine, ch
                        size_t cap) {
     plat_file_t file;
     mi_pe_t pe;
-    if (!plat_find_in_folder(folder, dll, out, cap) || plat_read_file(out, &file) != PLAT_OK)
+    if (!plat_find_in_folder(folder, dll, out, cap) || plat_map_file(out, &file) != PLAT_OK)
         return false;
     bool fits = mi_pe_open(&pe, file.bytes, file.size, false) && pe.machine == machine;
     plat_free_file(&file);

@@ -84,7 +84,7 @@ static doctor_module_t *add_module(doctor_t *d, const char *name, uint32_t paren
 }
 
 static void open_module(doctor_module_t *m) {
-    if (m->path[0] == 0 || plat_read_file(m->path, &m->file) != PLAT_OK)
+    if (m->path[0] == 0 || plat_map_file(m->path, &m->file) != PLAT_OK)
         return;
     m->is_open = mi_pe_open(&m->pe, m->file.bytes, m->file.size, false);
 }

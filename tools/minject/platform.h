@@ -16,12 +16,15 @@ typedef enum plat_status_e {
 } plat_status_t;
 
 typedef struct plat_file_s {
-    uint8_t *bytes; // malloc; freed by plat_free_file
+    uint8_t *bytes; // malloc, or a mapping that must not be written to; freed by plat_free_file
     size_t size;
+    bool is_mapped;
 } plat_file_t;
 
-// On failure plat_last_error() says what the system said.
+// On failure plat_last_error() says what the system said. A mapped file costs memory only where it
+// is looked at, and no copy; on Windows it cannot be replaced before it is freed.
 plat_status_t plat_read_file(const char *path, plat_file_t *out);
+plat_status_t plat_map_file(const char *path, plat_file_t *out);
 void plat_free_file(plat_file_t *file);
 const char *plat_last_error(void);
 
@@ -30,10 +33,28 @@ bool plat_same_file(const char *a, const char *b);
 // Whether the file is marked as read-only; false when it does not exist.
 bool plat_is_read_only(const char *path);
 
-// Writes a temporary file in the same folder, flushes it to the disk, gives it the permissions and
-// times of `like`, and renames it over path: a reader sees the old file or the new one, nothing
-// between.
-plat_status_t plat_write_atomic(const char *path, const plat_file_t *file, const char *like);
+// How many names (hard links) the file has; 0 = not known.
+uint32_t plat_link_count(const char *path);
+
+// A file that comes into being at once: a temporary file in the same folder, flushed to the disk,
+// given the permissions and times of `like`, and renamed over path. A reader sees the old file or
+// the new one, nothing between. A symbolic link stays one. One at a time: when the tool is
+// interrupted, the temporary file is removed.
+typedef struct plat_out_s {
+    char target[4096];
+    char temporary[4096 + 32];
+    intptr_t file; // -1 = none
+} plat_out_t;
+
+plat_status_t plat_out_begin(plat_out_t *out, const char *path);
+plat_status_t plat_out_write(plat_out_t *out, const void *bytes, size_t count);
+// What was written so far, mapped.
+plat_status_t plat_out_map(const plat_out_t *out, plat_file_t *file);
+plat_status_t plat_out_commit(plat_out_t *out, const char *like);
+void plat_out_abort(plat_out_t *out); // nothing is left behind; also after a failure
+
+// Milliseconds of a clock that only goes forward.
+uint64_t plat_milliseconds(void);
 
 // The folder part of a path with its separator, "" when it has none, as a length.
 size_t plat_folder_length(const char *path);

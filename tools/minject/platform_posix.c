@@ -1,14 +1,19 @@
 #include "minject/platform.h"
+#include "minject/exit_codes.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
+#include <time.h>
 #include <unistd.h>
 
 int minject_main(int argc, char **argv);
@@ -50,18 +55,54 @@ static plat_status_t read_all(int fd, plat_file_t *out, size_t size) {
     return PLAT_OK;
 }
 
-plat_status_t plat_read_file(const char *path, plat_file_t *out) {
+// Someone may cut a mapped file while it is read; there is nothing to be saved then but the folder,
+// from our temporary file.
+static const char *volatile doomed; // the temporary file's name, NULL = none exists
+
+static void die_of_signal(int number) {
+    static const char text[] = "minject: the file was cut while it was being read\n";
+    if (doomed != NULL)
+        unlink(doomed);
+    if (number == SIGBUS && write(2, text, sizeof text - 1) < 0)
+        _exit(EXIT_UNREADABLE);
+    if (number == SIGBUS)
+        _exit(EXIT_UNREADABLE);
+    signal(number, SIG_DFL);
+    raise(number);
+}
+
+static void watch_signals(void) {
+    static const int numbers[] = {SIGBUS, SIGINT, SIGTERM, SIGHUP};
+    struct sigaction old;
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++) {
+        if (sigaction(numbers[i], NULL, &old) == 0 && old.sa_handler == SIG_DFL)
+            signal(numbers[i], die_of_signal);
+    }
+    signal(SIGXFSZ, SIG_IGN); // the write says EFBIG then
+}
+
+static plat_status_t map_all(int fd, plat_file_t *out, size_t size) {
+    void *p = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (p == MAP_FAILED)
+        return read_all(fd, out, size); // a file system that maps nothing
+    *out = (plat_file_t){(uint8_t *)p, size, true};
+    watch_signals();
+    return PLAT_OK;
+}
+
+static plat_status_t open_file(const char *path, plat_file_t *out, bool maps) {
     struct stat st;
-    *out = (plat_file_t){NULL, 0};
+    *out = (plat_file_t){NULL, 0, false};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return status_of_errno();
     plat_status_t status = PLAT_FAILED;
     if (fstat(fd, &st) == 0) {
+        size_t size = (size_t)st.st_size;
         if (S_ISDIR(st.st_mode))
             status = PLAT_DIRECTORY;
         else if (S_ISREG(st.st_mode))
-            status = read_all(fd, out, (size_t)st.st_size);
+            status = maps && size != 0 ? map_all(fd, out, size) : read_all(fd, out, size);
         else
             errno = EINVAL;
     }
@@ -71,9 +112,31 @@ plat_status_t plat_read_file(const char *path, plat_file_t *out) {
     return status;
 }
 
+plat_status_t plat_read_file(const char *path, plat_file_t *out) {
+    return open_file(path, out, false);
+}
+
+plat_status_t plat_map_file(const char *path, plat_file_t *out) {
+    return open_file(path, out, true);
+}
+
 void plat_free_file(plat_file_t *file) {
-    free(file->bytes);
-    *file = (plat_file_t){NULL, 0};
+    if (file->is_mapped)
+        munmap(file->bytes, file->size);
+    else
+        free(file->bytes);
+    *file = (plat_file_t){NULL, 0, false};
+}
+
+uint32_t plat_link_count(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 ? (uint32_t)st.st_nlink : 0;
+}
+
+uint64_t plat_milliseconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 bool plat_file_exists(const char *path) {
@@ -92,17 +155,16 @@ bool plat_is_read_only(const char *path) {
     return stat(path, &st) == 0 && (st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0;
 }
 
-static bool write_all(int fd, const plat_file_t *file) {
-    size_t done = 0;
-    while (done < file->size) {
-        ssize_t n = write(fd, file->bytes + done, file->size - done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return false;
-        done += (size_t)n;
+// Access lists and what else hangs on a file by name, as far as the file system takes it.
+static void copy_attributes(int fd, const char *like) {
+    static char names[4096];
+    static char value[65536];
+    ssize_t n = listxattr(like, names, sizeof names);
+    for (ssize_t at = 0; at < n; at += (ssize_t)strlen(names + at) + 1) {
+        ssize_t bytes = getxattr(like, names + at, value, sizeof value);
+        if (bytes >= 0 && fsetxattr(fd, names + at, value, (size_t)bytes, 0) != 0)
+            errno = 0;
     }
-    return true;
 }
 
 // Owner and group are kept where we may; the rest must succeed.
@@ -113,6 +175,7 @@ static bool make_like(int fd, const char *like) {
     const struct timespec times[2] = {st.st_atim, st.st_mtim};
     if (fchown(fd, st.st_uid, st.st_gid) != 0)
         errno = 0;
+    copy_attributes(fd, like);
     return fchmod(fd, st.st_mode & 07777) == 0 && futimens(fd, times) == 0;
 }
 
@@ -131,28 +194,73 @@ static void sync_folder(const char *path) {
     }
 }
 
-plat_status_t plat_write_atomic(const char *path, const plat_file_t *file, const char *like) {
-    char temporary[4096 + 32];
-    char target[4096];
+plat_status_t plat_out_begin(plat_out_t *out, const char *path) {
+    out->file = -1;
+    out->temporary[0] = 0;
     // A symbolic link stays one: the file it names is replaced.
-    if (realpath(path, target) == NULL && snprintf(target, sizeof target, "%s", path) >= 4096)
+    if (realpath(path, out->target) == NULL &&
+        snprintf(out->target, sizeof out->target, "%s", path) >= (int)sizeof out->target) {
+        errno = ENAMETOOLONG;
         return PLAT_FAILED;
-    snprintf(temporary, sizeof temporary, "%s.minject-XXXXXX", target);
-    int fd = mkstemp(temporary);
-    if (fd < 0)
-        return status_of_errno();
-    bool ok = write_all(fd, file) && make_like(fd, like) && fsync(fd) == 0;
-    int saved = errno;
-    ok = close(fd) == 0 && ok;
-    if (ok && rename(temporary, target) == 0) {
-        sync_folder(target);
-        return PLAT_OK;
     }
-    if (ok)
-        saved = errno;
-    unlink(temporary);
+    struct stat st;
+    if (stat(out->target, &st) == 0 && S_ISDIR(st.st_mode))
+        return PLAT_DIRECTORY;
+    snprintf(out->temporary, sizeof out->temporary, "%s.minject-XXXXXX", out->target);
+    int fd = mkstemp(out->temporary);
+    if (fd < 0) {
+        out->temporary[0] = 0;
+        return status_of_errno();
+    }
+    out->file = fd;
+    doomed = out->temporary;
+    watch_signals();
+    return PLAT_OK;
+}
+
+plat_status_t plat_out_write(plat_out_t *out, const void *bytes, size_t count) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    while (count > 0) {
+        ssize_t n = write((int)out->file, p, count);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return PLAT_FAILED;
+        p += n;
+        count -= (size_t)n;
+    }
+    return PLAT_OK;
+}
+
+plat_status_t plat_out_map(const plat_out_t *out, plat_file_t *file) {
+    return plat_map_file(out->temporary, file);
+}
+
+plat_status_t plat_out_commit(plat_out_t *out, const char *like) {
+    bool ok = make_like((int)out->file, like) && fsync((int)out->file) == 0;
+    int saved = errno;
+    bool is_closed = close((int)out->file) == 0;
+    out->file = -1;
+    if (!ok)
+        errno = saved; // what went wrong first
+    if (!ok || !is_closed || rename(out->temporary, out->target) != 0)
+        return status_of_errno();
+    doomed = NULL;
+    out->temporary[0] = 0;
+    sync_folder(out->target);
+    return PLAT_OK;
+}
+
+void plat_out_abort(plat_out_t *out) {
+    int saved = errno;
+    if (out->file >= 0)
+        close((int)out->file);
+    if (out->temporary[0] != 0)
+        unlink(out->temporary);
+    doomed = NULL;
+    out->temporary[0] = 0;
+    out->file = -1;
     errno = saved;
-    return status_of_errno();
 }
 
 size_t plat_folder_length(const char *path) {
@@ -327,7 +435,7 @@ static void become_logged(char **args, const char *log_path) {
 bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
     char path[] = "/tmp/minject-log-XXXXXX";
     int status = 0;
-    *log = (plat_file_t){NULL, 0};
+    *log = (plat_file_t){NULL, 0, false};
     int fd = mkstemp(path);
     if (fd < 0)
         return false;

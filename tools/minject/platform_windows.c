@@ -90,9 +90,29 @@ static plat_status_t read_all(HANDLE file, plat_file_t *out) {
     return PLAT_OK;
 }
 
-plat_status_t plat_read_file(const char *path, plat_file_t *out) {
+// The whole file as a view; the section keeps it open when the handles are closed.
+static plat_status_t map_all(HANDLE file, plat_file_t *out) {
+    LARGE_INTEGER size;
+    if (!GetFileSizeEx(file, &size))
+        return failed();
+    HANDLE section = size.QuadPart != 0 && (uint64_t)size.QuadPart <= SIZE_MAX
+                         ? CreateFileMappingW(file, NULL, PAGE_READONLY, 0, 0, NULL)
+                         : NULL;
+    if (section == NULL)
+        return read_all(file, out);
+    out->bytes = (uint8_t *)MapViewOfFile(section, FILE_MAP_READ, 0, 0, 0);
+    CloseHandle(section);
+    if (out->bytes == NULL)
+        return read_all(file, out);
+    out->size = (size_t)size.QuadPart;
+    out->is_mapped = true;
+    return PLAT_OK;
+}
+
+static plat_status_t open_file(const char *path, plat_file_t *out,
+                               plat_status_t (*take)(HANDLE, plat_file_t *)) {
     wchar_t wide[PATH_UNITS];
-    *out = (plat_file_t){NULL, 0};
+    *out = (plat_file_t){NULL, 0, false};
     if (!win_wide_of(path, wide))
         return failed();
     DWORD attributes = GetFileAttributesW(wide);
@@ -102,14 +122,44 @@ plat_status_t plat_read_file(const char *path, plat_file_t *out) {
                               OPEN_EXISTING, FILE_FLAG_SEQUENTIAL_SCAN, NULL);
     if (file == INVALID_HANDLE_VALUE)
         return failed();
-    plat_status_t status = read_all(file, out);
+    plat_status_t status = take(file, out);
     CloseHandle(file);
     return status;
 }
 
+plat_status_t plat_read_file(const char *path, plat_file_t *out) {
+    return open_file(path, out, read_all);
+}
+
+plat_status_t plat_map_file(const char *path, plat_file_t *out) {
+    return open_file(path, out, map_all);
+}
+
 void plat_free_file(plat_file_t *file) {
-    free(file->bytes);
-    *file = (plat_file_t){NULL, 0};
+    if (file->is_mapped)
+        UnmapViewOfFile(file->bytes);
+    else
+        free(file->bytes);
+    *file = (plat_file_t){NULL, 0, false};
+}
+
+uint32_t plat_link_count(const char *path) {
+    wchar_t wide[PATH_UNITS];
+    BY_HANDLE_FILE_INFORMATION info;
+    if (!win_wide_of(path, wide))
+        return 0;
+    HANDLE file = CreateFileW(wide, FILE_READ_ATTRIBUTES,
+                              FILE_SHARE_READ | FILE_SHARE_WRITE | FILE_SHARE_DELETE, NULL,
+                              OPEN_EXISTING, 0, NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return 0;
+    uint32_t n = GetFileInformationByHandle(file, &info) ? info.nNumberOfLinks : 0;
+    CloseHandle(file);
+    return n;
+}
+
+uint64_t plat_milliseconds(void) {
+    return GetTickCount64();
 }
 
 bool plat_file_exists(const char *path) {
@@ -134,19 +184,6 @@ bool plat_is_read_only(const char *path) {
         return false;
     DWORD attributes = GetFileAttributesW(wide);
     return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_READONLY) != 0;
-}
-
-static bool write_all(HANDLE file, const plat_file_t *data) {
-    size_t done = 0;
-    while (done < data->size) {
-        size_t rest = data->size - done;
-        DWORD n = 0;
-        if (!WriteFile(file, data->bytes + done, rest < 0x10000000 ? (DWORD)rest : 0x10000000, &n,
-                       NULL))
-            return false;
-        done += n;
-    }
-    return true;
 }
 
 // The times of another file, given through an open handle.
@@ -187,29 +224,100 @@ static bool put_in_place(const wchar_t *temporary, const wchar_t *target, const 
     return true;
 }
 
-plat_status_t plat_write_atomic(const char *path, const plat_file_t *data, const char *like) {
-    wchar_t target[PATH_UNITS];
-    wchar_t model[PATH_UNITS];
-    wchar_t temporary[PATH_UNITS + 32];
-    if (!win_wide_of(path, target) || !win_wide_of(like, model))
+static HANDLE volatile doomed; // the temporary file, NULL = none exists
+
+// The tool is interrupted: the system deletes the file when the process is gone.
+static BOOL WINAPI drop_temporary(DWORD event) {
+    FILE_DISPOSITION_INFO info = {TRUE};
+    HANDLE file = doomed;
+    (void)event;
+    if (file != NULL)
+        SetFileInformationByHandle(file, FileDispositionInfo, &info, sizeof info);
+    return FALSE;
+}
+
+plat_status_t plat_out_begin(plat_out_t *out, const char *path) {
+    static bool is_watched;
+    wchar_t wide[PATH_UNITS];
+    HANDLE file = INVALID_HANDLE_VALUE;
+    out->file = -1;
+    out->temporary[0] = 0;
+    if (snprintf(out->target, sizeof out->target, "%s", path) >= (int)sizeof out->target) {
+        SetLastError(ERROR_FILENAME_EXCED_RANGE);
         return failed();
-    DWORD attributes = GetFileAttributesW(target);
+    }
+    if (!win_wide_of(path, wide))
+        return failed();
+    DWORD attributes = GetFileAttributesW(wide);
     if (attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_DIRECTORY) != 0)
         return PLAT_DIRECTORY;
-    _snwprintf(temporary, PATH_UNITS + 31, L"%ls.minject-%lu", target, GetCurrentProcessId());
-    temporary[PATH_UNITS + 31] = 0;
-    HANDLE file =
-        CreateFileW(temporary, GENERIC_WRITE, 0, NULL, CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
-    if (file == INVALID_HANDLE_VALUE)
+    // An earlier process of the same number may have left one, when the machine went down.
+    for (unsigned i = 0; file == INVALID_HANDLE_VALUE && i < 100; i++) {
+        snprintf(out->temporary, sizeof out->temporary, "%s.minject-%lu-%u", path,
+                 GetCurrentProcessId(), i);
+        if (win_wide_of(out->temporary, wide))
+            file = CreateFileW(wide, GENERIC_WRITE | GENERIC_READ | DELETE, FILE_SHARE_READ, NULL,
+                               CREATE_NEW, FILE_ATTRIBUTE_NORMAL, NULL);
+        if (file == INVALID_HANDLE_VALUE && GetLastError() != ERROR_FILE_EXISTS)
+            break;
+    }
+    if (file == INVALID_HANDLE_VALUE) {
+        plat_status_t status = failed();
+        out->temporary[0] = 0;
+        return status;
+    }
+    out->file = (intptr_t)file;
+    doomed = file;
+    if (!is_watched)
+        is_watched = SetConsoleCtrlHandler(drop_temporary, TRUE);
+    return PLAT_OK;
+}
+
+plat_status_t plat_out_write(plat_out_t *out, const void *bytes, size_t count) {
+    const uint8_t *p = (const uint8_t *)bytes;
+    while (count > 0) {
+        DWORD n = 0;
+        if (!WriteFile((HANDLE)out->file, p, count < 0x10000000 ? (DWORD)count : 0x10000000, &n,
+                       NULL))
+            return failed();
+        p += n;
+        count -= n;
+    }
+    return PLAT_OK;
+}
+
+plat_status_t plat_out_map(const plat_out_t *out, plat_file_t *file) {
+    *file = (plat_file_t){NULL, 0, false};
+    SetFilePointer((HANDLE)out->file, 0, NULL, FILE_BEGIN); // should it be read, not mapped
+    return map_all((HANDLE)out->file, file);
+}
+
+plat_status_t plat_out_commit(plat_out_t *out, const char *like) {
+    wchar_t target[PATH_UNITS];
+    wchar_t model[PATH_UNITS];
+    wchar_t temporary[PATH_UNITS];
+    if (!win_wide_of(out->target, target) || !win_wide_of(like, model) ||
+        !win_wide_of(out->temporary, temporary) || !copy_times((HANDLE)out->file, model) ||
+        !FlushFileBuffers((HANDLE)out->file))
         return failed();
-    bool ok = write_all(file, data) && copy_times(file, model) && FlushFileBuffers(file);
-    plat_status_t status = ok ? PLAT_OK : failed();
-    CloseHandle(file);
-    if (ok && !put_in_place(temporary, target, model))
-        status = failed();
-    if (status != PLAT_OK)
-        DeleteFileW(temporary);
-    return status;
+    doomed = NULL;
+    CloseHandle((HANDLE)out->file);
+    out->file = -1;
+    if (!put_in_place(temporary, target, model))
+        return failed();
+    out->temporary[0] = 0;
+    return PLAT_OK;
+}
+
+void plat_out_abort(plat_out_t *out) {
+    wchar_t wide[PATH_UNITS];
+    doomed = NULL;
+    if (out->file != -1)
+        CloseHandle((HANDLE)out->file);
+    if (out->temporary[0] != 0 && win_wide_of(out->temporary, wide))
+        DeleteFileW(wide);
+    out->temporary[0] = 0;
+    out->file = -1;
 }
 
 size_t plat_folder_length(const char *path) {

@@ -343,7 +343,7 @@ bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
     char utf8[4 * MAX_PATH];
     PROCESS_INFORMATION info;
     DWORD code = 0;
-    *log = (plat_file_t){NULL, 0};
+    *log = (plat_file_t){NULL, 0, false};
     if (GetTempPathW(MAX_PATH, folder) == 0 || GetTempFileNameW(folder, L"mij", 0, path) == 0 ||
         WideCharToMultiByte(CP_UTF8, 0, path, -1, utf8, sizeof utf8, NULL, NULL) <= 0)
         return failed("no temporary file can be made");
