@@ -35,6 +35,14 @@ static HANDLE crt_heap(const mi_crt_t *crt) {
     return (HANDLE)crt->own.heap_handle();
 }
 
+// A read there neither faults nor uses up somebody's guard page.
+static bool is_readable(uintptr_t at) {
+    MEMORY_BASIC_INFORMATION info;
+    if (at < 0x10000 || VirtualQuery((const void *)at, &info, sizeof(info)) == 0)
+        return false;
+    return info.State == MEM_COMMIT && (info.Protect & (PAGE_NOACCESS | PAGE_GUARD)) == 0;
+}
+
 // HeapValidate reads the block's header; it answers false, and does not fault, for what is no
 // block.
 static bool heap_has(HANDLE heap, const void *p) {
@@ -44,7 +52,8 @@ static bool heap_has(HANDLE heap, const void *p) {
 
 // The heap that a block belongs to: the CRT's own first, then the process heap, then any other.
 static HANDLE heap_of(const mi_crt_t *crt, const void *p) {
-    if ((uintptr_t)p < 0x10000)
+    // HeapValidate may look at the header below the block, and would swallow a guard page there.
+    if ((uintptr_t)p < 0x10000 || !is_readable((uintptr_t)p - 2 * sizeof(void *)))
         return NULL;
     const HANDLE own = crt_heap(crt);
     if (heap_has(own, p))
@@ -147,14 +156,26 @@ void *mi_foreign_expand(mi_crt_t *crt, void *p, size_t size) {
 // below p. The page below p may be missing when p is no such block.
 static void *aligned_start(const void *p) {
     const uintptr_t word = ((uintptr_t)p & ~(sizeof(void *) - 1)) - sizeof(void *);
-    MEMORY_BASIC_INFORMATION info;
-    if ((uintptr_t)p < 0x10000 || VirtualQuery((const void *)word, &info, sizeof(info)) == 0)
-        return NULL;
-    const DWORD unreadable = PAGE_NOACCESS | PAGE_GUARD;
-    if (info.State != MEM_COMMIT || (info.Protect & unreadable) != 0)
+    if ((uintptr_t)p < 0x10000 || !is_readable(word))
         return NULL;
     void *start = *(void *const *)word;
     return (uintptr_t)start <= word ? start : NULL;
+}
+
+// The debug CRT whose aligned functions made the block, or NULL. They keep its start one or two
+// words below it, the second when guard bytes lie between; the start is a block of the debug heap.
+static mi_crt_t *debug_aligned_owner(mi_crt_t *crt, const void *p) {
+    const uintptr_t aligned = (uintptr_t)p & ~(sizeof(void *) - 1);
+    for (unsigned words = 1; words <= 2 && (uintptr_t)p >= 0x10000; words++) {
+        const uintptr_t word = aligned - words * sizeof(void *);
+        if (!is_readable(word))
+            return NULL;
+        const void *start = *(void *const *)word;
+        mi_crt_t *owner = ((uintptr_t)start <= word ? debug_crt_of(crt, start) : NULL);
+        if (owner != NULL)
+            return owner;
+    }
+    return NULL;
 }
 
 void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
@@ -162,12 +183,13 @@ void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
         return;
     void *start = aligned_start(p);
     const HANDLE heap = (start == NULL ? NULL : heap_of(crt, start));
+    mi_crt_t *owner = (heap == NULL ? debug_aligned_owner(crt, p) : NULL);
     if (heap != NULL) {
         mi_fetch_add_relaxed(&crt->foreign_frees, 1);
         (void)HeapFree(heap, 0, start);
-    } else if (crt->own.aligned_free_dbg != NULL) {
+    } else if (owner != NULL && owner->own.aligned_free_dbg != NULL) {
         mi_fetch_add_relaxed(&crt->foreign_frees, 1);
-        crt->own.aligned_free_dbg(p);
+        owner->own.aligned_free_dbg(p);
     } else {
         unknown(crt, p, "freed as an aligned block");
     }
@@ -176,13 +198,14 @@ void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
 size_t mi_foreign_aligned_msize(mi_crt_t *crt, void *p, size_t align, size_t offset) {
     void *start = aligned_start(p);
     const HANDLE heap = (start == NULL ? NULL : heap_of(crt, start));
-    if (heap == NULL && crt->own.aligned_free_dbg == NULL) {
+    mi_crt_t *owner = (heap == NULL ? debug_aligned_owner(crt, p) : crt);
+    if (owner == NULL) {
         unknown(crt, p, "measured as an aligned block");
         return (size_t)-1;
     }
     // How much of the block belongs to the caller, each CRT knows for itself.
-    if (crt->own.aligned_msize != NULL)
-        return crt->own.aligned_msize(p, align, offset);
+    if (owner->own.aligned_msize != NULL)
+        return owner->own.aligned_msize(p, align, offset);
     if (heap != NULL) {
         // What the UCRT adds to the size that is asked for: the word, what offset needs, and room
         // to align.

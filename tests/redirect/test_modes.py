@@ -179,6 +179,19 @@ def behaviour(m):
     check(": ours" in out, "renamed DLLs do not find each other:\n" + out)
 
 
+def wild_pointers(m):
+    """Nobody's pointers to every function of every CRT: none faults, each is counted, each CRT reports once."""
+    crts = ["ucrtbase.dll", "msvcrt.dll", "crtdll.dll"] + [f"msvcr{n}.dll" for n in (70, 71, 80, 90, 100, 110, 120)]
+    crts += ["synth_ucrt.dll", "synth_msvcr.dll"] if m.args.bits else ["synth_ucrt_mid.dll", "synth_debug.dll"]
+    for allocator in (m.standin, "mimalloc.dll"):
+        if not os.path.exists(os.path.join(m.folder, allocator)):
+            continue
+        out, err = m.run(" ".join([m.redirect, allocator] + crts), exe="foreign.exe")
+        check(" 0 failed" in out, f"wild pointers, {allocator}:\n{out}")
+        check(f"reports: {err.count('reason 43')}\n" in out and f"reports: {len(crts)}\n" in out,
+              f"unknown pointers of {len(crts)} CRTs are reported {err.count('reason 43')} times:\n{err}")
+
+
 def leaving(m):
     if not os.path.exists(os.path.join(m.folder, "mimalloc.dll")):
         return
@@ -199,7 +212,7 @@ def stage(args, folder):
         shutil.copy(os.path.join(args.build, "mimalloc.dll"), folder)
     tests = os.path.join(args.build, "tests")
     for name in os.listdir(tests):
-        if re.match(r"(standin|synth|mimalloc-redirect-faults).*\.dll$|(probe.*|listen)\.exe$", name):
+        if re.match(r"(standin|synth|mimalloc-redirect-faults).*\.dll$|(probe.*|listen|foreign)\.exe$", name):
             shutil.copy(os.path.join(tests, name), folder)
     shutil.copy(os.path.join(tests, f"standin{args.bits}.dll"), os.path.join(folder, "renamed.dll"))
 
@@ -210,7 +223,7 @@ def main():
     parser.add_argument("--runner", required=True)
     parser.add_argument("--bits", default="")
     args = parser.parse_args()
-    groups = (switches, refusals, modules, policy, reports, behaviour, leaving)
+    groups = (switches, refusals, modules, policy, reports, behaviour, wild_pointers, leaving)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)
