@@ -31,21 +31,33 @@ static void alloc_clear(void *p, bool is_zero) {
         mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
 }
 
+// What kind of block is wanted.
+enum { ALLOC_ZERO = 1, ALLOC_EXACT = 2 };
+
+static bool alloc_is_exact(unsigned how) {
+    return !MI_DEBUG && (how & ALLOC_EXACT) != 0; // pads tell the size in debug builds
+}
+
 // A block of at least block_bytes, of which size are the caller's.
-static void *alloc_block(mi_theap_t *theap, size_t size, size_t block_bytes, bool zero) {
+static void *alloc_block(mi_theap_t *theap, size_t size, size_t block_bytes, unsigned how) {
     bool is_zero;
     if (theap == NULL)
         return NULL;
-    void *const p = mi_theap_alloc(theap, block_bytes, &is_zero);
-    if (p != NULL && zero)
+    void *const p =
+        mi_theap_alloc(theap, block_bytes, alloc_is_exact(how) ? MI_CLASS_EXACT : 0, &is_zero);
+    if (p == NULL)
+        return NULL;
+    if ((how & ALLOC_ZERO) != 0)
         alloc_clear(p, is_zero);
-    if (MI_DEBUG && p != NULL)
-        mi_pad_open(mi_page_map_find(p), p, size, zero);
+    if (alloc_is_exact(how))
+        (void)mi_exact_set(mi_page_map_find(p), p, size);
+    if (MI_DEBUG)
+        mi_pad_open(mi_page_map_find(p), p, size, (how & ALLOC_ZERO) != 0);
     return p;
 }
 
-static void *alloc_in(mi_theap_t *theap, size_t size, bool zero) {
-    return size > MI_REQUEST_MAX ? NULL : alloc_block(theap, size, mi_padded(size), zero);
+static void *alloc_in(mi_theap_t *theap, size_t size, unsigned how) {
+    return size > MI_REQUEST_MAX ? NULL : alloc_block(theap, size, mi_padded(size), how);
 }
 
 // Where a plain allocation of this thread comes from.
@@ -60,12 +72,17 @@ void *mi_core_malloc(size_t size, bool zero) {
     return alloc_in(alloc_theap(), size, zero);
 }
 
+void *mi_core_malloc_exact(size_t size, bool zero) {
+    return alloc_in(alloc_theap(), size, ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
+}
+
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero) {
     return alloc_in(mi_heap_thread_part(heap), size, zero);
 }
 
 // One block with a start that is aligned beyond a slice.
-static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bool zero) {
+static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, unsigned how) {
+    const bool zero = (how & ALLOC_ZERO) != 0;
     const uint32_t was = mi_theap_enter(theap);
     mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, mi_padded(size) + (size == 0), align);
     void *p = NULL;
@@ -75,6 +92,8 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bo
         page->state = MI_PAGE_FULL;
         if (zero)
             alloc_clear(p, page->is_zero);
+        if (alloc_is_exact(how))
+            (void)mi_exact_set(page, p, size);
         mi_pad_open(page, p, size, zero);
         page->is_zero = false;
     }
@@ -84,36 +103,45 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, bo
 
 // A block that is larger than asked for, and a pointer into it.
 static void *alloc_interior(mi_theap_t *theap, size_t size, size_t align, size_t offset,
-                            bool zero) {
-    uint8_t *const p = (uint8_t *)alloc_in(theap, size + align - 1, zero);
+                            unsigned how) {
+    uint8_t *const p = (uint8_t *)alloc_in(theap, size + align - 1, how);
     if (p == NULL)
         return NULL;
     const uintptr_t at = (uintptr_t)p + offset;
     const size_t extra = (size_t)(mi_align_up(at, align) - at);
+    mi_page_t *const page = mi_page_map_find(p);
     if (extra != 0)
-        mi_page_set_interior(mi_page_map_find(p));
+        mi_page_set_interior(page);
+    if (alloc_is_exact(how))
+        (void)mi_exact_set(page, p, extra + size);
+    mi_pad_open(page, p, extra + size, true);
     return p + extra;
 }
 
 static void *alloc_aligned_in(mi_theap_t *theap, size_t size, size_t align, size_t offset,
-                              bool zero) {
+                              unsigned how) {
     size_t sum;
     if (theap == NULL || !mi_is_pow2(align) || !mi_add_ok(size, align, &sum) ||
         sum > MI_REQUEST_MAX)
         return NULL;
     const size_t phase = offset & (align - 1);
     if (phase != 0)
-        return alloc_interior(theap, size, align, phase, zero);
+        return alloc_interior(theap, size, align, phase, how);
     if (align > MI_SLICE_BYTES)
-        return alloc_wide_aligned(theap, size, align, zero);
+        return alloc_wide_aligned(theap, size, align, how);
     // Blocks of a class whose size is a multiple of align start at multiples of it.
     if (align <= MI_GRANULE_BYTES)
-        return alloc_in(theap, size, zero);
-    return alloc_block(theap, size, mi_align_up(mi_padded(size) + (size == 0), align), zero);
+        return alloc_in(theap, size, how);
+    return alloc_block(theap, size, mi_align_up(mi_padded(size) + (size == 0), align), how);
 }
 
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero) {
     return alloc_aligned_in(alloc_theap(), size, align, offset, zero);
+}
+
+void *mi_core_malloc_aligned_exact(size_t size, size_t align, size_t offset, bool zero) {
+    return alloc_aligned_in(alloc_theap(), size, align, offset,
+                            ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
 }
 
 void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset,

@@ -27,9 +27,13 @@ typedef enum mi_free_result_e {
 // any size: the slow twin of mi_malloc_try (alloc_inline.h), and complete by itself. Every result
 // is at a multiple of 16. zero: the whole usable size reads as zero.
 void *mi_core_malloc(size_t size, bool zero);
+// A block that keeps the exact size: mi_core_usable gives what was asked for, and what its last
+// resizing asked for (exact.h). Otherwise a block like any other.
+void *mi_core_malloc_exact(size_t size, bool zero);
 // At p + offset a multiple of align (a power of two, else NULL). align + size must not exceed
 // MI_REQUEST_MAX.
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero);
+void *mi_core_malloc_aligned_exact(size_t size, size_t align, size_t offset, bool zero);
 // The slow twin of mi_free_try, and complete by itself.
 mi_free_result_t mi_core_free(void *p);
 // Usable bytes at p, 0 = p is NULL or *result is not MI_FREE_OK. result may be NULL.
@@ -40,6 +44,8 @@ size_t mi_core_good_size(size_t size);
 typedef enum mi_realloc_flag_e {
     MI_REALLOC_ZERO = 1,     // what is beyond the old usable size reads as zero
     MI_REALLOC_IN_PLACE = 2, // never move; NULL = does not fit
+    MI_REALLOC_EXACT =
+        4, // the result keeps its exact size, unless it is a block in place that does not
 } mi_realloc_flag_t;
 // p is ours or NULL. NULL = no memory, p untouched. *result (may be NULL) says when p is not one of
 // our blocks; then NULL is returned and nothing was done. size 0 gives a block of the smallest

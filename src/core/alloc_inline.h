@@ -44,6 +44,23 @@ MI_INLINE void *mi_malloc_try(size_t size) {
     return mi_page_pop(theap->current[mi_class_of(size)]);
 }
 
+// A block that keeps its exact size. NULL: take the slow path, mi_core_malloc_exact.
+MI_INLINE void *mi_malloc_exact_try(size_t size) {
+    mi_theap_t *const theap = mi_theap_get();
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+        return NULL;
+    if (MI_UNLIKELY(size > MI_EXACT_SMALL_MAX))
+        return NULL;
+    mi_page_t *const page =
+        (MI_LIKELY(size <= MI_DIRECT_MAX)
+             ? theap->exact_direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]
+             : theap->current[MI_CLASS_EXACT + mi_class_of(size)]);
+    void *const p = mi_page_pop(page);
+    if (MI_LIKELY(p != NULL))
+        mi_exact_set_small(page, p, size);
+    return p;
+}
+
 // For callers who know that size <= MI_DIRECT_MAX.
 MI_INLINE void *mi_malloc_small_try(size_t size) {
     mi_theap_t *const theap = mi_theap_get();
@@ -83,7 +100,7 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
     const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
     const mi_page_t *const page =
         (const mi_page_t *)(MI_MAP_HAS_KEYS ? entry & MI_MAP_PAGE_MASK : entry);
-    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior)))
+    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior) || page->is_exact))
         return NULL;
     const size_t usable = page->block_bytes;
     if (MI_UNLIKELY(size > usable || size + 32 < usable / 2 || mi_page_block_of(page, p) != p))

@@ -75,7 +75,14 @@ size_t mi_core_usable(const void *p, mi_free_result_t *result) {
         *result = (p == NULL ? MI_FREE_OK : found);
     if (found != MI_FREE_OK)
         return 0;
-    return mi_pad_end(t.page, t.block) - (size_t)((const uint8_t *)p - (const uint8_t *)t.block);
+    size_t end = mi_pad_end(t.page, t.block);
+    const size_t at = (size_t)((const uint8_t *)p - (const uint8_t *)t.block);
+    if (MI_UNLIKELY(end > t.page->block_bytes)) { // somebody wrote where the exact size is kept
+        if (MI_SECURE && result != NULL)
+            *result = MI_FREE_CORRUPT;
+        end = (MI_SECURE ? 0 : t.page->block_bytes);
+    }
+    return end < at ? 0 : end - at;
 }
 
 bool mi_core_contains(const void *p) {

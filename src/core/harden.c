@@ -64,7 +64,7 @@ mi_free_result_t mi_pad_close(const mi_page_t *page, void *block) {
 
 size_t mi_pad_end(const mi_page_t *page, const void *block) {
     const pad_t *const pad = pad_of(page, block);
-    return pad->end > page->block_bytes ? 0 : pad->end;
+    return pad->end > page->block_bytes - sizeof(pad_t) ? 0 : pad->end;
 }
 
 #endif

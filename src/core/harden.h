@@ -14,6 +14,7 @@
 #define MI_CORE_HARDEN_H
 
 #include "core/alloc.h"
+#include "core/exact.h"
 #include "core/page.h"
 
 #define MI_PAD_BYTES ((size_t)(MI_DEBUG ? 16 : 0))
@@ -28,7 +29,8 @@ MI_INLINE size_t mi_padded(size_t size) {
 void mi_pad_open(const mi_page_t *page, void *block, size_t size, bool is_zeroed);
 // The block is about to be freed.
 mi_free_result_t mi_pad_close(const mi_page_t *page, void *block);
-// Bytes from the block's start that are the caller's.
+// Bytes from the block's start that are the caller's; more than the block has: the record is
+// damaged.
 size_t mi_pad_end(const mi_page_t *page, const void *block);
 #else
 MI_INLINE void mi_pad_open(const mi_page_t *page, void *block, size_t size, bool is_zeroed) {
@@ -43,8 +45,7 @@ MI_INLINE mi_free_result_t mi_pad_close(const mi_page_t *page, void *block) {
     return MI_FREE_OK;
 }
 MI_INLINE size_t mi_pad_end(const mi_page_t *page, const void *block) {
-    (void)block;
-    return page->block_bytes;
+    return MI_LIKELY(!page->is_exact) ? page->block_bytes : mi_exact_end(page, block);
 }
 #endif
 

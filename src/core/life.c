@@ -15,12 +15,14 @@
 #define LIFE_4(x)  LIFE_2(x), LIFE_2(x)
 #define LIFE_16(x) LIFE_4(x), LIFE_4(x), LIFE_4(x), LIFE_4(x)
 #define LIFE_64(x) LIFE_16(x), LIFE_16(x), LIFE_16(x), LIFE_16(x)
-static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_COUNT == 130, "the lengths spelled out below");
+static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_TOTAL == 260, "the lengths spelled out below");
 
 mi_theap_t mi_theap_empty = {
     .key = MI_KEY_NOBODY << (MI_MAP_HAS_KEYS ? MI_MAP_KEY_SHIFT : 0),
     .direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
-    .current = {LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty), LIFE_2(&mi_page_empty)},
+    .exact_direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
+    .current = {LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty),
+                LIFE_64(&mi_page_empty), LIFE_4(&mi_page_empty)},
 };
 MI_THREAD_SLOT_DEFINE(&mi_theap_empty);
 

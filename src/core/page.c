@@ -106,14 +106,16 @@ static void page_span_free(mi_page_t *page) {
 static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class_index,
                           size_t block_bytes) {
     const size_t span_bytes = span->slices << MI_SLICE_SHIFT;
-    const bool is_shared = (class_index <= MI_CLASS_SHARED);
+    const bool is_shared = (mi_class_plain(class_index) <= MI_CLASS_SHARED);
+    page->is_exact = (class_index >= MI_CLASS_EXACT);
+    page->slack = 0;
     page->free = NULL;
     page->used = 1;
     page->hidden = 0;
     page->capacity = 0;
-    page->reserved = (is_shared ? (uint32_t)(span_bytes / block_bytes) : 1);
+    page->reserved = (is_shared ? (uint32_t)(span_bytes / (block_bytes + page->is_exact)) : 1);
     page->block_bytes = (class_index == MI_CLASS_HUGE ? span_bytes : block_bytes);
-    page->class_index = (uint8_t)class_index;
+    page->class_index = (uint16_t)class_index;
     page->state = MI_PAGE_CURRENT;
     page->is_zero = span->is_zero;
     page->start = span->start;

@@ -47,9 +47,10 @@ struct mi_page_s {
     uint8_t *start;         // constant; first block
     uint64_t recip;         // constant; 2^64 / block_bytes, rounded up; 1 = one block
     mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
-    uint8_t class_index;    // constant
+    uint16_t class_index;   // constant; MI_CLASS_EXACT is added for pages with exact sizes
     uint8_t state;          // owner; mi_page_state_t
     bool is_zero;           // owner; what is not linked yet reads as zero
+    uint32_t slack; // whoever holds the one block of an exact page: its unused bytes (exact.h)
 
     // Second line: what other threads look at.
     _Atomic(mi_block_t *) remote; // any thread pushes; the owner takes all (remote.c)
@@ -62,6 +63,7 @@ struct mi_page_s {
     uint32_t slices;              // length; changes only while its one block is resized in place
     uint8_t batch_max;            // constant; remote frees that a thread may hold back, 0 = none
     _Atomic(bool) has_interior;   // blocks may have been handed out with an offset inside
+    bool is_exact; // blocks keep their exact size; set before the first is handed out
 };
 static_assert(sizeof(mi_page_t) <= 2 * MI_CACHE_LINE_BYTES, "two cache lines");
 static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES,

@@ -13,25 +13,49 @@ typedef struct realloc_job_s {
     mi_theap_t *theap; // where a new block comes from; NULL = no memory
     mi_page_t *page;   // of p
     uint8_t *p;
-    size_t old_size; // usable bytes at p
+    size_t old_size; // the caller's bytes at p
+    size_t room;     // bytes from p to the end of its block: more, where the exact size is kept
     size_t size;     // wanted
     size_t align;    // of the result, at offset
     size_t offset;
     unsigned flags;
 } realloc_job_t;
 
+static bool realloc_is_exact(const realloc_job_t *job) {
+    return !MI_DEBUG && (job->flags & MI_REALLOC_EXACT) != 0;
+}
+
+// The block has the wanted size from now on, in the room that it has. false: nothing was changed.
+static bool realloc_note(const realloc_job_t *job) {
+    const bool is_exact =
+        job->page->is_exact || (realloc_is_exact(job) && job->page->reserved == 1);
+    if (!MI_DEBUG && !is_exact)
+        return true;
+    uint8_t *const block = (uint8_t *)mi_page_block_of(job->page, job->p);
+    const size_t end = (size_t)(job->p - block) + job->size;
+    mi_pad_open(job->page, block, end, true);
+    return !is_exact || mi_exact_set(job->page, block, end);
+}
+
+static bool realloc_stay(const realloc_job_t *job) {
+    if ((job->flags & MI_REALLOC_ZERO) != 0 && job->size > job->old_size)
+        mi_memzero(job->p + job->old_size, job->size - job->old_size);
+    return realloc_note(job);
+}
+
 // A huge block takes over the free slices behind it.
 static bool realloc_extend(const realloc_job_t *job) {
     bool is_zero;
     if (MI_DEBUG || job->size > MI_REQUEST_MAX || job->p != job->page->start)
         return false;
-    const size_t missing = job->size - job->old_size;
+    const size_t missing = job->size - job->room;
     const size_t more = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
     if (!mi_page_grow(job->page, more, &is_zero))
         return false;
-    if ((job->flags & MI_REALLOC_ZERO) != 0 && !is_zero)
-        mi_memzero(job->p + job->old_size, more << MI_SLICE_SHIFT);
-    return true;
+    if ((job->flags & MI_REALLOC_ZERO) != 0)
+        mi_memzero(job->p + job->old_size,
+                   job->room - job->old_size + (is_zero ? 0 : more << MI_SLICE_SHIFT));
+    return realloc_note(job);
 }
 
 // Moves the pages of a large block into a reservation of its own, with addresses to spare for the
@@ -42,7 +66,9 @@ static void *realloc_move_pages(const realloc_job_t *job) {
         job->align > MI_SLICE_BYTES || job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
         return NULL;
     const size_t old_bytes = (size_t)old->slices << MI_SLICE_SHIFT;
-    mi_page_t *page = mi_page_new_own(job->theap, 2 * job->size);
+    mi_page_t *page = NULL;
+    if (job->size < UINT32_MAX / 2 || !realloc_is_exact(job)) // slack must fit its field
+        page = mi_page_new_own(job->theap, 2 * job->size);
     if (page == NULL)
         page = mi_page_new_own(job->theap, job->size);
     if (page == NULL)
@@ -65,7 +91,19 @@ static void *realloc_move_pages(const realloc_job_t *job) {
         mi_page_forget(old);
     else
         (void)mi_core_free(job->p);
+    if ((job->flags & MI_REALLOC_ZERO) != 0)
+        mi_memzero(page->start + job->old_size, old_bytes - job->old_size);
+    if (realloc_is_exact(job))
+        (void)mi_exact_set(page, page->start, job->size);
     return page->start;
+}
+
+static void *realloc_new(const realloc_job_t *job, size_t size) {
+    const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
+    if (realloc_is_exact(job))
+        return mi_core_malloc_aligned_exact(size, job->align, job->offset, zero);
+    return mi_core_heap_malloc_aligned(mi_theap_heap(job->theap), size, job->align, job->offset,
+                                       zero);
 }
 
 // A new block, the contents copied.
@@ -75,27 +113,43 @@ static void *realloc_copy(const realloc_job_t *job) {
     size_t wanted = job->size;
     if (!MI_DEBUG && wanted > old && old >= MI_STEP_MIN && wanted - old < old / 4)
         wanted = old + (old > MI_SHARED_MAX / 2 ? old : old / 2);
+    if (realloc_is_exact(job) && wanted - job->size >= UINT32_MAX - MI_SLICE_BYTES)
+        wanted = job->size; // slack must fit its field
     bool is_zero = false;
     bool is_done = false; // zeroed all that is to be zero
     uint8_t *q;
     if (MI_DEBUG || job->align > MI_GRANULE_BYTES || job->offset != 0) {
-        q = (uint8_t *)mi_core_heap_malloc_aligned(mi_theap_heap(job->theap), wanted, job->align,
-                                                   job->offset, zero);
+        q = (uint8_t *)realloc_new(job, wanted);
         is_done = true;
     } else {
-        q = (uint8_t *)mi_theap_alloc(job->theap, wanted, &is_zero);
+        q = (uint8_t *)mi_theap_alloc(job->theap, wanted,
+                                      realloc_is_exact(job) ? MI_CLASS_EXACT : 0, &is_zero);
     }
     if (q == NULL)
         return NULL;
     const size_t kept = job->size < old ? job->size : old;
     if (zero && !is_done) { // of a fresh block only the first word was used, for a link
-        const size_t dirty = is_zero ? sizeof(mi_block_t) : mi_core_usable(q, NULL);
+        const size_t dirty = is_zero ? sizeof(mi_block_t) : mi_page_map_find(q)->block_bytes;
         if (dirty > kept)
             mi_memzero(q + kept, dirty - kept);
     }
     mi_memcpy(q, job->p, kept);
+    if (realloc_is_exact(job)) {
+        mi_page_t *const page = mi_page_map_find(q);
+        uint8_t *const block = (uint8_t *)mi_page_block_of(page, q);
+        (void)mi_exact_set(page, block, (size_t)(q - block) + job->size);
+    }
     (void)mi_core_free(job->p);
     return q;
+}
+
+static void realloc_measure(realloc_job_t *job) {
+    const uint8_t *const block = (const uint8_t *)mi_page_block_of(job->page, job->p);
+    job->room = job->old_size;
+    // A debug build moves whatever grows, so that stale pointers are found out, unless it must
+    // stay.
+    if (job->page->is_exact || (MI_DEBUG && (job->flags & MI_REALLOC_IN_PLACE) != 0))
+        job->room = job->page->block_bytes - MI_PAD_BYTES - (size_t)(job->p - block);
 }
 
 static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
@@ -107,17 +161,21 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
         return NULL;
     const bool stays = (job->flags & MI_REALLOC_IN_PLACE) != 0;
     const bool is_aligned = (((uintptr_t)job->p + job->offset) & (job->align - 1)) == 0;
-    if (MI_LIKELY(job->size <= job->old_size && is_aligned &&
-                  (stays || job->size + 32 >= job->old_size / 2)))
+    job->page = mi_page_map_find(job->p);
+    realloc_measure(job);
+    // A block that shall keep its size and cannot here moves to where it can.
+    const bool is_good = !realloc_is_exact(job) || job->page->is_exact || job->page->reserved == 1;
+    if (MI_LIKELY(job->size <= job->room && is_aligned &&
+                  (stays || (is_good && job->size + 32 >= job->room / 2))) &&
+        realloc_stay(job))
         return job->p;
     if (job->theap == NULL)
         return NULL;
-    job->page = mi_page_map_find(job->p);
-    if (job->size > job->old_size && is_aligned && realloc_extend(job))
+    if (job->size > job->room && is_aligned && realloc_extend(job))
         return job->p;
     if (stays || job->size > MI_REQUEST_MAX)
         return NULL;
-    if (job->size > job->old_size) {
+    if (job->size > job->room) {
         void *const q = realloc_move_pages(job);
         if (q != NULL)
             return q;
@@ -126,19 +184,17 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
 }
 
 static void *realloc_in(realloc_job_t *job, mi_free_result_t *result) {
-    const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
     if (job->p != NULL)
         return realloc_run(job, result);
     if (result != NULL)
         *result = MI_FREE_OK;
     if (job->theap == NULL || (job->flags & MI_REALLOC_IN_PLACE) != 0)
         return NULL;
-    return mi_core_heap_malloc_aligned(mi_theap_heap(job->theap), job->size, job->align,
-                                       job->offset, zero);
+    return realloc_new(job, job->size);
 }
 
 void *mi_core_realloc(void *p, size_t size, unsigned flags, mi_free_result_t *result) {
-    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, size, 1, 0, flags};
+    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, 0, size, 1, 0, flags};
     return realloc_in(&job, result);
 }
 
@@ -149,12 +205,12 @@ void *mi_core_realloc_aligned(void *p, size_t size, size_t align, size_t offset,
             *result = MI_FREE_OK;
         return NULL;
     }
-    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, size, align, offset, flags};
+    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, 0, size, align, offset, flags};
     return realloc_in(&job, result);
 }
 
 void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags,
                            mi_free_result_t *result) {
-    realloc_job_t job = {mi_heap_thread_part(heap), NULL, (uint8_t *)p, 0, size, 1, 0, flags};
+    realloc_job_t job = {mi_heap_thread_part(heap), NULL, (uint8_t *)p, 0, 0, size, 1, 0, flags};
     return realloc_in(&job, result);
 }

@@ -25,6 +25,9 @@
 #define MI_CLASS_LAST    128u                      // the class of MI_CLASSED_MAX
 #define MI_CLASS_HUGE    129u
 #define MI_CLASS_COUNT   130u
+// Added to the class of a page whose blocks keep the exact size they were asked for (exact.h).
+#define MI_CLASS_EXACT 130u
+#define MI_CLASS_TOTAL 260u
 // PTRDIFF_MAX less a slice: what no request may exceed, so that roundings cannot overflow.
 #define MI_REQUEST_MAX ((size_t)PTRDIFF_MAX - MI_SLICE_BYTES)
 
@@ -35,6 +38,11 @@ MI_INLINE uint32_t mi_class_of(size_t size) {
     const size_t w = size - 1;
     const size_t b = mi_bsr(w);
     return (uint32_t)((b - 7) * 8 + ((w >> (b - 3)) & 7) + 9);
+}
+
+// The class without MI_CLASS_EXACT.
+MI_INLINE uint32_t mi_class_plain(uint32_t class_index) {
+    return class_index >= MI_CLASS_EXACT ? class_index - MI_CLASS_EXACT : class_index;
 }
 
 MI_INLINE size_t mi_class_bytes(uint32_t class_index) {

@@ -63,13 +63,16 @@ static size_t page_touched(const mi_page_t *page) {
 
 static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
     theap->current[class_index] = page;
-    const size_t last = mi_class_bytes(class_index) >> MI_GRANULE_SHIFT;
+    const bool is_exact = (class_index >= MI_CLASS_EXACT);
+    const uint32_t plain = mi_class_plain(class_index);
+    mi_page_t **const direct = (is_exact ? theap->exact_direct : theap->direct);
+    theap->has_exact |= is_exact;
+    const size_t last = mi_class_bytes(plain) >> MI_GRANULE_SHIFT;
     if (last >= MI_DIRECT_COUNT)
         return;
-    const size_t first =
-        (class_index == 1 ? 0 : (mi_class_bytes(class_index - 1) >> MI_GRANULE_SHIFT) + 1);
+    const size_t first = (plain == 1 ? 0 : (mi_class_bytes(plain - 1) >> MI_GRANULE_SHIFT) + 1);
     for (size_t i = first; i <= last; i++)
-        theap->direct[i] = page;
+        direct[i] = page;
 }
 
 // The page stops being current: nothing allocates from it any more until it is current again.
@@ -153,8 +156,10 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
 static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
     size_t bytes = 0;
     for (uint32_t c = MI_CLASS_SHARED + 1; c <= MI_CLASS_LAST; c++)
-        bytes += theap->current[c]->block_bytes;
-    for (uint32_t c = MI_CLASS_LAST; c > MI_CLASS_SHARED && bytes > MI_HOT_MAX; c--) {
+        bytes += theap->current[c]->block_bytes + theap->current[c + MI_CLASS_EXACT]->block_bytes;
+    for (uint32_t i = 2 * MI_CLASS_LAST + 1; i > 2 * MI_CLASS_SHARED + 1 && bytes > MI_HOT_MAX;
+         i--) { // the largest first, the two of a size in turn
+        const uint32_t c = i / 2 + (i % 2) * MI_CLASS_EXACT;
         mi_page_t *const page = theap->current[c];
         if (c == class_kept || page == &mi_page_empty)
             continue;
@@ -165,7 +170,8 @@ static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
 }
 
 void mi_theap_trim(mi_theap_t *theap, bool all) {
-    for (uint32_t c = 1; c <= MI_CLASS_LAST; c++) {
+    const uint32_t end = (theap->has_exact ? MI_CLASS_TOTAL : MI_CLASS_COUNT);
+    for (uint32_t c = 1; c < end; c++) {
         for (mi_page_t *page = theap->queue[c].last, *prev; page != NULL; page = prev) {
             prev = page->prev;
             if (page->used != 0)
@@ -216,7 +222,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
     } else if (page->capacity == page->reserved) {
         page = mi_orphan_steal(theap, class_index);
         if (page == NULL)
-            page = mi_page_new(theap, class_index, mi_class_bytes(class_index), 1);
+            page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
         if (page == NULL)
             return NULL;
     }
@@ -224,7 +230,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
         theap_promote(theap, page);
     if (page->free == NULL)
         *is_zero = mi_page_extend(page);
-    if (class_index > MI_CLASS_SHARED)
+    if (mi_class_plain(class_index) > MI_CLASS_SHARED)
         theap_bound_hot(theap, class_index);
     return page;
 }
@@ -241,11 +247,11 @@ static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool *is_zero) {
     return page->start;
 }
 
-void *mi_theap_alloc(mi_theap_t *theap, size_t size, bool *is_zero) {
+void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero) {
     *is_zero = false;
     mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
     const bool is_huge = (size > MI_CLASSED_MAX);
-    const uint32_t class_index = (is_huge ? MI_CLASS_HUGE : mi_class_of(size));
+    const uint32_t class_index = (is_huge ? MI_CLASS_HUGE : exact + mi_class_of(size));
     void *p = (is_huge ? NULL : mi_page_pop(theap->current[class_index]));
     if (MI_LIKELY(p != NULL))
         return p;
@@ -283,9 +289,9 @@ void mi_page_used_up(mi_page_t *page) {
 }
 
 void mi_theap_reset(mi_theap_t *theap) {
-    for (uint32_t c = 0; c < MI_CLASS_COUNT; c++)
+    for (uint32_t c = 0; c < MI_CLASS_TOTAL; c++)
         theap->current[c] = &mi_page_empty;
     for (size_t i = 0; i < MI_DIRECT_COUNT; i++)
-        theap->direct[i] = &mi_page_empty;
+        theap->exact_direct[i] = theap->direct[i] = &mi_page_empty;
     theap->real = theap;
 }

@@ -35,10 +35,11 @@ typedef enum mi_theap_state_e {
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
 
 struct mi_theap_s {
-    uintptr_t key;                         // upper bits of the map entries of our pages, in place
-    mi_page_t *direct[MI_DIRECT_COUNT];    // by size in granules: the current page of the class
-    mi_page_t *current[MI_CLASS_COUNT];    // by class; never NULL, mi_page_empty when there is none
-    mi_page_queue_t queue[MI_CLASS_COUNT]; // available pages, by class
+    uintptr_t key;                      // upper bits of the map entries of our pages, in place
+    mi_page_t *direct[MI_DIRECT_COUNT]; // by size in granules: the current page of the class
+    mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size
+    mi_page_t *current[MI_CLASS_TOTAL];    // by class; never NULL, mi_page_empty when there is none
+    mi_page_queue_t queue[MI_CLASS_TOTAL]; // available pages, by class
     mi_theap_t *real;               // itself; a counting proxy (life.c) names the true one here
     mi_theap_t *proxy;              // its counting proxy, NULL = none
     _Atomic(mi_heap_t *) heap;      // which heap's pages these are; changes under the life lock
@@ -46,6 +47,7 @@ struct mi_theap_s {
     uint64_t trim_at_ms;            // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count; // owner writes: allocations that the slow path saw
     size_t page_count;              // pages it owns
+    bool has_exact;                 // ever had a page with exact sizes
     uint32_t tick;                  // slow paths taken; paces the clock checks
     uint32_t pressure_seen;         // mi_arena_pressure() at the last trim
     mi_batch_t batch[MI_BATCH_SLOTS];
@@ -102,8 +104,9 @@ MI_INLINE void mi_theap_leave(mi_theap_t *theap, uint32_t was) {
 // Makes a fresh struct (all zero but key) a thread heap without pages.
 void mi_theap_reset(mi_theap_t *theap);
 // A block of this size. *is_zero: it reads as zero already but for its first word. NULL = no
-// memory.
-void *mi_theap_alloc(mi_theap_t *theap, size_t size, bool *is_zero);
+// memory. exact: MI_CLASS_EXACT for a block that keeps its exact size, which the caller then notes
+// (exact.h), else 0.
+void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero);
 // A page without live blocks is kept for a while or given back.
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 // A page that was full has free blocks again.

@@ -2,6 +2,7 @@
 #include "core/alloc.h"
 
 #include "core/arena.h"
+#include "core/exact.h"
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/remote.h"
@@ -26,6 +27,12 @@ static void visit_mark(visit_job_t *job, const mi_page_t *page, const mi_block_t
     }
 }
 
+// The caller's bytes in a block.
+static size_t visit_block_bytes(const mi_page_t *page, const void *block) {
+    const size_t end = (page->is_exact ? mi_exact_end(page, block) : page->block_bytes);
+    return end <= page->block_bytes ? end : page->block_bytes;
+}
+
 static bool visit_page(mi_page_t *page, void *arg) {
     visit_job_t *const job = (visit_job_t *)arg;
     mi_core_area_t area;
@@ -43,11 +50,12 @@ static bool visit_page(mi_page_t *page, void *arg) {
         return true;
     if (!job->visit(job->heap, &area, NULL, page->block_bytes, job->arg))
         return false;
-    for (uint32_t i = 0; job->blocks_too && i < page->capacity; i++)
+    for (uint32_t i = 0; job->blocks_too && i < page->capacity; i++) {
+        uint8_t *const block = page->start + i * page->block_bytes;
         if (((job->is_free[i / 64] >> (i % 64)) & 1) == 0 &&
-            !job->visit(job->heap, &area, page->start + i * page->block_bytes, page->block_bytes,
-                        job->arg))
+            !job->visit(job->heap, &area, block, visit_block_bytes(page, block), job->arg))
             return false;
+    }
     return true;
 }
 

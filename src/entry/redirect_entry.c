@@ -1,6 +1,7 @@
 // The function table that the redirect DLL gets: CRT functions whose blocks are ours and whose
 // errors are those of the C runtime that was called, through its context. Patched entries jump
-// straight to them, so that malloc and free are the inline fast paths. Works before our DllMain ran
+// straight to them, so that malloc and free are the inline fast paths. All blocks keep their exact
+// size, as the CRTs promise (core/exact.h). Works before our DllMain ran
 // and after it was told of the process' end.
 #include "entry/redirect_entry.h"
 
@@ -29,28 +30,33 @@ static MI_NOINLINE void *crt_malloc_slow(size_t size, mi_crt_ctx_t *ctx) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
     for (;;) {
-        void *p = mi_core_malloc(size, false);
+        void *p = mi_core_malloc_exact(size, false);
         if (p != NULL || !ctx->no_memory(ctx, size))
             return p;
     }
 }
 
 static void *crt_malloc(size_t size, mi_crt_ctx_t *ctx) {
-    void *p = mi_malloc_try(size);
+    void *p = mi_malloc_exact_try(size);
     return MI_LIKELY(p != NULL) ? p : crt_malloc_slow(size, ctx);
 }
 
-static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
+static MI_NOINLINE void *crt_calloc_slow(size_t bytes, mi_crt_ctx_t *ctx) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
-    size_t bytes;
-    if (!mi_mul_ok(count, size, &bytes))
-        bytes = SIZE_MAX; // fails below, with the errno and the handler of any other failure
     for (;;) {
-        void *p = mi_core_malloc(bytes, true);
+        void *p = mi_core_malloc_exact(bytes, true);
         if (p != NULL || !ctx->no_memory(ctx, bytes))
             return p;
     }
+}
+
+static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
+    size_t bytes;
+    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
+        bytes = SIZE_MAX; // fails below, with the errno and the handler of any other failure
+    void *p = mi_malloc_exact_try(bytes);
+    return MI_LIKELY(p != NULL) ? __builtin_memset(p, 0, bytes) : crt_calloc_slow(bytes, ctx);
 }
 
 static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
@@ -80,7 +86,7 @@ static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
         return guarded;
     for (;;) {
         mi_free_result_t result = MI_FREE_OK;
-        void *q = mi_core_realloc(p, size, 0, &result);
+        void *q = mi_core_realloc(p, size, MI_REALLOC_EXACT, &result);
         if (q != NULL)
             return q;
         if (result == MI_FREE_FOREIGN)
@@ -109,15 +115,18 @@ static size_t crt_msize(const void *p, mi_crt_ctx_t *ctx) {
 // ---- without a context ----
 
 static void *plain_alloc(size_t size) {
+    void *p = mi_malloc_exact_try(size);
+    if (MI_LIKELY(p != NULL))
+        return p;
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
-    return mi_core_malloc(size, false);
+    return mi_core_malloc_exact(size, false);
 }
 
 static void *plain_alloc_zeroed(size_t size) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
-    return mi_core_malloc(size, true);
+    return mi_core_malloc_exact(size, true);
 }
 
 static void *plain_alloc_aligned(size_t size, size_t align, size_t offset) {
@@ -126,11 +135,12 @@ static void *plain_alloc_aligned(size_t size, size_t align, size_t offset) {
     size_t all;
     if (!mi_is_pow2(align) || !mi_add_ok(size, align, &all) || all > MI_REQUEST_MAX)
         return NULL;
-    return mi_core_malloc_aligned(size, align, offset, false);
+    return mi_core_malloc_aligned_exact(size, align, offset, false);
 }
 
 static void *plain_realloc_in_place(void *p, size_t size) {
-    return p == NULL ? NULL : mi_core_realloc(p, size, MI_REALLOC_IN_PLACE, NULL);
+    return p == NULL ? NULL
+                     : mi_core_realloc(p, size, MI_REALLOC_IN_PLACE | MI_REALLOC_EXACT, NULL);
 }
 
 static void plain_free(void *p) {
