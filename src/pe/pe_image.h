@@ -264,6 +264,12 @@ typedef struct mi_pe_debug_s {
 } mi_pe_debug_t;
 bool mi_pe_debug_at(const mi_pe_t *pe, uint32_t i, mi_pe_debug_t *out);
 
+#define MI_PE_RESOURCE_VERSION  16u
+#define MI_PE_RESOURCE_MANIFEST 24u
+// The bytes of a resource; id 0 = the first of this type, any language. false = none, or not all of
+// it is there.
+bool mi_pe_resource(const mi_pe_t *pe, uint32_t type, uint32_t id, mi_pe_range_t *out);
+
 typedef struct mi_pe_version_s {
     uint16_t part[4]; // 10.0.19041.546
 } mi_pe_version_t;

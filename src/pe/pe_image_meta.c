@@ -255,10 +255,10 @@ static bool resource_entry(const mi_pe_t *pe, uint32_t root, uint32_t at, uint32
     return false;
 }
 
-bool mi_pe_file_version(const mi_pe_t *pe, mi_pe_version_t *out) {
+bool mi_pe_resource(const mi_pe_t *pe, uint32_t type, uint32_t id, mi_pe_range_t *out) {
     mi_pe_range_t dir;
     uint32_t at = 0x80000000u;
-    const uint32_t ids[3] = {16 /* RT_VERSION */, 0 /* any name */, 0 /* any language */};
+    const uint32_t ids[3] = {type, id, 0 /* any language */};
     if (!mi_pe_directory(pe, MI_PE_DIR_RESOURCE, &dir))
         return false;
     for (size_t level = 0; level < 3; level++) {
@@ -268,9 +268,17 @@ bool mi_pe_file_version(const mi_pe_t *pe, mi_pe_version_t *out) {
     const uint8_t *leaf = (at >> 31) == 0 ? mi_pe_at(pe, dir.rva + at, 16) : NULL;
     if (leaf == NULL)
         return false;
+    *out = (mi_pe_range_t){mi_pe_u32(leaf), mi_pe_u32(leaf + 4)};
+    return out->bytes != 0 && mi_pe_room(pe, out->rva) >= out->bytes;
+}
+
+bool mi_pe_file_version(const mi_pe_t *pe, mi_pe_version_t *out) {
+    mi_pe_range_t range;
+    if (!mi_pe_resource(pe, MI_PE_RESOURCE_VERSION, 0, &range))
+        return false;
     // Length, value length and type (2 bytes each), then "VS_VERSION_INFO" in UTF-16 and the fixed
     // part, aligned to 4 from the start: 6 + 32 + 2 = 40.
-    const uint8_t *v = mi_pe_at(pe, mi_pe_u32(leaf), 40 + 52);
+    const uint8_t *v = mi_pe_at(pe, range.rva, 40 + 52);
     if (v == NULL || mi_pe_u32(v + 40) != 0xFEEF04BDu)
         return false;
     out->part[0] = mi_pe_u16(v + 40 + 10);

@@ -59,10 +59,10 @@ def put_imports(blob, imports, wide, stamp=0, has_lookup=True, iat_blob=None):
     return table, len(out) + 20, first, end - first
 
 
-def put_exports(blob, dll, names):
+def put_exports(blob, dll, names, step=0):
     text = [blob.put(n.encode() + b"\0", 1) for n in sorted(names)]
     name = blob.put(dll.encode() + b"\0", 1)
-    functions = blob.put(struct.pack(f"<{len(names)}I", *[0x1000] * len(names)), 4)
+    functions = blob.put(struct.pack(f"<{len(names)}I", *[0x1000 + step * i for i in range(len(names))]), 4)
     pointers = blob.put(struct.pack(f"<{len(names)}I", *text), 4)
     ordinals = blob.put(struct.pack(f"<{len(names)}H", *range(len(names))), 4)
     head = struct.pack("<IIHHIIIIIII", 0, 0, 0, 0, name, 1, len(names), len(names), functions, pointers, ordinals)
@@ -101,6 +101,73 @@ def put_config(blob, wide, base, chpe=False, guard=0x10500):
     return blob.put(bytes(data)), len(data)
 
 
+def put_resources(blob, resources):
+    """{(type, id): bytes} as a tree of three levels, in one language."""
+    leaves = {key: blob.put(data, 4) for key, data in resources.items()}
+    types = sorted({t for t, _ in resources})
+    root = blob.rva + align(len(blob.data), 8)
+    rows = {t: sorted(i for u, i in resources if u == t) for t in types}
+    at = 16 + 8 * len(types)  # then the folders of each type, of each id, then the leaves
+    id_at, leaf_at = {}, {}
+    for t in types:
+        id_at[t], at = at, at + 16 + 8 * len(rows[t])
+    lang_at = {}
+    for key in sorted(resources):
+        lang_at[key], at = at, at + 16 + 8
+    for key in sorted(resources):
+        leaf_at[key], at = at, at + 16
+    folder = lambda n: struct.pack("<IIHHHH", 0, 0, 0, 0, 0, n)
+    out = folder(len(types)) + b"".join(struct.pack("<II", t, id_at[t] | 1 << 31) for t in types)
+    for t in types:
+        out += folder(len(rows[t])) + b"".join(struct.pack("<II", i, lang_at[t, i] | 1 << 31) for i in rows[t])
+    for key in sorted(resources):
+        out += folder(1) + struct.pack("<II", 0x409, leaf_at[key])
+    for key in sorted(resources):
+        out += struct.pack("<4I", leaves[key], len(resources[key]), 0, 0)
+    check = blob.put(out)
+    assert check == root
+    return root, len(out)
+
+
+def version_resource(words, number=(3, 4, 0, 0)):
+    """VS_VERSION_INFO with one table of strings."""
+    def node(key, value, kind, children=b""):
+        head = struct.pack("<3H", 0, len(value) // (2 if kind else 1), kind) + (key + "\0").encode("utf-16le")
+        head = head.ljust(align(len(head), 4), b"\0") + value
+        head = head.ljust(align(len(head), 4), b"\0") + children
+        return struct.pack("<H", len(head)) + head[2:]
+
+    strings = b"".join(node(k, (v + "\0").encode("utf-16le"), 1).ljust(1) for k, v in words.items())
+    fixed = struct.pack("<13I", 0xFEEF04BD, 0x10000, number[0] << 16 | number[1], number[2] << 16 | number[3],
+                        number[0] << 16 | number[1], number[2] << 16 | number[3], 0x3F, 0, 0x40004, 2, 0, 0, 0)
+    return node("VS_VERSION_INFO", fixed, 0, node("StringFileInfo", b"", 1, node("040904b0", b"", 1, strings)))
+
+
+def manifest(*assemblies):
+    """Each: (name, version, machine, token)."""
+    rows = "".join(f"""<dependency><dependentAssembly><assemblyIdentity type='win32' name="{n}" version = "{v}"
+        processorArchitecture='{m}' publicKeyToken="{t}"/></dependentAssembly></dependency>""" for n, v, m, t in assemblies)
+    return f"""<?xml version="1.0"?><!-- <dependentAssembly><assemblyIdentity name="not.this"/></dependentAssembly> -->
+<asmv1:assembly xmlns:asmv1="urn:schemas-microsoft-com:asm.v1" manifestVersion="1.0">
+<assemblyIdentity name="the.program.itself" version="1.0.0.0"/>{rows}</asmv1:assembly>""".encode()
+
+
+def put_rich(objects, key=0x6A5B4C3D):
+    """Microsoft's tool counts for the DOS stub: [(tool, build, objects)]."""
+    out = struct.pack("<4I", 0x536E6144 ^ key, key, key, key)
+    for tool, build, count in objects:
+        out += struct.pack("<II", (tool << 16 | build) ^ key, count ^ key)
+    return out + struct.pack("<II", 0x68636952, key)
+
+
+def put_groups(blob, names):
+    out = struct.pack("<I", 0x4C544347)
+    for name in names:
+        text = name.encode() + b"\0"
+        out += struct.pack("<II", 0x1000, 8) + text.ljust(align(len(text), 4), b"\0")
+    return blob.put(out, 4), len(out)
+
+
 def checksum(data, at):
     padded = bytes(data) + b"\0" * (len(data) & 1)
     total = sum(struct.unpack(f"<{len(padded) // 2}H", padded)) - sum(struct.unpack_from("<HH", padded, at))
@@ -131,11 +198,18 @@ def parts_of(o, wide, base, rdata):
     if o["config"] or o["chpe"]:
         dirs[CONFIG] = put_config(rdata, wide, base, o["chpe"])
     if o["exports"]:
-        dirs[EXPORT] = put_exports(rdata, "made.dll", o["exports"])
+        dirs[EXPORT] = put_exports(rdata, "made.dll", o["exports"], o["export_step"])
     if o["clr"] is not None:
         dirs[CLR] = (rdata.put(struct.pack("<IHH", 72, 2, 5) + struct.pack("<III", 0, 0, o["clr"]) + bytes(52)), 72)
     if o["debug"]:
         dirs[DEBUG] = (rdata.put(bytes(28 * 2)), 28 * 2)
+    if o["groups"]:
+        at, size = put_groups(rdata, o["groups"])
+        dirs[DEBUG] = (rdata.put(struct.pack("<IIHHIIII", 0, 0, 0, 0, 13, size, at, 0)), 28)
+    if o["resources"]:
+        dirs[RESOURCE] = put_resources(rdata, o["resources"])
+    if o["strings"]:
+        rdata.put(o["strings"])
     return dirs
 
 
@@ -143,12 +217,12 @@ DEFAULTS = dict(machine="x64", imports=KERNEL, stamp=0, has_lookup=True, has_iat
                 config=False, chpe=False, exports=(), clr=None, debug=False, checksum=True, cert=b"", overlay=b"",
                 symbols=0, bound=False, room=True, extra_sections=0, bss=0, dll=False, subsystem=3, file_align=0x200,
                 section_align=0x1000, text_bytes=0, characteristics=0, dll_flags=0x8160, junk_in_header=False,
-                iat_blob=None, first_rva=0x1000)
+                iat_blob=None, first_rva=0x1000, resources={}, rich=(), groups=(), strings=b"", export_step=0, code=b"")
 
 
 def section_list(o, rdata):
     """(name, contents, virtual size, flags) in order of address."""
-    code = CODE.get(o["machine"], b"\xC3").ljust(max(o["text_bytes"], 64), b"\xCC")
+    code = (o["code"] or CODE.get(o["machine"], b"\xC3")).ljust(max(o["text_bytes"], 64), b"\xCC")
     rows = [(b".text", code, len(code), CODE_FLAG | READ | EXEC),
             (b".rdata", bytes(rdata.data), len(rdata.data), DATA_FLAG | READ | (WRITE if o["tls"] or o["config"] else 0))]
     for i in range(o["extra_sections"]):
@@ -167,10 +241,11 @@ def make(**given):
     base = 0x140000000 if wide else 0x400000
     fa, sa = o["file_align"], o["section_align"]
     text_rva = max(sa, o["first_rva"])
-    rdata = Blob(text_rva + align(max(o["text_bytes"], 64), sa))
+    rdata = Blob(text_rva + align(max(o["text_bytes"], len(o["code"]), 64), sa))
     dirs = parts_of(o, wide, base, rdata)
     rows = section_list(o, rdata)
-    nt, optional = 0x80, 240 if wide else 224
+    rich = put_rich(o["rich"]) if o["rich"] else b""
+    nt, optional = 0x80 + align(len(rich), 8), 240 if wide else 224
     table_at = nt + 24 + optional
     headers = table_at + 40 * len(rows)
     bound = b""
@@ -184,7 +259,7 @@ def make(**given):
         # No room left: DOS stub made longer until the section table ends where the headers end.
         nt += align(headers, fa) - headers
         if o["bound"]:
-            dirs[BOUND] = (dirs[BOUND][0] + nt - 0x80, len(bound))
+            dirs[BOUND] = (dirs[BOUND][0] + nt - 0x80 - align(len(rich), 8), len(bound))
         table_at, headers = nt + 24 + optional, align(headers, fa)
     else:
         headers = align(headers + 40, fa)
@@ -209,6 +284,7 @@ def make(**given):
         out += o["cert"]
     write_headers(o, out, nt, wide, base, text_rva, rva, headers, len(rows), symbol_at, dirs)
     out[table_at:table_at + len(table)] = table
+    out[0x80:0x80 + len(rich)] = rich
     if bound:
         out[dirs[BOUND][0]:dirs[BOUND][0] + len(bound)] = bound
     if o["junk_in_header"]:
@@ -284,6 +360,50 @@ def corpus():
     return out
 
 
+def seeds():
+    """For the fuzzers only: what the reader, the planner and the doctor look into."""
+    family = ("malloc", "calloc", "realloc", "free", "_msize", "_expand", "_recalloc", "_aligned_malloc", "_aligned_free", "_strdup",
+              "_initterm", "_errno")
+    # 32 bytes each: a frame, a call or a jump, the end, padding.
+    bodies = {"x86": b"\x8B\xFF\x55\x8B\xEC\x33\xC0\x5D\xC3", "x64": b"\x48\x83\xEC\x28\x33\xC0\x48\x83\xC4\x28\xC3",
+              "arm64": b"\xFD\x7B\xBF\xA9\xFD\x03\x00\x91\x00\x00\x80\xD2\xFD\x7B\xC1\xA8\xC0\x03\x5F\xD6"}
+    code = {m: b.ljust(32, b"\xCC") * len(family) for m, b in bodies.items()}
+    words = version_resource({"MimallocVariant": "debug", "MimallocHandshake": "1"})
+    return {
+        **{f"crt-{m}": make(machine=m, dll=True, exports=family, export_step=32, code=code[m]) for m in ("x86", "x64", "arm64")},
+        "resources": make(resources={(24, 1): manifest(("A", "1.2.3.4", "*", "0123456789abcdef")), (16, 1): words}),
+        "static-runtime": make(rich=((0x105, 30000, 90), (0x104, 30000, 30), (0x103, 30000, 9), (1, 0, 90)), config=True,
+                               groups=(".CRT$XCA", ".CRT$XIC", ".CRT$XPX"), strings="R6008".encode("utf-16le")),
+        "api-sets": api_set_schema({"api-ms-win-core-file-l1-1": "kernelbase.dll", "ext-ms-nobody-l1-1": ""}),
+    }
+
+
+def api_set_schema(sets):
+    """An apisetschema.dll, version 6."""
+    texts, out = bytearray(), bytearray()
+    first = 28 + 24 * len(sets) + 20 * len(sets)
+
+    def text(s):
+        at = first + len(texts)
+        texts.extend(s.encode("utf-16le"))
+        return at
+
+    for i, (name, host) in enumerate(sets.items()):
+        full = name + "-0"
+        out += struct.pack("<6I", 0, text(full), 2 * len(full), 2 * len(name), 28 + 24 * len(sets) + 20 * i, 1)
+    for host in sets.values():
+        out += struct.pack("<5I", 0, 0, 0, text(host), 2 * len(host))
+    body = struct.pack("<7I", 6, first + len(texts), 0, len(sets), 28, 0, 31) + bytes(out) + bytes(texts)
+    data = bytearray(make(dll=True, imports=(), strings=body))
+    at = data.index(b".rdata\0\0")
+    rva, raw = struct.unpack_from("<I4xI", data, at + 12)
+    start = data.index(body)
+    # The section begins where the schema does, as in the real one.
+    data[raw:raw + len(body)], data[start:start + len(body)] = body, bytes(len(body)) if start != raw else body
+    data[at:at + 8] = b".apiset\0"
+    return bytes(data)
+
+
 def first_already():
     return make(imports=(("mimalloc-redirect.dll", (1,)), ("mimalloc.dll", (1,))) + KERNEL)
 
@@ -302,6 +422,9 @@ def refused():
     struct.pack_into("<II", tangled, 0x80 + 24 + 112 + 6 * 8, 0x2000 + name - 0x600 - 24, 28)
     tangled[name - 8:name] = bytes(8)
     tangled[name:name + 8] = b"AB\x10\0\0\0\0\0"
+    shown = bytearray(make(room=False))  # its last section shows the headers (a finding of the fuzzer)
+    row = shown.index(b".reloc\0\0")
+    struct.pack_into("<II", shown, row + 16, 0x200, 0)
     ne = bytearray(0x200)
     ne[0:2], ne[0x80:0x82] = b"MZ", b"NE"
     struct.pack_into("<I", ne, 0x3C, 0x80)
@@ -314,7 +437,7 @@ def refused():
         "ia64": (make(machine="ia64"), 13), "signed": (make(cert=CERT), 14), "il-only": (make(clr=1), 15),
         "arm64x": (make(machine="arm64", chpe=True), 16), "arm64ec": (make(machine="x64", chpe=True), 16),
         "driver": (make(subsystem=1), 17), "efi": (make(subsystem=10), 17), "low-alignment": (make(section_align=0x200), 18),
-        "huge-bss-no-room": (make(room=False, bss=0x10000000), 18),
+        "huge-bss-no-room": (make(room=False, bss=0x10000000), 18), "headers-in-section": (bytes(shown), 18),
     }
 
 
@@ -323,7 +446,7 @@ def main():
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("*.exe"):
         old.unlink()
-    for name, data in list(corpus().items()) + [(n, d) for n, (d, _) in refused().items()]:
+    for name, data in list(corpus().items()) + list(seeds().items()) + [(n, d) for n, (d, _) in refused().items()]:
         (folder / (name + ".exe")).write_bytes(data)
     if len(sys.argv) > 3:  # --minject TOOL: the injected forms too
         names = [str(folder / (name + ".exe")) for name in corpus()]

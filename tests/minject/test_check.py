@@ -5,18 +5,23 @@
 """
 import argparse
 import json
+import os
 import pathlib
+import pty
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 
+import json_schema
 import make_pe
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--minject", required=True)
 args = parser.parse_args()
 TOOL = str(pathlib.Path(args.minject).resolve())
+SCHEMA = json.loads((pathlib.Path(__file__).resolve().parents[2] / "docs" / "minject-check.schema.json").read_text())
 passed = failed = 0
 CRT = (("msvcrt.dll", ("malloc", "free", "printf")),)
 OURS = (("mimalloc-redirect.dll", ("mi_allocator_init",)), ("mimalloc.dll", ("mi_version",)))
@@ -37,6 +42,19 @@ def check(fact, what):
         print(f"failed: {what}", file=sys.stderr)
 
 
+def answer_of(folder, *words, **env):
+    r = subprocess.run([TOOL, "check", "--json", *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **env})
+    return json.loads(r.stdout)
+
+
+def codes_of(answer):
+    return [f["code"] for f in answer["findings"]]
+
+
+def module(answer, name):
+    return next((m for m in answer["modules"] if m["name"].lower() == name), None)
+
+
 def verdict(name, program, files, code, findings, absent=(), late=None):
     folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-check-"))
     try:
@@ -51,6 +69,7 @@ def verdict(name, program, files, code, findings, absent=(), late=None):
         except json.JSONDecodeError as e:
             check(False, f"{name}: JSON: {e}")
             return
+        check(json_schema.faults(answer, SCHEMA) == [], f"{name}: fits the schema: {json_schema.faults(answer, SCHEMA)[:3]}")
         check(answer["schema"] == 1 and answer["verdict"] == {0: "redirected", 30: "partly", 31: "not"}[code], f"{name}: verdict")
         codes = [f["code"] for f in answer["findings"]]
         for want in findings:
@@ -66,8 +85,243 @@ def verdict(name, program, files, code, findings, absent=(), late=None):
         shutil.rmtree(folder)
 
 
+def in_folder(test):
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-check-"))
+    try:
+        for file, data in BOTH.items():
+            (folder / file).write_bytes(data)
+        test(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+VC = ("Microsoft.VC99.CRT", "9.0.21022.8", "amd64", "1fc8b3b9a1e18e3b")
+SXS_CRT = (("msvcr99.dll", ("malloc", "free")),)
+CRT_DLL = make_pe.seeds()["crt-x64"]
+
+
+def prefix_with(folder, registry="", schema=None):
+    """A made Wine prefix: a system folder, WinSxS, a registry file. Its path."""
+    windows = folder / "prefix" / "drive_c" / "windows"
+    (windows / "system32").mkdir(parents=True)
+    (windows / "winsxs").mkdir()
+    (folder / "prefix" / "system.reg").write_text("WINE REGISTRY Version 2\n\n" + registry)
+    if schema:
+        (windows / "system32" / "apisetschema.dll").write_bytes(schema)
+    return windows
+
+
+def test_assemblies(folder):
+    """Side by side: shared in WinSxS (the newest of the version's family), private beside the program, in a manifest
+    that lies beside the program, missing."""
+    make = make_pe.make
+    windows = prefix_with(folder)
+    env = {"WINEPREFIX": str(folder / "prefix")}
+    for version, data in (("9.0.21022.8", b"MZ old"), ("9.0.30729.1", CRT_DLL), ("9.1.1.1", b"MZ another")):
+        place = windows / "winsxs" / f"amd64_microsoft.vc99.crt_1fc8b3b9a1e18e3b_{version}_none_deadbeef"
+        place.mkdir()
+        (place / "MSVCR99.dll").write_bytes(data)
+    (folder / "p.exe").write_bytes(make(imports=OURS + SXS_CRT, resources={(24, 1): make_pe.manifest(VC)}))
+    answer = answer_of(folder, "p.exe", **env)
+    m = module(answer, "msvcr99.dll")
+    check(m["origin"] == "assembly" and "9.0.30729.1" in m["path"] and m["role"] == "crt", f"WinSxS: {m}")
+    check("assembly" in codes_of(answer) and "assembly-missing" not in codes_of(answer), f"WinSxS: {codes_of(answer)}")
+    check(json_schema.faults(answer, SCHEMA) == [], f"WinSxS: schema {json_schema.faults(answer, SCHEMA)}")
+    (folder / "p.exe").write_bytes(make(imports=OURS + SXS_CRT))
+    check(module(answer_of(folder, "p.exe", **env), "msvcr99.dll")["origin"] == "missing", "without a manifest it is not found")
+    (folder / "p.exe.manifest").write_bytes(b"\xef\xbb\xbf" + make_pe.manifest(VC))
+    check(module(answer_of(folder, "p.exe", **env), "msvcr99.dll")["origin"] == "assembly", "a manifest beside the program")
+    (folder / "p.exe.manifest").unlink()
+    # A DLL's own manifest serves its own imports.
+    (folder / "p.exe").write_bytes(make(imports=OURS + (("helper.dll", ("f",)),)))
+    (folder / "helper.dll").write_bytes(make(dll=True, imports=SXS_CRT, exports=("f",), resources={(24, 2): make_pe.manifest(VC)}))
+    check(module(answer_of(folder, "p.exe", **env), "msvcr99.dll")["origin"] == "assembly", "the manifest of a DLL")
+    private = ("Mine", "1.0.0.0", "*", "")
+    (folder / "p.exe").write_bytes(make(imports=OURS + SXS_CRT, resources={(24, 1): make_pe.manifest(private, VC)}))
+    (folder / "Mine").mkdir()
+    (folder / "Mine" / "mine.manifest").write_text("<assembly/>")
+    (folder / "Mine" / "msvcr99.dll").write_bytes(CRT_DLL)
+    m = module(answer_of(folder, "p.exe", **env), "msvcr99.dll")
+    check(m["origin"] == "assembly" and "Mine" in m["path"], f"a private assembly: {m}")
+    (folder / "p.exe").write_bytes(make(imports=OURS + SXS_CRT, resources={(24, 1): make_pe.manifest(("Nobody", "1.0.0.0", "*", ""))}))
+    check("assembly-missing" in codes_of(answer_of(folder, "p.exe", **env)), "a missing assembly")
+
+
+def test_known_dlls(folder):
+    """The system's list decides whether a DLL beside the program counts; without one, the usual list does."""
+    make = make_pe.make
+    key = "[System\\\\CurrentControlSet\\\\Control\\\\Session Manager\\\\KnownDLLs] 1700000000\n"
+    windows = prefix_with(folder, key + '"other"="Other.dll"\n"DllDirectory"=str(2):"%SystemRoot%"\n\n[Else]\n"x"="helper.dll"\n')
+    env = {"WINEPREFIX": str(folder / "prefix")}
+    for name in ("other.dll", "helper.dll", "shell32.dll"):
+        for place in (folder, windows / "system32"):
+            (place / name).write_bytes(make(dll=True, imports=(), exports=("f",)))
+    (folder / "p.exe").write_bytes(make(imports=OURS + tuple((n, ("f",)) for n in ("other.dll", "helper.dll", "shell32.dll"))))
+    answer = answer_of(folder, "p.exe", **env)
+    origins = {n: module(answer, n)["origin"] for n in ("other.dll", "helper.dll", "shell32.dll")}
+    check(origins == {"other.dll": "system", "helper.dll": "program", "shell32.dll": "program"}, f"the system's list: {origins}")
+    (folder / "prefix" / "system.reg").write_text("WINE REGISTRY Version 2\n")
+    answer = answer_of(folder, "p.exe", **env)
+    origins = {n: module(answer, n)["origin"] for n in ("other.dll", "helper.dll", "shell32.dll")}
+    check(origins == {"other.dll": "program", "helper.dll": "program", "shell32.dll": "system"}, f"the usual list: {origins}")
+
+
+def test_local(folder):
+    """program.exe.local turns the order round, unless the program has a manifest."""
+    make = make_pe.make
+    windows = prefix_with(folder)
+    env = {"WINEPREFIX": str(folder / "prefix")}
+    for place in (folder, windows / "system32"):
+        (place / "shell32.dll").write_bytes(make(dll=True, imports=(), exports=("f",)))
+    program = dict(imports=OURS + (("shell32.dll", ("f",)),))
+    (folder / "p.exe").write_bytes(make(**program))
+    (folder / "p.exe.local").write_text("")
+    answer = answer_of(folder, "p.exe", **env)
+    check(module(answer, "shell32.dll")["origin"] == "program" and "local" in codes_of(answer), "a .local file")
+    (folder / "p.exe").write_bytes(make(resources={(24, 1): make_pe.manifest()}, **program))
+    answer = answer_of(folder, "p.exe", **env)
+    check(module(answer, "shell32.dll")["origin"] == "system" and "local" not in codes_of(answer), "a manifest overrides .local")
+
+
+def test_api_sets(folder):
+    """The schema of the system decides; without one the table of the tool; the runtime's sets always lead to ucrtbase."""
+    make = make_pe.make
+    names = ("api-ms-win-core-file-l1-1-9.dll", "API-MS-WIN-core-com-l1-1-1.dll", "api-ms-win-crt-heap-l1-1-0.dll",
+             "api-ms-win-nothing-known-l1-1-0.dll", "ext-ms-win-ntuser-window-l1-1-1.dll")
+    (folder / "p.exe").write_bytes(make(imports=OURS + tuple((n, ("f",)) for n in names)))
+    windows = prefix_with(folder)
+    env = {"WINEPREFIX": str(folder / "prefix")}
+
+    def hosts():
+        found = [m["name"].lower() for m in answer_of(folder, "p.exe", **env)["modules"]]
+        check(not [n for n in found if n.startswith(("api-", "ext-"))], f"no API set is a module: {found}")
+        return set(found)
+
+    check({"kernelbase.dll", "combase.dll", "ucrtbase.dll", "user32.dll"} <= hosts(), f"the tool's table: {hosts()}")
+    schema = make_pe.api_set_schema({"api-ms-win-core-file-l1-1": "mine.dll", "api-ms-win-core-com-l1-1": "yours.dll"})
+    (windows / "system32" / "apisetschema.dll").write_bytes(schema)
+    check({"mine.dll", "yours.dll", "ucrtbase.dll"} <= hosts() and "combase.dll" not in hosts(), f"the system's schema: {hosts()}")
+
+
+def test_table(folder):
+    """The tool's table says what the schema of the Wine at hand says, set by set."""
+    path = pathlib.Path("/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/apisetschema.dll")
+    if not path.exists():
+        return
+    source = pathlib.Path(__file__).resolve().parents[2]
+    text = subprocess.run([sys.executable, source / "scripts" / "make_api_sets.py", path], capture_output=True, text=True).stdout
+    rows = lambda t: re.findall(r'\{"([^"]+)",\s*"([^"]+)"\}', t)
+    check(rows(text) == rows((source / "tools" / "minject" / "api_sets.c").read_text()) and len(rows(text)) > 300,
+          "the table is the one that the script makes")
+
+
+def test_evidence(folder):
+    """A static runtime: each kind of evidence counts by itself, and the more there is the surer the doctor is."""
+    make = make_pe.make
+    some = (("KERNEL32.dll", ("HeapAlloc", "HeapFree", "GetProcessHeap", "TlsAlloc", "GetCPInfo", "GetStartupInfoW")),)
+    rich = ((0x105, 30000, 90), (0x104, 30000, 30), (0x103, 30000, 9), (1, 0, 90))
+    kinds = (("imports", {}), ("Rich header", dict(rich=rich)), ("R6xxx", dict(strings="R6008\r\n- not enough".encode("utf-16le"))),
+             (".CRT$X", dict(groups=(".CRT$XCA", ".CRT$XIC", ".CRT$XPX", ".CRT$XPXA"))), ("CorExitProcess", dict(strings=b"CorExitProcess\0")),
+             ("security cookie", dict(config=True)))
+    before = 0
+    gathered = {"strings": b""}
+    for word, more in kinds:
+        gathered = {**gathered, **more, "strings": gathered["strings"] + more.get("strings", b"")}
+        (folder / "p.exe").write_bytes(make(imports=OURS + some, **gathered))
+        answer = answer_of(folder, "p.exe")
+        m = module(answer, "p.exe")
+        text = next((f["text"] for f in answer["findings"] if f["code"] == "static-crt"), "")
+        check(m["static_confidence"] > before or before == 99, f"{word}: surer than before: {before}, {m['static_confidence']}")
+        check(word in text or word == "imports" and "start-up functions" in text, f"{word} is named: {text}")
+        check(f"{m['static_confidence']} percent" in text, f"the confidence is told: {text}")
+        before = m["static_confidence"]
+    check(before >= 90 and module(answer, "p.exe")["static_crt"] == "likely", f"all of it together: {before}")
+    (folder / "p.exe").write_bytes(make(imports=OURS + make_pe.KERNEL, strings=b"Microsoft Visual C++ Runtime Library", rich=rich))
+    check(module(answer_of(folder, "p.exe"), "p.exe")["static_crt"] == "no", "without a heap it is none")
+
+
+def test_pairs(folder):
+    """Who may hand a block to whom: pairs that call each other, with the number of functions; then pairs that only
+    share the process; debug and release told apart."""
+    make = make_pe.make
+    (folder / "p.exe").write_bytes(make(imports=OURS + CRT + (("a.dll", ("f", "g")), ("b.dll", ("f",)))))
+    (folder / "a.dll").write_bytes(make(dll=True, imports=(("ucrtbased.dll", ("malloc",)),), exports=("f", "g")))
+    (folder / "b.dll").write_bytes(make(dll=True, imports=CRT + (("a.dll", ("g",)),), exports=("f",)))
+    pairs = answer_of(folder, "p.exe")["pairs"]
+    found = {(p["caller"], p["callee"], p["functions"], p["debug_release"]) for p in pairs}
+    check(found == {("p.exe", "a.dll", 2, True), ("b.dll", "a.dll", 1, True)}, f"pairs: {found}")
+    (folder / "p.exe").write_bytes(make(imports=OURS + (("c.dll", ("f",)), ("b.dll", ("f",)))))
+    (folder / "b.dll").write_bytes(make(dll=True, imports=CRT, exports=("f",)))
+    (folder / "c.dll").write_bytes(make(dll=True, imports=(("ucrtbase.dll", ("malloc",)),), exports=("f",)))
+    answer = answer_of(folder, "p.exe")
+    check([(p["functions"], p["debug_release"]) for p in answer["pairs"]] == [(0, False)], f"siblings: {answer['pairs']}")
+    check(any("share the process" in f["text"] for f in answer["findings"]), "siblings are told")
+
+
+def test_halves(folder):
+    """Variant, version and handshake of our DLLs, from their version resources."""
+    make = make_pe.make
+    half = lambda exports, words, number=(3, 4, 0, 0): make(dll=True, imports=make_pe.KERNEL, exports=exports,
+                                                           resources={(16, 1): make_pe.version_resource(words, number)})
+    allocator, redirect = ("mi_version", "_mi_redirect_entry"), ("mi_allocator_init",)
+    good = {"MimallocVariant": "release", "MimallocHandshake": "1"}
+    (folder / "p.exe").write_bytes(make(imports=OURS + CRT))
+
+    def answer(a, r):
+        (folder / "mimalloc.dll").write_bytes(a)
+        (folder / "mimalloc-redirect.dll").write_bytes(r)
+        out = answer_of(folder, "p.exe")
+        check(out["verdict"] == "redirected", f"the halves work together: {out['findings']}")
+        return codes_of(out), " ".join(f["text"] for f in out["findings"])
+
+    codes, text = answer(half(allocator, good), half(redirect, good))
+    check(not {"variant", "handshake", "version-mix"} & set(codes) and "3.4.0.0, release, handshake 1" in text, f"good: {codes} {text}")
+    codes, text = answer(half(allocator, dict(good, MimallocVariant="debug")), half(redirect, good))
+    check("variant" in codes and "is a debug build" in text, f"another variant than the name says: {text}")
+    codes, text = answer(half(allocator, dict(good, MimallocHandshake="2")), half(redirect, good))
+    check("handshake" in codes and "speaks 2" in text, f"another handshake: {text}")
+    codes, text = answer(half(allocator, good, (3, 5, 0, 0)), half(redirect, good))
+    check("version-mix" in codes, f"another version: {text}")
+    codes, text = answer(ALLOCATOR, REDIRECT)
+    check("handshake" in codes and "original's interface" in text, f"the original's halves: {text}")
+
+
+def test_looks(folder):
+    """A tree: plain on a pipe, with colour and lines on a terminal, without colour when NO_COLOR asks for that."""
+    make = make_pe.make
+    (folder / "helper.dll").write_bytes(make(dll=True, imports=CRT, exports=("f",)))
+    (folder / "p.exe").write_bytes(make(imports=OURS + (("helper.dll", ("f",)), ("gone.dll", ("f",)))))
+    text = subprocess.run([TOOL, "check", "p.exe"], cwd=folder, capture_output=True, text=True).stdout
+    check(text.isascii() and "\033" not in text, "plain on a pipe")
+    lines = text[text.index("modules"):].splitlines()[1:]
+    check(any("|-- " in line and "helper.dll  malloc of msvcrt.dll" in line for line in lines), f"a branch: {lines}")
+    check(any(line.startswith("|   `-- ") and "msvcrt.dll  C runtime" in line for line in lines), f"its leaf: {lines}")
+    check("`-- " in lines[-1] and "gone.dll NOT FOUND" in lines[-1], f"the last one: {lines}")
+
+    def on_terminal(**env):
+        chunks = []
+        pid, fd = pty.fork()
+        if pid == 0:
+            os.chdir(folder)
+            os.execve(TOOL, [TOOL, "check", "p.exe"], {**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **env})
+        try:
+            while True:
+                chunks.append(os.read(fd, 65536))
+        except OSError:
+            pass
+        os.close(fd)
+        os.waitpid(pid, 0)
+        return b"".join(chunks).decode()
+
+    shown = on_terminal()
+    check("\033[1;32m" in shown and "\u251c\u2500\u2500 " in shown, f"colour on a terminal: {shown[:200]!r}")
+    check("\033" not in on_terminal(NO_COLOR="1") and "\033" in on_terminal(NO_COLOR=""), "NO_COLOR")
+
+
 def main():
     make = make_pe.make
+    for test in (test_assemblies, test_known_dlls, test_local, test_api_sets, test_table, test_evidence, test_pairs, test_halves, test_looks):
+        in_folder(test)
     verdict("injected", make(imports=OURS + CRT), BOTH, 0, ["early", "dll"], ["no-use", "dll-missing"], late=False)
     verdict("not injected", make(imports=CRT), BOTH, 31, ["not-injected"])
     verdict("wrong order", make(imports=CRT + OURS), BOTH, 0, ["late"], ["early"], late=True)
@@ -94,6 +348,8 @@ def main():
             dict(BOTH, **{"helper.dll": make(dll=True, imports=(("ucrtbased.dll", ("malloc",)),), exports=("f",))}),
             30, ["crt-mix", "debug-release-mix"])
     verdict("second allocator", make(imports=OURS + CRT + (("tbbmalloc_proxy.dll", ("f",)),)), BOTH, 30, ["second-allocator", "not-found"])
+    verdict("two of ours", make(imports=OURS + CRT + (("LibMimalloc-old.dll", ("mi_free",)),)),
+            dict(BOTH, **{"LibMimalloc-old.dll": ALLOCATOR}), 30, ["second-allocator"])
     verdict(".NET", make(imports=OURS + CRT, clr=1), BOTH, 31, ["dotnet"])
     verdict("mixed .NET", make(imports=OURS + CRT, clr=0), BOTH, 0, ["dotnet"])
     verdict("hybrid", make(imports=OURS + CRT, chpe=True), BOTH, 31, ["hybrid"])

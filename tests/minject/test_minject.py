@@ -344,6 +344,32 @@ def test_variants(folder):
     check([d for d, *_ in found] == ["mimalloc-redirect.dll", "mimalloc-secure.dll", "KERNEL32.dll"], f"renamed: {found}")
 
 
+def test_odd_names(folder):
+    """A variant under an unusual name is replaced, too, and what only sounds like one is left alone; of two, none
+    is left; without --postfix the DLL that is there stays, and moves first."""
+    ending = ["mimalloc-redirect.dll", "mimalloc-debug.dll", "KERNEL32.dll"]
+    for i, names in enumerate((["MIMALLOC-Secure.DLL"], ["mimalloc_v3.dll"], ["libmimalloc.dll"], ["Mimalloc"],
+                               ["mimalloc.dll", "MIMALLOC-SECURE.dll"], ["mimalloc-special.build.dll", "MiMalloc-Redirect.DLL"])):
+        data = make_pe.make(imports=make_pe.KERNEL + tuple((n, ("mi_version",)) for n in names))
+        (folder / f"{i}.exe").write_bytes(data)
+        check(minject(f"{i}.exe", "--postfix=debug", cwd=folder).returncode == 0, f"{names}")
+        after = (folder / f"{i}-mi.exe").read_bytes()
+        found = [d for d, *_ in Pe(after).imports()]
+        check(list(dict.fromkeys(found)) == ending, f"{names}: replaced: {found}")
+        iats = sorted(iat for _, _, _, iat in Pe(data).imports())
+        check(set(iats) <= {iat for _, _, _, iat in Pe(after).imports()}, f"{names}: the old address tables are still served")
+        check("nothing to do" in minject(f"{i}-mi.exe", "--postfix=debug", cwd=folder).stdout, f"{names}: done")
+        check(minject("remove", f"{i}-mi.exe", cwd=folder).returncode == 0 and (folder / f"{i}-mi.exe").read_bytes() == data, f"{names}: removed")
+    (folder / "kept.exe").write_bytes(make_pe.make(imports=make_pe.KERNEL + (("MIMALLOC-Secure.DLL", ("mi_version",)),)))
+    minject("kept.exe", cwd=folder)
+    found = [d for d, *_ in Pe((folder / "kept-mi.exe").read_bytes()).imports()]
+    check(found == ["mimalloc-redirect.dll", "MIMALLOC-Secure.DLL", "KERNEL32.dll"], f"kept and moved: {found}")
+    (folder / "other.exe").write_bytes(make_pe.make(imports=make_pe.KERNEL + (("mimallocator.dll", ("f",)), ("xmimalloc.dll", ("f",)))))
+    minject("other.exe", "--postfix=debug", cwd=folder)
+    found = [d for d, *_ in Pe((folder / "other-mi.exe").read_bytes()).imports()]
+    check(found == ending + ["mimallocator.dll", "xmimalloc.dll"], f"names that only begin alike: {found}")
+
+
 def test_partners(folder):
     (folder / "p.exe").write_bytes(make_pe.make(imports=(("msvcrt.dll", ("malloc",)),)))
     r = minject("p.exe", cwd=folder)
@@ -507,7 +533,7 @@ def test_large(folder):
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_variants, test_partners, test_write_failure,
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_variants, test_odd_names, test_partners, test_write_failure,
              test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))

@@ -1,6 +1,8 @@
 // Everything the reader and the planner can be asked, over arbitrary bytes, as a file and as a
 // mapped module. A finding is a sanitizer report, a hang, or an answer that contradicts another.
+#include "pe/pe_evidence.h"
 #include "pe/pe_image.h"
+#include "pe/pe_names.h"
 #include "pe/plan.h"
 
 #include <stdio.h>
@@ -100,8 +102,50 @@ static void read_rest(const mi_pe_t *pe) {
     }
 }
 
+// What the doctor asks besides.
+static void read_doctor(const mi_pe_t *pe) {
+    mi_pe_evidence_t e;
+    mi_pe_range_t range;
+    mi_manifest_t manifest;
+    mi_assembly_t a;
+    mi_api_sets_t sets;
+    char text[64];
+    mi_pe_evidence(pe, &e);
+    require(e.confidence <= 99);
+    mi_pe_evidence_text(&e, text, sizeof text);
+    touch(text);
+    if (mi_pe_version_word(pe, "MimallocVariant", text, sizeof text))
+        touch(text);
+    if (mi_pe_resource(pe, MI_PE_RESOURCE_MANIFEST, 1, &range)) {
+        mi_manifest_open(&manifest, mi_pe_at(pe, range.rva, range.bytes), range.bytes);
+        while (mi_manifest_next(&manifest, &a)) {
+            touch(a.name);
+            touch(a.version);
+            touch(a.machine);
+            touch(a.token);
+        }
+    }
+    if (mi_api_sets_open(&sets, pe) &&
+        (mi_api_sets_find(&sets, "api-ms-win-core-file-l1-1-0.dll", text, sizeof text) ||
+         mi_api_sets_find(&sets, "ext-ms-nobody-l1-1-0.dll", text, sizeof text)))
+        touch(text);
+}
+
+// An input that is no image is a manifest.
+static void read_manifest(const uint8_t *data, size_t size) {
+    mi_manifest_t manifest;
+    mi_assembly_t a;
+    mi_manifest_open(&manifest, data, size);
+    while (mi_manifest_next(&manifest, &a)) {
+        require(manifest.at <= size && a.name[0] != 0);
+        touch(a.token);
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     static mi_plan_t plan;
+    if (size < 2 || data[0] != 'M')
+        read_manifest(data, size);
     for (int mapped = 0; mapped < 2; mapped++) {
         mi_pe_t pe;
         if (!mi_pe_open(&pe, data, size, mapped != 0)) {
@@ -113,6 +157,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         read_imports(&pe);
         read_functions(&pe);
         read_rest(&pe);
+        if (mapped == 0) // as the doctor does
+            read_doctor(&pe);
         if (mi_plan_is_crt(&pe))
             mi_plan_make(&pe, &plan);
     }

@@ -9,60 +9,6 @@
 
 static const char *const level_names[] = {"ok", "info", "warning", "bad"};
 
-// ---- text ----
-
-static void print_finding(const doctor_finding_t *f, bool color) {
-    static const char *const marks[] = {"ok  ", "    ", "WARN", "BAD "};
-    static const char *const colors[] = {"\033[32m", "", "\033[33m", "\033[31m"};
-    printf("  %s%s%s %s\n", color ? colors[f->level] : "", marks[f->level], color ? "\033[0m" : "",
-           f->text);
-    if (f->cure[0] != 0)
-        printf("       cure: %s\n", f->cure);
-}
-
-static void print_module(const doctor_t *d, const doctor_module_t *m) {
-    static const char *const origins[] = {"program", "system", "system (not at hand)", "NOT FOUND"};
-    char crt[DOCTOR_NAME_BYTES + 16] = "";
-    if (m->is_crt)
-        snprintf(crt, sizeof crt, "C runtime%s",
-                 m->crt_reason == MI_REASON_NONE ? "" : ", refused");
-    else if (m->role != MI_PE_ROLE_OTHER)
-        snprintf(crt, sizeof crt, "%s",
-                 m->role == MI_PE_ROLE_REDIRECT ? "redirection" : "allocator");
-    else if (m->crt_of != UINT32_MAX)
-        snprintf(crt, sizeof crt, "malloc of %s", d->modules[m->crt_of]->name);
-    else if (m->has_static_crt != DOCTOR_STATIC_NO && m->origin == DOCTOR_APP)
-        snprintf(crt, sizeof crt, "own runtime%s",
-                 m->has_static_crt == DOCTOR_STATIC_MAYBE ? "?" : "");
-    printf("  %3u  %-32s %-22s %s\n", m->order, m->name, origins[m->origin], crt);
-}
-
-static void print_text(const doctor_t *d) {
-    bool color = plat_is_terminal(1);
-    static const char *const verdict_colors[] = {"\033[1;32m", "\033[1;33m", "\033[1;31m"};
-    printf("%s: %s%s%s%s\n", d->modules[0]->path, color ? verdict_colors[d->verdict] : "",
-           doctor_verdict_text(d->verdict), color ? "\033[0m" : "",
-           d->is_late && d->verdict != DOCTOR_NOT ? ", late" : "");
-    for (int level = DOCTOR_BAD; level >= DOCTOR_OK; level--) {
-        for (uint32_t i = 0; i < d->finding_count; i++) {
-            if ((int)d->findings[i].level == level)
-                print_finding(&d->findings[i], color);
-        }
-    }
-    for (uint32_t i = 0; i < d->live_count; i++) {
-        const doctor_live_t *l = &d->live[i];
-        printf("  live %s was %s%s%s\n", l->name, l->happened ? "redirected" : "left alone",
-               l->happened_late ? " late" : "",
-               !l->is_foretold ? " (the program loaded it itself)"
-               : l->happened == l->predicted && l->happened_late == l->predicted_late
-                   ? ", as foretold"
-                   : ", NOT as foretold");
-    }
-    printf("modules in the order of their initialisation:\n");
-    for (uint32_t i = 0; i < d->order_count; i++)
-        print_module(d, d->modules[d->order[i]]);
-}
-
 // ---- JSON ----
 
 static void json_string(const char *s) {
@@ -80,7 +26,7 @@ static void json_field(const char *name, const char *value, const char *end) {
 }
 
 static void json_modules(const doctor_t *d) {
-    static const char *const origins[] = {"program", "system", "known", "missing"};
+    static const char *const origins[] = {"program", "system", "known", "missing", "assembly"};
     static const char *const roles[] = {"other", "redirect", "allocator"};
     static const char *const statics[] = {"no", "maybe", "likely"};
     printf("  \"modules\": [");
@@ -93,6 +39,7 @@ static void json_modules(const doctor_t *d) {
         json_field("machine", m->is_open ? mi_pe_machine_name(m->pe.machine) : "", ", ");
         json_field("role", m->is_crt ? "crt" : roles[m->role], ", ");
         json_field("static_crt", statics[m->has_static_crt], ", ");
+        printf("\"static_confidence\": %u, ", m->evidence.confidence);
         json_field("malloc_of", m->crt_of != UINT32_MAX ? d->modules[m->crt_of]->name : "", ", ");
         printf("\"crt_functions\": %u, \"crt_reason\": %d}", m->crt_functions, (int)m->crt_reason);
     }
@@ -114,6 +61,23 @@ static void json_live(const doctor_t *d) {
     printf("\n  ],\n");
 }
 
+static void json_pairs(const doctor_t *d) {
+    printf("  \"pairs\": [");
+    for (uint32_t i = 0; i < d->pair_count; i++) {
+        const doctor_pair_t *p = &d->pairs[i];
+        const doctor_module_t *a = d->modules[p->caller];
+        const doctor_module_t *b = d->modules[p->callee];
+        printf("%s\n    {", i != 0 ? "," : "");
+        json_field("caller", a->name, ", ");
+        json_field("caller_crt", d->modules[a->crt_of]->name, ", ");
+        json_field("callee", b->name, ", ");
+        json_field("callee_crt", d->modules[b->crt_of]->name, ", ");
+        printf("\"functions\": %u, \"debug_release\": %s}", p->functions,
+               p->is_debug_release ? "true" : "false");
+    }
+    printf("\n  ],\n");
+}
+
 static void print_json(const doctor_t *d) {
     static const char *const verdicts[] = {"redirected", "partly", "not"};
     printf("{\n  \"schema\": 1,\n  ");
@@ -130,6 +94,7 @@ static void print_json(const doctor_t *d) {
         json_field("cure", f->cure, "}");
     }
     printf("\n  ],\n");
+    json_pairs(d);
     json_live(d);
     json_modules(d);
     printf("}\n");
@@ -178,7 +143,7 @@ static int check_file(const cli_t *cli, const char *path) {
         if (cli->is_json)
             print_json(&d);
         else
-            print_text(&d);
+            doctor_print(&d);
         if (code == EXIT_OK)
             code = agrees ? codes[d.verdict] : EXIT_CHECK_DIFFERS;
     }

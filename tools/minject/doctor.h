@@ -5,17 +5,22 @@
 #define MI_MINJECT_DOCTOR_H
 
 #include "minject/cli.h"
+#include "pe/pe_evidence.h"
+#include "pe/pe_names.h"
 #include "pe/plan.h"
 
 #define DOCTOR_MODULES_MAX  512u
 #define DOCTOR_FINDINGS_MAX 128u
 #define DOCTOR_NAME_BYTES   128u
+#define DOCTOR_PAIRS_MAX    64u
+#define DOCTOR_ROWS_MAX     64u // assemblies, names of the KnownDLLs list
 
 typedef enum doctor_origin_e {
-    DOCTOR_APP,    // beside the program, or in --dll-folder
-    DOCTOR_SYSTEM, // in the system folder (Windows' or Wine's)
-    DOCTOR_KNOWN,  // not at hand, but Windows always has it
-    DOCTOR_MISSING // nowhere
+    DOCTOR_APP,     // beside the program, or in --dll-folder
+    DOCTOR_SYSTEM,  // in the system folder (Windows' or Wine's)
+    DOCTOR_KNOWN,   // not at hand, but Windows always has it
+    DOCTOR_MISSING, // nowhere
+    DOCTOR_ASSEMBLY // side by side: from an assembly that a manifest names
 } doctor_origin_t;
 
 // How sure we are that a module carries its own, statically linked C runtime.
@@ -43,7 +48,7 @@ typedef struct doctor_module_s {
     uint32_t crt_functions; // functions that would be patched
     uint32_t crt_of; // first C runtime it imports allocation functions from, UINT32_MAX = none
     doctor_static_t has_static_crt;
-    char static_evidence[160];
+    mi_pe_evidence_t evidence; // for it
 } doctor_module_t;
 
 typedef enum doctor_level_e { DOCTOR_OK, DOCTOR_INFO, DOCTOR_WARN, DOCTOR_BAD } doctor_level_t;
@@ -67,6 +72,23 @@ typedef struct doctor_live_s {
     bool happened_late;
 } doctor_live_t;
 
+// Two of the program's modules with different C runtimes: a block may be allocated by one and freed
+// by the other.
+typedef struct doctor_pair_s {
+    uint32_t caller; // indices
+    uint32_t callee;
+    uint32_t functions; // that the caller imports from the callee; 0 = they only share a process
+    bool is_debug_release;
+} doctor_pair_t;
+
+// An assembly that a manifest depends on, and where it is.
+typedef struct doctor_assembly_s {
+    uint32_t owner; // the module whose imports it serves; 0 = the program: everybody's
+    char name[DOCTOR_NAME_BYTES];
+    char folder[CLI_PATH_BYTES]; // "" = the current one
+    bool is_found;
+} doctor_assembly_t;
+
 typedef struct doctor_s {
     const cli_t *cli;
     char app_folder[CLI_PATH_BYTES];
@@ -82,6 +104,16 @@ typedef struct doctor_s {
     doctor_verdict_t verdict;
     bool is_late;  // a C runtime is initialised before the redirection
     uint32_t half; // the module whose initialisation redirects, 0 = none
+    doctor_pair_t pairs[DOCTOR_PAIRS_MAX];
+    uint32_t pair_count;
+    // What names mean here (doctor_names.c).
+    plat_file_t schema;              // apisetschema.dll of the system
+    mi_api_sets_t sets;              // count 0 = none at hand
+    char known[DOCTOR_ROWS_MAX][64]; // the system's KnownDLLs
+    uint32_t known_count;            // 0 = it has no such list
+    doctor_assembly_t assemblies[DOCTOR_ROWS_MAX];
+    uint32_t assembly_count;
+    char local_folder[CLI_PATH_BYTES]; // program.exe.local, "" = none
 } doctor_t;
 
 // Builds the closure. Not EXIT_OK: the message is out.
@@ -91,9 +123,31 @@ void doctor_free(doctor_t *d);
 
 // The index of a module by name, UINT32_MAX = not in the closure.
 uint32_t doctor_find(const doctor_t *d, const char *name);
+bool doctor_is_ours(const doctor_module_t *m);
 // Starts the program (args[0], NULL-terminated) as it is and compares. Not EXIT_OK: the message is
 // out. *agrees: the prediction held for every C runtime of the closure.
 minject_exit_t doctor_live(doctor_t *d, char **args, bool *agrees);
+
+// ---- names (doctor_names.c) ----
+
+void doctor_names_open(doctor_t *d); // after the system folder is known
+// The DLL behind a name: that of an API set, or the name itself. buf may hold the answer.
+const char *doctor_names_host(const doctor_t *d, const char *name, char *buf, size_t cap);
+// Reads the manifest of a module, embedded or beside it.
+void doctor_names_manifest(doctor_t *d, uint32_t index);
+// Finds the file that the loader takes for a name which this module imports.
+void doctor_names_locate(const doctor_t *d, doctor_module_t *m, uint32_t importer);
+
+// ---- findings (doctor_judge.c) ----
+
+doctor_finding_t *doctor_say(doctor_t *d, doctor_level_t level, const char *code, const char *fmt,
+                             ...) MI_PRINTF(4, 5);
+void doctor_cure(doctor_finding_t *f, const char *fmt, ...) MI_PRINTF(2, 3);
+// Our two DLLs (doctor_halves.c), mixes of runtimes and allocators (doctor_mix.c).
+void doctor_judge_halves(doctor_t *d);
+void doctor_judge_mixes(doctor_t *d);
+
+void doctor_print(const doctor_t *d); // text (doctor_tree.c)
 
 const char *doctor_verdict_text(doctor_verdict_t verdict);
 

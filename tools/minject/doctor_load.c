@@ -6,67 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-// Windows takes these from its own folder whatever lies beside the program (KnownDLLs and what it
-// always has).
-static const char *const known_dlls[] = {
-    "ntdll.dll",     "kernel32.dll", "kernelbase.dll", "user32.dll",    "gdi32.dll",
-    "advapi32.dll",  "msvcrt.dll",   "ole32.dll",      "oleaut32.dll",  "combase.dll",
-    "rpcrt4.dll",    "sechost.dll",  "shell32.dll",    "shlwapi.dll",   "ws2_32.dll",
-    "ucrtbase.dll",  "comdlg32.dll", "imm32.dll",      "gdi32full.dll", "win32u.dll",
-    "msvcp_win.dll", "bcrypt.dll",   "crypt32.dll",    "version.dll",   "winmm.dll",
-    "setupapi.dll",  "comctl32.dll", "psapi.dll",      "userenv.dll",   "dbghelp.dll"};
-
-static bool is_known(const char *name) {
-    for (size_t i = 0; i < sizeof known_dlls / sizeof known_dlls[0]; i++) {
-        if (mi_str_eq_nocase(name, known_dlls[i]))
-            return true;
-    }
-    return false;
-}
-
-static bool starts_nocase(const char *s, const char *prefix) {
-    for (; *prefix != 0; s++, prefix++) {
-        if ((*s | 0x20) != (*prefix | 0x20))
-            return false;
-    }
-    return true;
-}
-
-// API sets are names, not files; Windows maps them to the DLLs that implement them.
-static const char *resolve_api_set(const char *name) {
-    if (starts_nocase(name, "api-ms-win-crt-"))
-        return "ucrtbase.dll";
-    if (starts_nocase(name, "api-ms-win-") || starts_nocase(name, "ext-ms-win-"))
-        return "kernelbase.dll";
-    return name;
-}
-
 uint32_t doctor_find(const doctor_t *d, const char *name) {
     for (uint32_t i = 0; i < d->module_count; i++) {
         if (mi_str_eq_nocase(d->modules[i]->name, name))
             return i;
     }
     return UINT32_MAX;
-}
-
-static bool find_in(const char *folder, const char *name, doctor_module_t *m,
-                    doctor_origin_t origin) {
-    if (folder == NULL || !plat_find_in_folder(folder, name, m->path, sizeof m->path))
-        return false;
-    m->origin = origin;
-    return true;
-}
-
-static void locate(const doctor_t *d, doctor_module_t *m) {
-    const char *system = d->system_folder[0] != 0 ? d->system_folder : NULL;
-    bool known = is_known(m->name);
-    if ((known && find_in(system, m->name, m, DOCTOR_SYSTEM)) ||
-        find_in(d->app_folder, m->name, m, DOCTOR_APP) ||
-        find_in(d->cli->dll_folder, m->name, m, DOCTOR_APP) ||
-        find_in(system, m->name, m, DOCTOR_SYSTEM))
-        return;
-    m->path[0] = 0;
-    m->origin = known ? DOCTOR_KNOWN : DOCTOR_MISSING;
 }
 
 static doctor_module_t *add_module(doctor_t *d, const char *name, uint32_t parent) {
@@ -91,16 +36,20 @@ static void open_module(doctor_module_t *m) {
 
 // The module of an imported name, added and located when it is new. UINT32_MAX = no room.
 static uint32_t need(doctor_t *d, const char *dll, uint32_t parent) {
-    const char *name = resolve_api_set(dll);
+    char host[DOCTOR_NAME_BYTES];
+    const char *name = doctor_names_host(d, dll, host, sizeof host);
     uint32_t i = doctor_find(d, name);
     if (i != UINT32_MAX)
         return i;
     doctor_module_t *m = add_module(d, name, parent);
     if (m == NULL)
         return UINT32_MAX;
-    locate(d, m);
+    doctor_names_locate(d, m, parent);
     open_module(m);
-    return d->module_count - 1;
+    uint32_t index = d->module_count - 1;
+    if (m->origin == DOCTOR_APP || m->origin == DOCTOR_ASSEMBLY)
+        doctor_names_manifest(d, index);
+    return index;
 }
 
 static void read_needs(doctor_t *d, uint32_t index) {
@@ -143,6 +92,8 @@ minject_exit_t doctor_load(doctor_t *d, const cli_t *cli, const char *path) {
     program->is_open = true;
     if (!plat_system_folder(program->pe.machine, d->system_folder, sizeof d->system_folder))
         d->system_folder[0] = 0;
+    doctor_names_open(d);
+    doctor_names_manifest(d, 0);
     // The list grows while it is read: each module adds what it needs.
     for (uint32_t i = 0; i < d->module_count; i++)
         read_needs(d, i);
@@ -161,5 +112,6 @@ void doctor_free(doctor_t *d) {
         free(d->modules[i]->needs);
         free(d->modules[i]);
     }
+    plat_free_file(&d->schema);
     d->module_count = 0;
 }

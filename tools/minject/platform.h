@@ -65,6 +65,18 @@ bool plat_is_terminal(int fd);
 // = none here.
 bool plat_system_folder(uint16_t machine, char *out, size_t cap);
 
+// The system's KnownDLLs, lower case, at most max of them; 0 = there is no list.
+uint32_t plat_known_dlls(char (*names)[64], uint32_t max);
+// The last name, by alphabet, in a folder that begins with the prefix, whatever its case: its path.
+bool plat_find_starting(const char *folder, const char *prefix, char *out, size_t cap);
+// What the system does to a program by its settings (IFEO, AppInit_DLLs, compatibility layers): one
+// sentence each. Returns how many; 0 also where there are no such settings.
+typedef struct plat_policy_s {
+    const char *code; // "ifeo", "appinit", "shim"
+    char text[400];
+} plat_policy_t;
+uint32_t plat_policies(const char *program, plat_policy_t *out, uint32_t max);
+
 // Starts a program redirected and waits for it. On Linux this goes through Wine and minject.exe.
 typedef struct plat_run_s {
     char **args;              // NULL-terminated; args[0] is the program

@@ -315,6 +315,63 @@ bool plat_system_folder(uint16_t machine, char *out, size_t cap) {
     return false;
 }
 
+// The last one by alphabet, so that the newest version comes out.
+bool plat_find_starting(const char *folder, const char *prefix, char *out, size_t cap) {
+    char best[256] = "";
+    DIR *d = opendir(folder);
+    for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
+        if (strncasecmp(e->d_name, prefix, strlen(prefix)) == 0 && strcasecmp(e->d_name, best) > 0)
+            snprintf(best, sizeof best, "%s", e->d_name);
+    }
+    if (d != NULL)
+        closedir(d);
+    int n = best[0] != 0 ? snprintf(out, cap, "%s/%s", folder, best) : -1;
+    return n > 0 && (size_t)n < cap;
+}
+
+// A line of Wine's registry file: "kernel32"="kernel32.dll"
+static bool known_of_line(const char *line, char out[64]) {
+    const char *value = strstr(line, "\"=\"");
+    if (line[0] != '"' || value == NULL || strchr(value + 3, '.') == NULL)
+        return false;
+    value += 3;
+    size_t n = strcspn(value, "\"");
+    if (n == 0 || n >= 64)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        out[i] = (char)(value[i] >= 'A' && value[i] <= 'Z' ? value[i] + 32 : value[i]);
+    out[n] = 0;
+    return true;
+}
+
+// Newer Wines have the list in the registry of the prefix.
+uint32_t plat_known_dlls(char (*names)[64], uint32_t max) {
+    char line[4096];
+    uint32_t n = 0;
+    const char *prefix = getenv("WINEPREFIX");
+    if (prefix == NULL || snprintf(line, sizeof line, "%s/system.reg", prefix) >= 4096)
+        return 0;
+    FILE *f = fopen(line, "r");
+    bool is_inside = false;
+    while (f != NULL && n < max && fgets(line, sizeof line, f) != NULL) {
+        if (line[0] == '[')
+            is_inside = strstr(line, "Control\\\\Session Manager\\\\KnownDLLs]") != NULL;
+        else if (is_inside && known_of_line(line, names[n]))
+            n++;
+    }
+    if (f != NULL)
+        fclose(f);
+    return n;
+}
+
+// Settings of Windows; a Wine prefix can be asked with minject.exe.
+uint32_t plat_policies(const char *program, plat_policy_t *out, uint32_t max) {
+    (void)program;
+    (void)out;
+    (void)max;
+    return 0;
+}
+
 // ---- run, through Wine ----
 
 #define RUN_ARGS_MAX 4096

@@ -337,6 +337,28 @@ bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t
     return length > 0 && (size_t)length < cap && plat_file_exists(out);
 }
 
+// The last one by alphabet, so that the newest version comes out.
+bool plat_find_starting(const char *folder, const char *prefix, char *out, size_t cap) {
+    wchar_t pattern[PATH_UNITS];
+    char text[4096];
+    char best[MAX_PATH * 3] = "";
+    WIN32_FIND_DATAW found;
+    if (snprintf(text, sizeof text, "%s/%s*", folder, prefix) >= (int)sizeof text ||
+        !win_wide_of(text, pattern))
+        return false;
+    HANDLE search = FindFirstFileW(pattern, &found);
+    for (BOOL more = search != INVALID_HANDLE_VALUE; more; more = FindNextFileW(search, &found)) {
+        char *name = utf8_of(found.cFileName);
+        if (name != NULL && _stricmp(name, best) > 0)
+            snprintf(best, sizeof best, "%s", name);
+        free(name);
+    }
+    if (search != INVALID_HANDLE_VALUE)
+        FindClose(search);
+    int n = best[0] != 0 ? snprintf(out, cap, "%s/%s", folder, best) : -1;
+    return n > 0 && (size_t)n < cap;
+}
+
 bool plat_is_terminal(int fd) {
     return _isatty(fd) != 0;
 }
