@@ -344,14 +344,15 @@ mi_decl_export bool mi_subproc_visit_heaps(mi_subproc_id_t subproc, mi_heap_visi
 // ---- guarded allocation ----
 //
 // A guarded block ends at an inaccessible OS page, so that an overflow stops the program at the
-// faulty instruction. Sampling counts the plain allocations of all threads that started after it
-// was switched on, and of the thread that switched it on; all thread heaps share one rate and one
-// size bound.
+// faulty instruction. Every thread heap has a rate and a size bound of its own; until they are set
+// here they are those of the options, which count for threads that start later. Blocks with an
+// alignment are not guarded.
 
-// Makes every sample_rate-th allocation a guarded one (0: none); seed 0 takes a random start.
+// Makes every sample_rate-th allocation of the thread heap (of the calling thread) a guarded one
+// (0: none); seed says where the count begins, 0: somewhere.
 mi_decl_export void mi_theap_guarded_set_sample_rate(mi_theap_t *theap, size_t sample_rate,
                                                      size_t seed);
-// Only allocations of min to max bytes are guarded.
+// Only allocations of min to max bytes of the thread heap (of the calling thread) are guarded.
 mi_decl_export void mi_theap_guarded_set_size_bound(mi_theap_t *theap, size_t min, size_t max);
 // mi_theap_guarded_set_sample_rate for the calling thread's part of the heap.
 mi_decl_export void mi_heap_guarded_set_sample_rate(mi_heap_t *heap, size_t sample_rate,

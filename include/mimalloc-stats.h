@@ -102,6 +102,10 @@ mi_decl_export bool mi_stats_get(mi_stats_t *stats) mi_attr_noexcept;
 // caller frees with mi_free. NULL when it does not fit or memory is short.
 mi_decl_nodiscard mi_decl_export char *mi_stats_get_json(size_t buf_size,
                                                          char *buf) mi_attr_noexcept;
+// Statistics that the caller has, as JSON text; buf as for mi_stats_get_json. NULL also when its
+// size or version is another.
+mi_decl_nodiscard mi_decl_export char *mi_stats_as_json(mi_stats_t *stats, size_t buf_size,
+                                                        char *buf) mi_attr_noexcept;
 // The largest block size in bytes of a bin of malloc_bins; 0 for a bin that does not exist.
 mi_decl_nodiscard mi_decl_export size_t mi_stats_get_bin_size(size_t bin) mi_attr_noexcept;
 // mi_stats_get for the pages and blocks of one heap.
@@ -112,6 +116,16 @@ mi_decl_nodiscard mi_decl_export char *mi_heap_stats_get_json(mi_heap_t *heap, s
 // Prints the statistics of one heap through out, NULL for the registered output.
 mi_decl_export void mi_heap_stats_print_out(mi_heap_t *heap, mi_output_fun *out,
                                             void *arg) mi_attr_noexcept;
+
+// mi_heap_stats_get for the heap of a sub-process.
+mi_decl_export bool mi_subproc_stats_get(mi_subproc_id_t subproc_id,
+                                         mi_stats_t *stats) mi_attr_noexcept;
+// mi_heap_stats_get_json for the heap of a sub-process.
+mi_decl_nodiscard mi_decl_export char *
+mi_subproc_stats_get_json(mi_subproc_id_t subproc_id, size_t buf_size, char *buf) mi_attr_noexcept;
+// mi_heap_stats_print_out for the heap of a sub-process.
+mi_decl_export void mi_subproc_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
+                                               void *arg) mi_attr_noexcept;
 
 #ifdef __cplusplus
 }

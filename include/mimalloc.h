@@ -425,7 +425,14 @@ typedef enum mi_option_e {
     mi_option_eager_region_commit = mi_option_arena_eager_commit,
     mi_option_reset_decommits = mi_option_purge_decommits,
     mi_option_reset_delay = mi_option_purge_delay,
-    mi_option_limit_os_alloc = mi_option_disallow_os_alloc
+    mi_option_limit_os_alloc = mi_option_disallow_os_alloc,
+    mi_option_deprecated_eager_region_commit = mi_option_arena_eager_commit,
+    mi_option_deprecated_reset_decommits = mi_option_purge_decommits,
+    mi_option_allow_decommit = mi_option_purge_decommits,
+    mi_option_decommit_delay = mi_option_purge_delay,
+    mi_option_abandoned_page_decommit = mi_option_deprecated_abandoned_page_purge,
+    mi_option_segment_decommit_delay = mi_option_deprecated_segment_reset,
+    mi_option_decommit_extend_delay = mi_option_deprecated_purge_extend_delay
 } mi_option_t;
 
 // Whether the option is not 0. false for an unknown option.

@@ -60,16 +60,8 @@ static void *alloc_in(mi_theap_t *theap, size_t size, unsigned how) {
     return size > MI_REQUEST_MAX ? NULL : alloc_block(theap, size, mi_padded(size), how);
 }
 
-// Where a plain allocation of this thread comes from.
-static mi_theap_t *alloc_theap(void) {
-    mi_theap_t *const theap = mi_life_thread();
-    return MI_LIKELY(theap == NULL || theap->default_heap == NULL)
-               ? theap
-               : mi_heap_thread_part(theap->default_heap);
-}
-
 void *mi_core_malloc(size_t size, bool zero) {
-    return alloc_in(alloc_theap(), size, zero);
+    return alloc_in(mi_heap_thread_part(NULL), size, zero);
 }
 
 void *mi_core_malloc_exact(size_t size, bool zero) {
@@ -136,7 +128,7 @@ static void *alloc_aligned_in(mi_theap_t *theap, size_t size, size_t align, size
 }
 
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero) {
-    return alloc_aligned_in(alloc_theap(), size, align, offset, zero);
+    return alloc_aligned_in(mi_heap_thread_part(NULL), size, align, offset, zero);
 }
 
 void *mi_core_malloc_aligned_exact(size_t size, size_t align, size_t offset, bool zero) {

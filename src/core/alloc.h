@@ -51,8 +51,15 @@ typedef enum mi_realloc_flag_e {
 // our blocks; then NULL is returned and nothing was done. size 0 gives a block of the smallest
 // size.
 void *mi_core_realloc(void *p, size_t size, unsigned flags, mi_free_result_t *result);
-void *mi_core_realloc_aligned(void *p, size_t size, size_t align, size_t offset, unsigned flags,
-                              mi_free_result_t *result);
+typedef struct mi_core_resize_s {
+    size_t size;
+    size_t align; // of p + offset, a power of two
+    size_t offset;
+    unsigned flags; // mi_realloc_flag_t
+} mi_core_resize_t;
+// mi_core_realloc whose new block, if one is needed, comes from the heap.
+void *mi_core_heap_resize(mi_heap_t *heap, void *p, const mi_core_resize_t *to,
+                          mi_free_result_t *result);
 // Is this value an address in our heap? (O(1), never touches p's memory)
 bool mi_core_contains(const void *p);
 
@@ -65,11 +72,10 @@ void mi_core_heap_delete(
 void mi_core_heap_destroy(
     mi_heap_t *heap); // frees all its blocks; no other thread may be using them
 mi_heap_t *mi_core_heap_of(const void *p); // NULL = not in our heap
+// heap NULL: the heap that plain allocations of the calling thread come from.
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero);
 void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset,
                                   bool zero);
-void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags,
-                           mi_free_result_t *result);
 
 // One run of equal blocks, as the visitor sees it.
 typedef struct mi_core_area_s {
@@ -140,6 +146,12 @@ typedef struct mi_core_stats_s {
 void mi_core_stats(mi_core_stats_t *stats);
 // Makes malloc_count exact by sending every allocation through the slow path (about +10 ns each).
 void mi_core_count_all(bool is_on);
+// Sends the plain allocations of the calling thread through the slow path.
+void mi_core_watch_thread(bool is_on);
+// What the calling thread's thread heaps counted so far, exact or not as above.
+uint64_t mi_core_thread_malloc_count(void);
+// mi_core_heap_visit, areas only, over all that the calling thread owns, whatever its heap.
+bool mi_core_thread_visit(mi_core_visit_fn visit, void *arg);
 
 // ---- Knobs the options layer sets (any time; the next event sees them)
 // -------------------------------------

@@ -58,6 +58,10 @@ mi_theap_t *mi_heap_thread_part(mi_heap_t *heap) {
     mi_theap_t *const main = mi_life_thread();
     if (main == NULL || heap == &mi_heap_main_state)
         return main;
+    if (heap == NULL)
+        heap = main->default_heap;
+    if (MI_LIKELY(heap == NULL))
+        return main;
     const size_t slot = heap->id % MI_HEAP_CACHE;
     if (MI_LIKELY(main->heap_cache_id[slot] == heap->id))
         return main->heap_cache[slot];

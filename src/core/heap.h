@@ -22,7 +22,8 @@ MI_INLINE mi_arena_t *mi_heap_arena(const mi_heap_t *heap) {
     return heap->arena;
 }
 
-// This thread's thread heap in the heap, made at need; NULL = no memory.
+// This thread's thread heap in the heap (NULL: where its plain allocations come from), made at
+// need; NULL = no memory.
 mi_theap_t *mi_heap_thread_part(mi_heap_t *heap);
 uint64_t mi_heap_count(void);
 

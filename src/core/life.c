@@ -130,6 +130,8 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
     if (theap != NULL) {
         mi_store_relaxed(&theap->heap, heap);
         theap->default_heap = NULL;
+        theap->is_watched = false;
+        mi_memzero(&theap->sampling, sizeof(theap->sampling));
         mi_store_relaxed(&theap->busy, 0u);
         mi_store_relaxed(&theap->thread_id, mi_os_thread_id());
         mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ACTIVE);
@@ -161,7 +163,7 @@ static mi_theap_t *life_proxy(mi_theap_t *theap) {
 }
 
 static int life_set_slot(mi_theap_t *theap) {
-    if (!mi_load_relaxed(&life_counts_all) && theap->default_heap == NULL)
+    if (!mi_load_relaxed(&life_counts_all) && theap->default_heap == NULL && !theap->is_watched)
         return mi_thread_set(theap);
     return mi_thread_set(theap->proxy != NULL ? theap->proxy : life_proxy(theap));
 }
@@ -228,6 +230,23 @@ void mi_core_count_all(bool is_on) {
     mi_theap_t *const theap = mi_theap_real();
     if (theap != NULL)
         (void)life_set_slot(theap);
+}
+
+void mi_core_watch_thread(bool is_on) {
+    mi_theap_t *const theap = mi_life_thread();
+    if (theap == NULL || theap->is_watched == is_on)
+        return;
+    theap->is_watched = is_on;
+    (void)life_set_slot(theap);
+}
+
+uint64_t mi_core_thread_malloc_count(void) {
+    const uintptr_t self = mi_os_thread_id();
+    uint64_t sum = 0;
+    for (const mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+        if (mi_load_relaxed(&t->thread_id) == self)
+            sum += mi_load_relaxed(&t->malloc_count);
+    return sum;
 }
 
 mi_heap_t *mi_core_default_heap(void) {

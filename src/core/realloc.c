@@ -193,24 +193,21 @@ static void *realloc_in(realloc_job_t *job, mi_free_result_t *result) {
     return realloc_new(job, job->size);
 }
 
+void *mi_core_heap_resize(mi_heap_t *heap, void *p, const mi_core_resize_t *to,
+                          mi_free_result_t *result) {
+    MI_ASSERT(mi_is_pow2(to->align));
+    realloc_job_t job = {mi_heap_thread_part(heap),
+                         NULL,
+                         (uint8_t *)p,
+                         0,
+                         to->size,
+                         to->align,
+                         to->offset,
+                         to->flags};
+    return realloc_in(&job, result);
+}
+
 void *mi_core_realloc(void *p, size_t size, unsigned flags, mi_free_result_t *result) {
-    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, 0, size, 1, 0, flags};
-    return realloc_in(&job, result);
-}
-
-void *mi_core_realloc_aligned(void *p, size_t size, size_t align, size_t offset, unsigned flags,
-                              mi_free_result_t *result) {
-    if (!mi_is_pow2(align)) {
-        if (result != NULL)
-            *result = MI_FREE_OK;
-        return NULL;
-    }
-    realloc_job_t job = {mi_life_thread(), NULL, (uint8_t *)p, 0, 0, size, align, offset, flags};
-    return realloc_in(&job, result);
-}
-
-void *mi_core_heap_realloc(mi_heap_t *heap, void *p, size_t size, unsigned flags,
-                           mi_free_result_t *result) {
-    realloc_job_t job = {mi_heap_thread_part(heap), NULL, (uint8_t *)p, 0, 0, size, 1, 0, flags};
-    return realloc_in(&job, result);
+    const mi_core_resize_t to = {size, 1, 0, flags};
+    return mi_core_heap_resize(NULL, p, &to, result);
 }

@@ -32,6 +32,17 @@ typedef enum mi_theap_state_e {
                      // again
 } mi_theap_state_t;
 
+// Which allocations of a thread heap are guarded; the entry layer writes and reads it
+// (guarded.c).
+typedef struct mi_sampling_s {
+    bool has_rate;  // rate counts, else the process' option
+    bool has_bound; // min and max count, else the process' options
+    size_t rate;    // one of so many, 0 = none
+    size_t turns;   // allocations seen
+    size_t min;     // bytes
+    size_t max;     // bytes
+} mi_sampling_t;
+
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
 
 struct mi_theap_s {
@@ -55,6 +66,8 @@ struct mi_theap_s {
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
     uint32_t side_count;     // main heap's only: thread heaps of this thread in other heaps
     mi_heap_t *default_heap; // main heap's only: plain allocations go there; NULL = here
+    bool is_watched;         // main heap's only: every allocation shall take the slow path
+    mi_sampling_t sampling;  // owner only
 
     // What other threads look at.
     _Atomic(mi_page_t *)

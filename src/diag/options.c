@@ -18,9 +18,9 @@ typedef enum option_state_e {
 } option_state_t;
 
 typedef struct option_desc_s {
-    const char *name;     // after MIMALLOC_ in lower case
-    const char *old_name; // an earlier spelling, or NULL
-    long value;           // default; KiB when is_size
+    const char *name;      // after MIMALLOC_ in lower case
+    const char *old_names; // earlier spellings, separated by spaces, or NULL
+    long value;            // default; KiB when is_size
     bool is_size;
 } option_desc_t;
 
@@ -33,18 +33,19 @@ static const option_desc_t option_table[] = {
     [mi_option_verbose] = {"verbose", NULL, 0, false},
     [mi_option_deprecated_eager_commit] = {"eager_commit", NULL, 1, false},
     [mi_option_arena_eager_commit] = {"arena_eager_commit", "eager_region_commit", 2, false},
-    [mi_option_purge_decommits] = {"purge_decommits", "reset_decommits", 1, false},
+    [mi_option_purge_decommits] = {"purge_decommits", "reset_decommits allow_decommit", 1, false},
     [mi_option_allow_large_os_pages] = {"allow_large_os_pages", "large_os_pages", 0, false},
     [mi_option_reserve_huge_os_pages] = {"reserve_huge_os_pages", NULL, 0, false},
     [mi_option_reserve_huge_os_pages_at] = {"reserve_huge_os_pages_at", NULL, -1, false},
     [mi_option_reserve_os_memory] = {"reserve_os_memory", NULL, 0, true},
     [mi_option_deprecated_segment_cache] = {"segment_cache", NULL, 0, false},
     [mi_option_deprecated_page_reset] = {"page_reset", NULL, 0, false},
-    [mi_option_deprecated_abandoned_page_purge] = {"abandoned_page_purge", "abandoned_page_reset",
+    [mi_option_deprecated_abandoned_page_purge] = {"abandoned_page_purge",
+                                                   "abandoned_page_reset abandoned_page_decommit",
                                                    0, false},
-    [mi_option_deprecated_segment_reset] = {"segment_reset", NULL, 0, false},
+    [mi_option_deprecated_segment_reset] = {"segment_reset", "segment_decommit_delay", 0, false},
     [mi_option_deprecated_eager_commit_delay] = {"eager_commit_delay", NULL, 1, false},
-    [mi_option_purge_delay] = {"purge_delay", "reset_delay", 250, false},
+    [mi_option_purge_delay] = {"purge_delay", "reset_delay decommit_delay", 250, false},
     [mi_option_use_numa_nodes] = {"use_numa_nodes", NULL, 0, false},
     [mi_option_disallow_os_alloc] = {"disallow_os_alloc", "limit_os_alloc", 0, false},
     [mi_option_os_tag] = {"os_tag", NULL, 100, false},
@@ -171,24 +172,45 @@ static bool env_find(const char *prefix, const char *name, char *buf, size_t cap
     return mi_os_env(key, buf, cap);
 }
 
-// The value in the environment under any spelling; warns of a value that cannot be understood.
-static bool env_value(const option_desc_t *d, long *out) {
+// The next of some words; false: no more.
+static bool word_next(const char **words, char *word, size_t cap) {
+    const char *s = *words;
+    mi_text_t t;
+    mi_text_init(&t, word, cap);
+    while (*s == ' ')
+        s++;
+    for (; *s != 0 && *s != ' '; s++)
+        mi_text_char(&t, *s);
+    *words = s;
+    return word[0] != 0;
+}
+
+// The value in the environment under one spelling of the name; warns of a value that cannot be
+// understood.
+static bool env_value_of(const option_desc_t *d, const char *name, long *out) {
     static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
-    for (int pass = 0; pass < 2; pass++) {
-        const char *name = (pass == 0 ? d->name : d->old_name);
-        for (size_t i = 0; name != NULL && i < 2; i++) {
-            char text[OPTION_TEXT_MAX];
-            if (!env_find(prefixes[i], name, text, sizeof(text)))
-                continue;
-            if (mi_option_parse(text, d->is_size, out)) {
-                if (pass == 1)
-                    mi_message_warning("option %s is deprecated, its name is now %s", name,
-                                       d->name);
-                return true;
-            }
-            mi_message_warning("option %s: value \"%s\" not understood, it stays %ld", name, text,
-                               d->value);
-        }
+    for (size_t i = 0; i < 2; i++) {
+        char text[OPTION_TEXT_MAX];
+        if (!env_find(prefixes[i], name, text, sizeof(text)))
+            continue;
+        if (mi_option_parse(text, d->is_size, out))
+            return true;
+        mi_message_warning("option %s: value \"%s\" not understood, it stays %ld", name, text,
+                           d->value);
+    }
+    return false;
+}
+
+static bool env_value(const option_desc_t *d, long *out) {
+    if (env_value_of(d, d->name, out))
+        return true;
+    char word[OPTION_TEXT_MAX];
+    for (const char *old = (d->old_names == NULL ? "" : d->old_names);
+         word_next(&old, word, sizeof(word));) {
+        if (!env_value_of(d, word, out))
+            continue;
+        mi_message_warning("option %s is deprecated, its name is now %s", word, d->name);
+        return true;
     }
     return false;
 }

@@ -16,38 +16,63 @@ static const char *bytes_text(int64_t bytes, char *buf, size_t cap) {
     return buf;
 }
 
-typedef struct stats_printer_s {
-    mi_output_fun *out;
-    void *arg;
-} stats_printer_t;
+// One printed row: where its figure lies in mi_stats_t and how it is shown. Figures that nothing
+// was counted for are left out, unless they are the main ones.
+typedef struct stats_row_s {
+    const char *name;
+    size_t offset;
+    bool is_count; // peak, total and current; else only a total
+    bool is_bytes;
+    bool is_main;
+} stats_row_t;
 
-static void print_bytes(stats_printer_t p, const char *name, mi_stat_count_t c) {
+#define ROW(name, field, is_count, is_bytes, is_main)                                              \
+    { name, offsetof(mi_stats_t, field), is_count, is_bytes, is_main }
+static const stats_row_t stats_rows[] = {
+    ROW("reserved", reserved, true, true, false),
+    ROW("committed", committed, true, true, false),
+    ROW("in pages", page_committed, true, true, true),
+    ROW("blocks", malloc_normal, true, true, false), // known for one heap, not for the process
+    ROW("large blocks", malloc_huge, true, true, false),
+    ROW("purged", purged, false, true, false),
+    ROW("pages", pages, true, false, false),
+    ROW("abandoned pages", pages_abandoned, true, false, false),
+    ROW("threads", threads, true, false, false),
+    ROW("heaps", heaps, true, false, false),
+    ROW("thread heaps", theaps, true, false, false),
+    ROW("allocations", malloc_normal_count, false, false, true),
+    ROW("large allocs", malloc_huge_count, false, false, false),
+    ROW("guarded allocs", malloc_guarded_count, false, false, false),
+    ROW("arenas", arena_count, false, false, false),
+    ROW("purges", purge_calls, false, false, false),
+    ROW("pages reclaimed", pages_reclaim_on_alloc, false, false, false),
+};
+#undef ROW
+
+static const char *figure_text(int64_t value, bool is_bytes, char *buf, size_t cap) {
+    if (is_bytes)
+        return bytes_text(value, buf, cap);
+    mi_text_t t;
+    mi_text_init(&t, buf, cap);
+    mi_text_fmt(&t, "%lld", (long long)value);
+    return buf;
+}
+
+static void print_row(const mi_stats_t *s, const stats_row_t *row, mi_output_fun *out, void *arg) {
+    const void *const at = (const char *)s + row->offset;
     char peak[24], total[24], current[24];
-    mi_message_fmt(
-        p.out, p.arg, "  %-16s %14s %14s %14s\n", name, bytes_text(c.peak, peak, sizeof(peak)),
-        bytes_text(c.total, total, sizeof(total)), bytes_text(c.current, current, sizeof(current)));
-}
-
-// Figures that nothing was counted for are left out from here on.
-static void print_pieces(stats_printer_t p, const char *name, mi_stat_count_t c) {
-    if (c.peak == 0 && c.total == 0 && c.current == 0)
+    const mi_stat_count_t none = {0, 0, 0};
+    const mi_stat_count_t c = (row->is_count ? *(const mi_stat_count_t *)at : none);
+    const int64_t sum = (row->is_count ? c.total : ((const mi_stat_counter_t *)at)->total);
+    if (!row->is_main && sum == 0 && c.peak == 0 && c.current == 0)
         return;
-    mi_message_fmt(p.out, p.arg, "  %-16s %14lld %14lld %14lld\n", name, (long long)c.peak,
-                   (long long)c.total, (long long)c.current);
-}
-
-static void print_counter(stats_printer_t p, const char *name, mi_stat_counter_t c) {
-    if (c.total == 0)
-        return;
-    mi_message_fmt(p.out, p.arg, "  %-16s %14s %14lld\n", name, "", (long long)c.total);
-}
-
-static void print_counter_bytes(stats_printer_t p, const char *name, mi_stat_counter_t c) {
-    if (c.total == 0)
-        return;
-    char total[24];
-    mi_message_fmt(p.out, p.arg, "  %-16s %14s %14s\n", name, "",
-                   bytes_text(c.total, total, sizeof(total)));
+    figure_text(sum, row->is_bytes, total, sizeof(total));
+    if (row->is_count)
+        mi_message_fmt(out, arg, "  %-16s %14s %14s %14s\n", row->name,
+                       figure_text(c.peak, row->is_bytes, peak, sizeof(peak)), total,
+                       figure_text(c.current, row->is_bytes, current, sizeof(current)));
+    else
+        mi_message_fmt(out, arg, "  %-16s %14s %14s\n", row->name, "", total);
 }
 
 void mi_process_print_to(const mi_os_process_info_t *info, mi_output_fun *out, void *arg) {
@@ -64,33 +89,10 @@ void mi_process_print_to(const mi_os_process_info_t *info, mi_output_fun *out, v
 }
 
 void mi_stats_print_to(const mi_stats_t *s, mi_output_fun *out, void *arg) {
-    const stats_printer_t p = {out, arg};
     mi_message_fmt(out, arg, "mimalloc statistics:\n  %-16s %14s %14s %14s\n", "", "peak", "total",
                    "current");
-    print_bytes(p, "reserved", s->reserved);
-    print_bytes(p, "committed", s->committed);
-    print_bytes(p, "in pages", s->page_committed);
-    if (s->malloc_normal.total + s->malloc_huge.total >
-        0) { // known for one heap, not for the process
-        print_bytes(p, "blocks", s->malloc_normal);
-        print_bytes(p, "large blocks", s->malloc_huge);
-    }
-    print_counter_bytes(p, "purged", s->purged);
-    print_pieces(p, "pages", s->pages);
-    print_pieces(p, "abandoned pages", s->pages_abandoned);
-    print_pieces(p, "threads", s->threads);
-    print_pieces(p, "heaps", s->heaps);
-    mi_message_fmt(out, arg, "  %-16s %14s %14lld\n", "allocations", "",
-                   (long long)s->malloc_normal_count.total);
-    print_counter(p, "large allocs", s->malloc_huge_count);
-    print_counter(p, "guarded allocs", s->malloc_guarded_count);
-    print_counter(p, "arenas", s->arena_count);
-    print_counter(p, "reservations", s->mmap_calls);
-    print_counter(p, "commits", s->commit_calls);
-    print_counter(p, "purges", s->purge_calls);
-    print_counter(p, "pages extended", s->pages_extended);
-    print_counter(p, "pages retired", s->pages_retire);
-    print_counter(p, "pages reclaimed", s->pages_reclaim_on_alloc);
+    for (size_t i = 0; i < sizeof(stats_rows) / sizeof(stats_rows[0]); i++)
+        print_row(s, &stats_rows[i], out, arg);
 }
 
 static void json_count(mi_text_t *t, const char *name, mi_stat_count_t c) {

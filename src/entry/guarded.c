@@ -1,6 +1,7 @@
 #include "entry/guarded.h"
 
 #include "base/atomic.h"
+#include "core/heap.h"
 #include "core/page.h"
 #include "core/page_map.h"
 #include "diag/options.h"
@@ -20,23 +21,14 @@ typedef struct guard_head_s {
     size_t size;     // what it asked for
 } guard_head_t;
 
+// What the options say, for every thread heap that was told nothing else.
 static struct {
-    _Atomic(size_t) rate;  // one of so many allocations; 0 = none
-    _Atomic(size_t) turns; // allocations seen
-    _Atomic(size_t) min;   // bytes
-    _Atomic(size_t) max;   // bytes
+    _Atomic(size_t) rate; // one of so many allocations; 0 = none
+    _Atomic(size_t) seed; // where each thread heap's count begins
+    _Atomic(size_t) min;  // bytes
+    _Atomic(size_t) max;  // bytes
     _Atomic(uint64_t) count;
 } guarded;
-
-static void sampling_set(size_t rate, size_t seed) {
-    mi_store_relaxed(&guarded.turns, rate == 0 ? 0 : seed % rate);
-    mi_store_relaxed(&guarded.rate, rate);
-    const bool is_on = (rate != 0);
-    if (is_on == mi_guarded_is_sampling)
-        return;
-    mi_guarded_is_sampling = is_on;
-    mi_core_count_all(is_on || mi_option_value(mi_option_show_stats) > 0); // off the fast paths
-}
 
 static size_t option_size(mi_option_t option) {
     const long value = mi_option_value(option);
@@ -48,29 +40,40 @@ static size_t seed_of(size_t seed) {
 }
 
 void mi_guarded_configure(void) {
+    static bool was_on; // set by whoever sets options
     mi_store_relaxed(&guarded.min, option_size(mi_option_guarded_min));
     mi_store_relaxed(&guarded.max, option_size(mi_option_guarded_max));
     const size_t rate = option_size(mi_option_guarded_sample_rate);
-    if (rate != 0 || mi_guarded_is_sampling)
-        sampling_set(rate, seed_of(option_size(mi_option_guarded_sample_seed)));
+    mi_store_relaxed(&guarded.rate, rate);
+    if ((rate != 0) == was_on)
+        return;
+    was_on = (rate != 0);
+    mi_store_relaxed(&guarded.seed, seed_of(option_size(mi_option_guarded_sample_seed)));
+    mi_guarded_is_sampling |= was_on;
+    // Off the fast paths: nothing is sampled there.
+    mi_core_count_all(was_on || mi_option_value(mi_option_show_stats) > 0);
 }
 
-static bool turn_is_due(size_t size) {
-    const size_t rate = mi_load_relaxed(&guarded.rate);
-    if (rate == 0 || size < mi_load_relaxed(&guarded.min) || size > mi_load_relaxed(&guarded.max))
+static bool turn_is_due(mi_sampling_t *own, size_t size) {
+    const size_t rate = (own->has_rate ? own->rate : mi_load_relaxed(&guarded.rate));
+    const size_t min = (own->has_bound ? own->min : mi_load_relaxed(&guarded.min));
+    const size_t max = (own->has_bound ? own->max : mi_load_relaxed(&guarded.max));
+    if (rate == 0 || size < min || size > max)
         return false;
-    return (mi_fetch_add_relaxed(&guarded.turns, 1) + 1) % rate == 0;
+    const size_t start = (own->has_rate ? 0 : mi_load_relaxed(&guarded.seed));
+    return (start + ++own->turns) % rate == 0;
 }
 
-void *mi_guarded_alloc(size_t size, bool is_zero) {
+void *mi_guarded_alloc(mi_heap_t *heap, size_t size, bool is_zero) {
     const size_t page_bytes = mi_os_page_bytes();
-    if (size > MI_REQUEST_MAX / 2 || !turn_is_due(size))
+    mi_theap_t *const theap = mi_heap_thread_part(heap);
+    if (theap == NULL || size > MI_REQUEST_MAX / 2 || !turn_is_due(&theap->sampling, size))
         return NULL;
     // Blocks keep their alignment unless an exact end is asked for.
     const bool is_precise = mi_option_value(mi_option_guarded_precise) > 0;
     const size_t kept = (is_precise ? size : mi_align_up(size, MI_GRANULE_BYTES));
     const size_t front = mi_align_up(sizeof(guard_head_t) + kept, page_bytes);
-    uint8_t *block = mi_core_malloc_aligned(front + page_bytes, page_bytes, 0, is_zero);
+    uint8_t *block = mi_core_heap_malloc_aligned(heap, front + page_bytes, page_bytes, 0, is_zero);
     if (block == NULL)
         return NULL;
     uint8_t *const guard = block + front;
@@ -121,23 +124,29 @@ uint64_t mi_guarded_count(void) {
 }
 
 void mi_theap_guarded_set_sample_rate(mi_theap_t *theap, size_t sample_rate, size_t seed) {
-    if (theap != NULL)
-        sampling_set(sample_rate, seed_of(seed));
+    if (theap == NULL)
+        return;
+    theap->sampling.has_rate = true;
+    theap->sampling.rate = sample_rate;
+    theap->sampling.turns = (sample_rate == 0 ? 0 : seed_of(seed) % sample_rate);
+    if (sample_rate != 0)
+        mi_guarded_is_sampling = true;
+    if (theap == mi_core_theap()) // those of other heaps take the slow path anyway
+        mi_core_watch_thread(sample_rate != 0);
 }
 
 void mi_theap_guarded_set_size_bound(mi_theap_t *theap, size_t min, size_t max) {
     if (theap == NULL)
         return;
-    mi_store_relaxed(&guarded.min, min);
-    mi_store_relaxed(&guarded.max, max);
+    theap->sampling.has_bound = true;
+    theap->sampling.min = min;
+    theap->sampling.max = max;
 }
 
 void mi_heap_guarded_set_sample_rate(mi_heap_t *heap, size_t sample_rate, size_t seed) {
-    if (heap != NULL)
-        sampling_set(sample_rate, seed_of(seed));
+    mi_theap_guarded_set_sample_rate(mi_heap_theap(heap), sample_rate, seed);
 }
 
 void mi_heap_guarded_set_size_bound(mi_heap_t *heap, size_t min, size_t max) {
-    if (heap != NULL)
-        mi_theap_guarded_set_size_bound(mi_heap_theap(heap), min, max);
+    mi_theap_guarded_set_size_bound(mi_heap_theap(heap), min, max);
 }

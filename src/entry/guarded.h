@@ -19,8 +19,9 @@ extern MI_HIDDEN bool mi_guarded_was_used;    // some block was guarded: frees a
 
 // The options, at the start and when they change.
 void mi_guarded_configure(void);
-// A guarded block if it is one's turn and it can be had, else NULL: allocate as usual.
-void *mi_guarded_alloc(size_t size, bool is_zero);
+// A guarded block of the heap (NULL: the calling thread's default) if it is one's turn and it can
+// be had, else NULL: allocate as usual.
+void *mi_guarded_alloc(mi_heap_t *heap, size_t size, bool is_zero);
 // Whether p is a guarded block; *size is what was asked for.
 bool mi_guarded_find(const void *p, size_t *size);
 // Makes a guarded block an ordinary one that the core may take back; does nothing for other

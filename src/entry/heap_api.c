@@ -5,197 +5,120 @@
 #include "core/alloc.h"
 #include "core/page_map.h"
 #include "core/theap.h"
-#include "diag/message.h"
 #include "entry/entry.h"
-#include "entry/guarded.h"
+#include "entry/request.h"
 #include "os/os.h"
 
-static void *heap_alloc_any(mi_heap_t *heap, size_t size, bool is_zero) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
-    void *p = mi_core_heap_malloc(heap, size, is_zero);
-    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
-}
-
-static void *heap_alloc_aligned_any(mi_heap_t *heap, size_t size, size_t alignment, size_t offset,
-                                    bool is_zero) {
-    if (MI_UNLIKELY(!mi_is_pow2(alignment))) {
-        mi_platform_errno(MI_EINVAL);
-        return NULL;
-    }
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
-    size_t all;
-    void *p = NULL;
-    if (mi_add_ok(size, alignment, &all) && all <= MI_REQUEST_MAX)
-        p = mi_core_heap_malloc_aligned(heap, size, alignment, offset, is_zero);
-    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
-}
-
-static void *heap_realloc_any(mi_heap_t *heap, void *p, size_t size, unsigned flags) {
-    mi_free_result_t result = MI_FREE_OK;
-    void *q;
-    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, flags, &q))
-        return q;
-    q = mi_core_heap_realloc(heap, p, size, flags, &result);
-    if (MI_LIKELY(q != NULL))
-        return q;
-    if (result != MI_FREE_OK) {
-        mi_report_pointer(result, p, "realloc");
-        mi_platform_errno(MI_EINVAL);
-        return NULL;
-    }
-    return mi_no_memory(size);
-}
-
-// In place when it is aligned and wastes at most half; else a new block of the heap.
-static void *heap_realloc_aligned_any(mi_heap_t *heap, void *p, size_t size, size_t alignment,
-                                      size_t offset, unsigned flags) {
-    const bool is_zero = (flags & MI_REALLOC_ZERO) != 0;
-    if (p == NULL)
-        return heap_alloc_aligned_any(heap, size, alignment, offset, is_zero);
-    mi_free_result_t result = MI_FREE_OK;
-    size_t old_size = 0;
-    const bool is_guarded = MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &old_size);
-    if (!is_guarded)
-        old_size = mi_core_usable(p, &result);
-    if (result != MI_FREE_OK) {
-        mi_report_pointer(result, p, "realloc");
-        mi_platform_errno(MI_EINVAL);
-        return NULL;
-    }
-    if (mi_is_pow2(alignment) && (((uintptr_t)p + offset) & (alignment - 1)) == 0 &&
-        size <= old_size && size >= old_size / 2)
-        return p;
-    void *q = heap_alloc_aligned_any(heap, size, alignment, offset, is_zero);
-    if (q == NULL)
-        return NULL;
-    mi_memcpy(q, p, old_size < size ? old_size : size);
-    mi_free(p);
-    return q;
-}
-
 void *mi_heap_malloc(mi_heap_t *heap, size_t size) mi_attr_noexcept {
-    return heap_alloc_any(heap, size, false);
+    return mi_request_alloc(&(mi_request_t){heap, size, 1, 0, 0});
 }
 
 void *mi_heap_zalloc(mi_heap_t *heap, size_t size) mi_attr_noexcept {
-    return heap_alloc_any(heap, size, true);
+    return mi_request_alloc(&(mi_request_t){heap, size, 1, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_malloc_small(mi_heap_t *heap, size_t size) mi_attr_noexcept {
-    return heap_alloc_any(heap, size, false);
+    return mi_request_alloc(&(mi_request_t){heap, size, 1, 0, 0});
 }
 
 void *mi_heap_zalloc_small(mi_heap_t *heap, size_t size) mi_attr_noexcept {
-    return heap_alloc_any(heap, size, true);
+    return mi_request_alloc(&(mi_request_t){heap, size, 1, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_calloc(mi_heap_t *heap, size_t count, size_t size) mi_attr_noexcept {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
-        return mi_no_memory(SIZE_MAX);
-    return heap_alloc_any(heap, bytes, true);
+    return mi_request_alloc(
+        &(mi_request_t){heap, mi_request_bytes(count, size), 1, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_mallocn(mi_heap_t *heap, size_t count, size_t size) mi_attr_noexcept {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
-        return mi_no_memory(SIZE_MAX);
-    return heap_alloc_any(heap, bytes, false);
+    return mi_request_alloc(&(mi_request_t){heap, mi_request_bytes(count, size), 1, 0, 0});
 }
 
 void *mi_heap_realloc(mi_heap_t *heap, void *p, size_t newsize) mi_attr_noexcept {
-    return heap_realloc_any(heap, p, newsize, 0);
+    return mi_request_realloc(p, &(mi_request_t){heap, newsize, 1, 0, 0});
 }
 
 void *mi_heap_reallocn(mi_heap_t *heap, void *p, size_t count, size_t size) mi_attr_noexcept {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
-        return mi_no_memory(SIZE_MAX);
-    return heap_realloc_any(heap, p, bytes, 0);
+    return mi_request_realloc(p, &(mi_request_t){heap, mi_request_bytes(count, size), 1, 0, 0});
 }
 
 void *mi_heap_reallocf(mi_heap_t *heap, void *p, size_t newsize) mi_attr_noexcept {
-    void *q = heap_realloc_any(heap, p, newsize, 0);
+    void *q = mi_heap_realloc(heap, p, newsize);
     if (MI_UNLIKELY(q == NULL && p != NULL))
         mi_free(p);
     return q;
 }
 
 void *mi_heap_rezalloc(mi_heap_t *heap, void *p, size_t newsize) mi_attr_noexcept {
-    return heap_realloc_any(heap, p, newsize, MI_REALLOC_ZERO);
+    return mi_request_realloc(p, &(mi_request_t){heap, newsize, 1, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_recalloc(mi_heap_t *heap, void *p, size_t newcount, size_t size) mi_attr_noexcept {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(newcount, size, &bytes)))
-        return mi_no_memory(SIZE_MAX);
-    return heap_realloc_any(heap, p, bytes, MI_REALLOC_ZERO);
+    return mi_request_realloc(
+        p, &(mi_request_t){heap, mi_request_bytes(newcount, size), 1, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t alignment) mi_attr_noexcept {
-    return heap_alloc_aligned_any(heap, size, alignment, 0, false);
+    return mi_request_alloc(&(mi_request_t){heap, size, alignment, 0, 0});
 }
 
 void *mi_heap_malloc_aligned_at(mi_heap_t *heap, size_t size, size_t alignment,
                                 size_t offset) mi_attr_noexcept {
-    return heap_alloc_aligned_any(heap, size, alignment, offset, false);
+    return mi_request_alloc(&(mi_request_t){heap, size, alignment, offset, 0});
 }
 
 void *mi_heap_zalloc_aligned(mi_heap_t *heap, size_t size, size_t alignment) mi_attr_noexcept {
-    return heap_alloc_aligned_any(heap, size, alignment, 0, true);
+    return mi_request_alloc(&(mi_request_t){heap, size, alignment, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_zalloc_aligned_at(mi_heap_t *heap, size_t size, size_t alignment,
                                 size_t offset) mi_attr_noexcept {
-    return heap_alloc_aligned_any(heap, size, alignment, offset, true);
-}
-
-void *mi_heap_calloc_aligned_at(mi_heap_t *heap, size_t count, size_t size, size_t alignment,
-                                size_t offset) mi_attr_noexcept {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
-        return mi_no_memory(SIZE_MAX);
-    return heap_alloc_aligned_any(heap, bytes, alignment, offset, true);
+    return mi_request_alloc(&(mi_request_t){heap, size, alignment, offset, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_calloc_aligned(mi_heap_t *heap, size_t count, size_t size,
                              size_t alignment) mi_attr_noexcept {
-    return mi_heap_calloc_aligned_at(heap, count, size, alignment, 0);
+    return mi_request_alloc(
+        &(mi_request_t){heap, mi_request_bytes(count, size), alignment, 0, MI_REALLOC_ZERO});
+}
+
+void *mi_heap_calloc_aligned_at(mi_heap_t *heap, size_t count, size_t size, size_t alignment,
+                                size_t offset) mi_attr_noexcept {
+    return mi_request_alloc(
+        &(mi_request_t){heap, mi_request_bytes(count, size), alignment, offset, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_realloc_aligned(mi_heap_t *heap, void *p, size_t newsize,
                               size_t alignment) mi_attr_noexcept {
-    return heap_realloc_aligned_any(heap, p, newsize, alignment, 0, 0);
+    return mi_request_realloc(p, &(mi_request_t){heap, newsize, alignment, 0, 0});
 }
 
 void *mi_heap_realloc_aligned_at(mi_heap_t *heap, void *p, size_t newsize, size_t alignment,
                                  size_t offset) mi_attr_noexcept {
-    return heap_realloc_aligned_any(heap, p, newsize, alignment, offset, 0);
+    return mi_request_realloc(p, &(mi_request_t){heap, newsize, alignment, offset, 0});
 }
 
 void *mi_heap_rezalloc_aligned(mi_heap_t *heap, void *p, size_t newsize,
                                size_t alignment) mi_attr_noexcept {
-    return heap_realloc_aligned_any(heap, p, newsize, alignment, 0, MI_REALLOC_ZERO);
+    return mi_request_realloc(p, &(mi_request_t){heap, newsize, alignment, 0, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_rezalloc_aligned_at(mi_heap_t *heap, void *p, size_t newsize, size_t alignment,
                                   size_t offset) mi_attr_noexcept {
-    return heap_realloc_aligned_any(heap, p, newsize, alignment, offset, MI_REALLOC_ZERO);
-}
-
-void *mi_heap_recalloc_aligned_at(mi_heap_t *heap, void *p, size_t newcount, size_t size,
-                                  size_t alignment, size_t offset) mi_attr_noexcept {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(newcount, size, &bytes)))
-        return mi_no_memory(SIZE_MAX);
-    return heap_realloc_aligned_any(heap, p, bytes, alignment, offset, MI_REALLOC_ZERO);
+    return mi_request_realloc(p,
+                              &(mi_request_t){heap, newsize, alignment, offset, MI_REALLOC_ZERO});
 }
 
 void *mi_heap_recalloc_aligned(mi_heap_t *heap, void *p, size_t newcount, size_t size,
                                size_t alignment) mi_attr_noexcept {
-    return mi_heap_recalloc_aligned_at(heap, p, newcount, size, alignment, 0);
+    return mi_request_realloc(
+        p, &(mi_request_t){heap, mi_request_bytes(newcount, size), alignment, 0, MI_REALLOC_ZERO});
+}
+
+void *mi_heap_recalloc_aligned_at(mi_heap_t *heap, void *p, size_t newcount, size_t size,
+                                  size_t alignment, size_t offset) mi_attr_noexcept {
+    return mi_request_realloc(p, &(mi_request_t){heap, mi_request_bytes(newcount, size), alignment,
+                                                 offset, MI_REALLOC_ZERO});
 }
 
 // ---- life and questions ----

@@ -6,24 +6,34 @@
 #include "base/base.h"
 #include "core/alloc_inline.h"
 #include "entry/entry.h"
+#include "entry/request.h"
 
-// Tries until there is memory or no handler; NULL then.
-static MI_NOINLINE void *new_retry(size_t size, size_t alignment) {
-    while (mi_platform_new_handler(size)) {
-        void *p = (alignment == 0 ? mi_core_malloc(size, false)
-                                  : mi_core_malloc_aligned(size, alignment, 0, false));
-        if (p != NULL)
-            return p;
+// Tries (a resize of p when it is not NULL) until there is memory or no handler; NULL then.
+static MI_NOINLINE void *new_retry(void *p, const mi_request_t *r) {
+    while (mi_platform_new_handler(r->size)) {
+        void *q = mi_request_realloc(p, r);
+        if (q != NULL)
+            return q;
     }
     return NULL;
 }
 
+// A first attempt, the handlers, and at last the exception.
+static MI_NOINLINE void *new_or_throw(void *p, const mi_request_t *r) {
+    void *q = mi_request_realloc(p, r);
+    if (MI_UNLIKELY(q == NULL) && r->size != SIZE_MAX) // no handler cures an overflow
+        q = new_retry(p, r);
+    if (MI_UNLIKELY(q == NULL))
+        mi_platform_new_failed(r->size);
+    return q;
+}
+
 static MI_NOINLINE void *new_slow(size_t size) {
+    const mi_request_t r = {NULL, size, 1, 0, 0};
     void *p = mi_malloc_slow(size);
-    if (MI_LIKELY(p != NULL))
-        return p;
-    p = new_retry(size, 0);
-    if (p == NULL)
+    if (MI_UNLIKELY(p == NULL))
+        p = new_retry(NULL, &r);
+    if (MI_UNLIKELY(p == NULL))
         mi_platform_new_failed(size);
     return p;
 }
@@ -34,65 +44,45 @@ void *mi_new(size_t size) {
 }
 
 void *mi_new_aligned(size_t size, size_t alignment) {
-    void *p = mi_malloc_aligned(size, alignment);
-    if (MI_LIKELY(p != NULL))
-        return p;
-    p = new_retry(size, alignment);
-    if (p == NULL)
-        mi_platform_new_failed(size);
-    return p;
+    void *p = mi_malloc_aligned_try(size, alignment);
+    const mi_request_t r = {NULL, size, alignment, 0, 0};
+    return MI_LIKELY(p != NULL) ? p : new_or_throw(NULL, &r);
 }
 
 void *mi_new_nothrow(size_t size) mi_attr_noexcept {
     void *p = mi_malloc_try(size);
     if (MI_LIKELY(p != NULL))
         return p;
+    const mi_request_t r = {NULL, size, 1, 0, 0};
     p = mi_malloc_slow(size);
-    return MI_LIKELY(p != NULL) ? p : new_retry(size, 0);
+    return MI_LIKELY(p != NULL) ? p : new_retry(NULL, &r);
 }
 
 void *mi_new_aligned_nothrow(size_t size, size_t alignment) mi_attr_noexcept {
     void *p = mi_malloc_aligned(size, alignment);
-    return MI_LIKELY(p != NULL) ? p : new_retry(size, alignment);
+    const mi_request_t r = {NULL, size, alignment, 0, 0};
+    return MI_LIKELY(p != NULL) ? p : new_retry(NULL, &r);
 }
 
 void *mi_new_n(size_t count, size_t size) {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
+    const size_t bytes = mi_request_bytes(count, size);
+    if (MI_UNLIKELY(bytes == SIZE_MAX))
         mi_platform_new_failed(SIZE_MAX);
     return mi_new(bytes);
 }
 
 void *mi_new_realloc(void *p, size_t newsize) {
-    void *q = mi_realloc(p, newsize);
-    while (q == NULL) {
-        if (!mi_platform_new_handler(newsize))
-            mi_platform_new_failed(newsize);
-        q = mi_realloc(p, newsize);
-    }
-    return q;
+    return new_or_throw(p, &(mi_request_t){NULL, newsize, 1, 0, 0});
 }
 
 void *mi_new_reallocn(void *p, size_t newcount, size_t size) {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(newcount, size, &bytes)))
-        mi_platform_new_failed(SIZE_MAX);
-    return mi_new_realloc(p, bytes);
+    return new_or_throw(p, &(mi_request_t){NULL, mi_request_bytes(newcount, size), 1, 0, 0});
 }
 
 void *mi_heap_alloc_new(mi_heap_t *heap, size_t size) {
-    void *p = mi_heap_malloc(heap, size);
-    while (p == NULL) {
-        if (!mi_platform_new_handler(size))
-            mi_platform_new_failed(size);
-        p = mi_heap_malloc(heap, size);
-    }
-    return p;
+    return new_or_throw(NULL, &(mi_request_t){heap, size, 1, 0, 0});
 }
 
 void *mi_heap_alloc_new_n(mi_heap_t *heap, size_t count, size_t size) {
-    size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
-        mi_platform_new_failed(SIZE_MAX);
-    return mi_heap_alloc_new(heap, bytes);
+    return new_or_throw(NULL, &(mi_request_t){heap, mi_request_bytes(count, size), 1, 0, 0});
 }

@@ -3,6 +3,7 @@
 #include "core/alloc_inline.h"
 #include "diag/message.h"
 #include "entry/guarded.h"
+#include "entry/request.h"
 #include "os/os.h"
 
 void *mi_no_memory(size_t size) {
@@ -38,7 +39,7 @@ MI_NOINLINE void *mi_malloc_slow(size_t size) {
     if (MI_UNLIKELY(mi_entry_has_deferred))
         mi_deferred_run(false);
     if (MI_UNLIKELY(mi_guarded_is_sampling)) {
-        void *guarded = mi_guarded_alloc(size, false);
+        void *guarded = mi_guarded_alloc(NULL, size, false);
         if (guarded != NULL)
             return guarded;
     }
@@ -47,15 +48,8 @@ MI_NOINLINE void *mi_malloc_slow(size_t size) {
 }
 
 MI_NOINLINE void *mi_zalloc_any(size_t size) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
-    if (MI_UNLIKELY(mi_guarded_is_sampling)) {
-        void *guarded = mi_guarded_alloc(size, true);
-        if (guarded != NULL)
-            return guarded;
-    }
-    void *p = mi_core_malloc(size, true);
-    return MI_LIKELY(p != NULL) ? p : mi_no_memory(size);
+    const mi_request_t r = {NULL, size, 1, 0, MI_REALLOC_ZERO};
+    return mi_request_alloc(&r);
 }
 
 MI_NOINLINE void mi_free_slow(void *p) {
@@ -69,44 +63,9 @@ MI_NOINLINE void mi_free_slow(void *p) {
     mi_report_pointer(result, p, "free");
 }
 
-bool mi_realloc_guarded(void *p, size_t size, unsigned flags, void **out) {
-    size_t old_size;
-    if (!mi_guarded_find(p, &old_size))
-        return false;
-    if ((flags & MI_REALLOC_IN_PLACE) != 0) {
-        *out = (size <= old_size ? p : NULL);
-        return true;
-    }
-    *out = mi_core_malloc(size, (flags & MI_REALLOC_ZERO) !=
-                                    0); // never guarded: the caller may resize it
-    if (*out == NULL) {
-        *out = mi_no_memory(size);
-    } else {
-        mi_memcpy(*out, p, old_size < size ? old_size : size);
-        mi_free_slow(p);
-    }
-    return true;
-}
-
 void *mi_realloc_any(void *p, size_t size, unsigned flags) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
-    mi_free_result_t result = MI_FREE_OK;
-    void *q;
-    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, flags, &q))
-        return q;
-    q = mi_core_realloc(p, size, flags, &result);
-    if (MI_LIKELY(q != NULL))
-        return q;
-    if (result == MI_FREE_FOREIGN && (flags & MI_REALLOC_IN_PLACE) == 0 &&
-        mi_platform_foreign_realloc(p, size, &q))
-        return q;
-    if (result != MI_FREE_OK) {
-        mi_report_pointer(result, p, "realloc");
-        mi_platform_errno(MI_EINVAL);
-        return NULL;
-    }
-    return (flags & MI_REALLOC_IN_PLACE) != 0 ? NULL : mi_no_memory(size);
+    const mi_request_t r = {NULL, size, 1, 0, flags};
+    return mi_request_realloc(p, &r);
 }
 
 size_t mi_usable_any(const void *p, const char *operation) {

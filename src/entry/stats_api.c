@@ -97,12 +97,18 @@ static bool stats_is_readable(const mi_stats_t *stats) {
     return stats != NULL && stats->size == sizeof(*stats) && stats->version == MI_STAT_VERSION;
 }
 
+// What lies in the pages of a heap; of the calling thread when heap is NULL.
 static void heap_gather(mi_heap_t *heap, mi_stats_t *stats) {
     mi_memzero(stats, sizeof(*stats));
     stats->size = sizeof(*stats);
     stats->version = MI_STAT_VERSION;
     area_sums_t sums = {.stats = stats};
-    mi_core_heap_visit(heap, false, area_add, &sums);
+    if (heap != NULL) {
+        mi_core_heap_visit(heap, false, area_add, &sums);
+    } else {
+        mi_core_thread_visit(area_add, &sums);
+        stats->malloc_normal_count.total = (int64_t)mi_core_thread_malloc_count();
+    }
     stats->pages = count_of((uint64_t)sums.pages, 0, (uint64_t)sums.pages);
     stats->page_committed = count_of((uint64_t)sums.page_bytes, 0, (uint64_t)sums.page_bytes);
     stats->malloc_normal = count_of((uint64_t)sums.block_bytes, 0, (uint64_t)sums.block_bytes);
@@ -146,6 +152,10 @@ static char *json_make(const mi_stats_t *stats, size_t buf_size, char *buf) {
     return NULL;
 }
 
+char *mi_stats_as_json(mi_stats_t *stats, size_t buf_size, char *buf) mi_attr_noexcept {
+    return stats_is_readable(stats) ? json_make(stats, buf_size, buf) : NULL;
+}
+
 char *mi_stats_get_json(size_t buf_size, char *buf) mi_attr_noexcept {
     mi_stats_t *stats = mi_malloc(sizeof(*stats));
     if (stats == NULL)
@@ -171,34 +181,52 @@ char *mi_heap_stats_get_json(mi_heap_t *heap, size_t buf_size, char *buf) mi_att
 static mi_stats_t print_stats;
 static _Atomic(bool) print_is_busy;
 
-static void stats_print(mi_heap_t *heap, mi_output_fun *out, void *arg) {
+// Of one heap, of the calling thread (heap NULL), or of the process.
+static void stats_print(mi_heap_t *heap, bool whole, mi_output_fun *out, void *arg) {
     if (mi_exchange_acq_rel(&print_is_busy, true))
         return; // another thread is printing
-    if (heap == NULL)
+    if (whole)
         stats_gather(&print_stats);
     else
         heap_gather(heap, &print_stats);
     mi_stats_print_to(&print_stats, out, arg);
-    mi_process_info_print_out(out, arg);
+    if (whole)
+        mi_process_info_print_out(out, arg);
     mi_store_release(&print_is_busy, false); // pairs with the exchange above
 }
 
 void mi_stats_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept {
-    stats_print(NULL, out, arg);
+    stats_print(NULL, true, out, arg);
 }
 
 void mi_heap_stats_print_out(mi_heap_t *heap, mi_output_fun *out, void *arg) mi_attr_noexcept {
     if (heap != NULL)
-        stats_print(heap, out, arg);
+        stats_print(heap, false, out, arg);
 }
 
 void mi_stats_print(void *out) mi_attr_noexcept {
     (void)out;
-    stats_print(NULL, NULL, NULL);
+    mi_stats_print_out(NULL, NULL);
 }
 
 void mi_thread_stats_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept {
-    stats_print(NULL, out, arg);
+    stats_print(NULL, false, out, arg);
+}
+
+// ---- sub-processes: each is one heap ----
+
+bool mi_subproc_stats_get(mi_subproc_id_t subproc_id, mi_stats_t *stats) mi_attr_noexcept {
+    return mi_heap_stats_get((mi_heap_t *)(void *)subproc_id, stats);
+}
+
+char *mi_subproc_stats_get_json(mi_subproc_id_t subproc_id, size_t buf_size,
+                                char *buf) mi_attr_noexcept {
+    return mi_heap_stats_get_json((mi_heap_t *)(void *)subproc_id, buf_size, buf);
+}
+
+void mi_subproc_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
+                                void *arg) mi_attr_noexcept {
+    mi_heap_stats_print_out((mi_heap_t *)(void *)subproc_id, out, arg);
 }
 
 void mi_stats_reset(void) mi_attr_noexcept {

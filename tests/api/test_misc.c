@@ -216,6 +216,30 @@ static void check_guarded(void) {
         CHECK(mi_expand(e, size) == e);
         mi_free(e);
     }
+    // Another heap has a rate of its own, here none; and its own bound, when it has a rate.
+    mi_heap_t *other = mi_heap_new();
+    mi_stats_t_decl(at_first);
+    mi_stats_t_decl(then);
+    CHECK(mi_stats_get(&at_first));
+    for (int i = 0; i < 100; i++)
+        mi_free(mi_heap_malloc(other, 100));
+    CHECK(mi_stats_get(&then) &&
+          then.malloc_guarded_count.total == at_first.malloc_guarded_count.total);
+    mi_heap_guarded_set_size_bound(other, 50, 60);
+    mi_heap_guarded_set_sample_rate(other, 5, 5);
+    for (int i = 0; i < 100; i++) {
+        mi_free(mi_heap_malloc(other, 100));
+        uint8_t *p = mi_heap_zalloc(other, 55);
+        CHECK(mi_heap_of(p) == other && is_zero(p, 0, 55));
+        p = mi_heap_realloc(other, p, 300);
+        CHECK(mi_heap_of(p) == other && is_zero(p, 0, 55));
+        mi_free(p);
+    }
+    CHECK_MSG(mi_stats_get(&then) &&
+                  then.malloc_guarded_count.total - at_first.malloc_guarded_count.total == 20,
+              "%d guarded",
+              (int)(then.malloc_guarded_count.total - at_first.malloc_guarded_count.total));
+    mi_heap_destroy(other);
     mi_theap_guarded_set_size_bound(mi_heap_theap(heap), 0, 1000000);
     mi_theap_guarded_set_sample_rate(mi_heap_theap(heap), 0, 0); // none any more
     mi_theap_guarded_set_sample_rate(NULL, 1, 0);

@@ -49,6 +49,7 @@ static void check_setting(void) {
 }
 
 static void check_messages(void) {
+    void *live = mi_malloc(100); // figures that are 0 are not printed
     catch_begin();
     mi_options_print();
     CHECK(strstr(caught_text, "version 3.4.0") != NULL &&
@@ -71,7 +72,7 @@ static void check_messages(void) {
     CHECK(strstr(caught_text, "committed") != NULL);
     catch_begin();
     mi_thread_stats_print_out(catch_output, NULL);
-    CHECK(strstr(caught_text, "committed") != NULL);
+    CHECK(strstr(caught_text, "in pages") != NULL && strstr(caught_text, "reserved") == NULL);
     catch_begin();
     mi_arenas_print();
     CHECK(caught_lines > 0);
@@ -83,6 +84,7 @@ static void check_messages(void) {
     CHECK(strstr(caught_text, "in pages") != NULL);
     mi_heap_stats_print_out(NULL, catch_output, NULL);
     catch_end();
+    mi_free(live);
 }
 
 static void check_stats(void) {
@@ -132,6 +134,22 @@ static void check_json(void) {
     char *heap_text = mi_heap_stats_get_json(mi_heap_main(), 0, NULL);
     CHECK(heap_text != NULL && heap_text[0] == '{');
     CHECK(mi_heap_stats_get_json(NULL, 0, NULL) == NULL);
+    mi_stats_t_decl(stats);
+    CHECK(mi_stats_get(&stats) && mi_stats_as_json(&stats, n + 1000, own) == own);
+    CHECK(strstr(own, "\"committed\"") != NULL && mi_stats_as_json(NULL, n, own) == NULL);
+    stats.version++;
+    CHECK(mi_stats_as_json(&stats, n + 1000, own) == NULL);
+    stats.version--;
+    const mi_subproc_id_t subproc = mi_subproc_main();
+    CHECK(mi_subproc_stats_get(subproc, &stats) && stats.malloc_normal.current > 0);
+    CHECK(!mi_subproc_stats_get(NULL, &stats));
+    char *subproc_text = mi_subproc_stats_get_json(subproc, 0, NULL);
+    CHECK(subproc_text != NULL && strstr(subproc_text, "\"malloc_bins\"") != NULL);
+    mi_free(subproc_text);
+    catch_begin();
+    mi_subproc_stats_print_out(subproc, catch_output, NULL);
+    CHECK(strstr(caught_text, "in pages") != NULL);
+    catch_end();
     // For a reader outside: tests/api/CMakeLists.txt has Python parse it.
     printf("%s", text);
     fflush(stdout);

@@ -72,8 +72,8 @@ static void test_aligned(void) {
                     CHECK_MSG(use_is_zero(p, size), "size %zu align %zu", size, align);
                 memset(p, 0xA5, size);
                 mi_free_result_t result;
-                uint8_t *const q =
-                    mi_core_realloc_aligned(p, size * 2 + 1, align, offset, 0, &result);
+                uint8_t *const q = mi_core_heap_resize(
+                    NULL, p, &(mi_core_resize_t){size * 2 + 1, align, offset, 0}, &result);
                 CHECK_MSG(q != NULL && result == MI_FREE_OK &&
                               ((uintptr_t)q + offset) % align == 0 && use_check(q, size, 0xA5),
                           "size %zu align %zu offset %zu", size, align, offset);

@@ -89,7 +89,7 @@ static void test_many(void) {
     for (int n = 0; n < 2000; n++) {
         mi_heap_t *const heap = mi_core_heap_new();
         void *p = mi_core_heap_malloc(heap, 100, false);
-        p = mi_core_heap_realloc(heap, p, 50000, 0, NULL);
+        p = mi_core_heap_resize(heap, p, &(mi_core_resize_t){50000, 1, 0, 0}, NULL);
         void *const q = mi_core_heap_malloc(heap, 9 * MI_MiB, false);
         void *const r = mi_core_heap_malloc_aligned(heap, 100, 256, 0, true);
         CHECK(p != NULL && q != NULL && r != NULL && (uintptr_t)r % 256 == 0);
