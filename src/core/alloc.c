@@ -65,7 +65,7 @@ void *mi_core_malloc(size_t size, bool zero) {
 }
 
 void *mi_core_malloc_exact(size_t size, bool zero) {
-    return alloc_in(alloc_theap(), size, ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
+    return alloc_in(mi_heap_thread_part(NULL), size, ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
 }
 
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero) {
@@ -132,7 +132,7 @@ void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero
 }
 
 void *mi_core_malloc_aligned_exact(size_t size, size_t align, size_t offset, bool zero) {
-    return alloc_aligned_in(alloc_theap(), size, align, offset,
+    return alloc_aligned_in(mi_heap_thread_part(NULL), size, align, offset,
                             ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
 }
 
