@@ -70,8 +70,10 @@ static void test_aligned(void) {
                 CHECK_MSG(mi_core_usable(p, NULL) == size, "size %zu align %zu offset %zu: %zu",
                           size, align, offset, mi_core_usable(p, NULL));
                 memset(p, 1, size);
-                p = mi_core_realloc_aligned(p, size * 2 + 1, align, offset,
-                                            MI_REALLOC_EXACT | MI_REALLOC_ZERO, NULL);
+                p = mi_core_heap_resize(NULL, p,
+                                        &(mi_core_resize_t){size * 2 + 1, align, offset,
+                                                            MI_REALLOC_EXACT | MI_REALLOC_ZERO},
+                                        NULL);
                 CHECK(p != NULL && ((uintptr_t)p + offset) % align == 0);
                 CHECK_MSG(mi_core_usable(p, NULL) == size * 2 + 1, "size %zu align %zu offset %zu",
                           size, align, offset);
