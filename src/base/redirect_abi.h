@@ -35,6 +35,62 @@ struct mi_crt_ctx_s {
     size_t (*foreign_msize)(mi_crt_ctx_t *ctx, void *p);
 };
 
+// The block types of the debug CRTs, as <crtdbg.h> numbers them; a subtype may stand in the upper
+// 16 bits.
+enum {
+    MI_DEBUG_FREE_BLOCK = 0,
+    MI_DEBUG_NORMAL_BLOCK = 1,
+    MI_DEBUG_CRT_BLOCK = 2,
+    MI_DEBUG_IGNORE_BLOCK = 3,
+    MI_DEBUG_CLIENT_BLOCK = 4,
+    MI_DEBUG_USES = 5
+};
+#define MI_DEBUG_USE(use) ((use)&0xFFFF)
+
+typedef struct mi_debug_totals_s {
+    size_t counts[MI_DEBUG_USES]; // blocks there are
+    size_t sizes[MI_DEBUG_USES];  // their bytes, as asked for
+    size_t live;                  // bytes, all types
+    size_t high;                  // the most there ever were
+    size_t total;                 // ever allocated
+} mi_debug_totals_t;
+
+// One debug CRT, as the bookkeeping sees it. The redirect DLL gives it zeroed and keeps it; what is
+// in it belongs to the bookkeeping.
+typedef struct mi_debug_owner_s {
+    mi_debug_totals_t totals;
+    void *newest; // record
+} mi_debug_owner_t;
+
+// A block that a debug CRT gave out, and what the program said of it.
+typedef struct mi_debug_block_s {
+    const void *p;
+    size_t size; // as asked for
+    mi_debug_owner_t *owner;
+    const char *file; // as the program passed it, or NULL; may lie in a module that has gone
+    int32_t line;
+    int32_t use;
+    int32_t request; // number of the allocation, from 1
+} mi_debug_block_t;
+
+// The bookkeeping of the debug allocator. Any thread, any time; a block that is freed in whatever
+// way is forgotten before its memory is used again.
+typedef struct mi_redirect_debug_s {
+    uint32_t table_bytes; // sizeof of this table in the allocator's build
+    // At p + offset a multiple of align, never from a heap that can be destroyed. NULL = no memory.
+    void *(*alloc)(size_t size, size_t align, size_t offset, bool is_zeroed);
+    bool (*add)(
+        const mi_debug_block_t *block); // instead of what was known of block->p; false = no memory
+    bool (*find)(const void *p, mi_debug_block_t *out); // a block that starts at p
+    bool (*set_use)(const void *p, int32_t use);
+    void (*totals)(const mi_debug_owner_t *owner, mi_debug_totals_t *out);
+    // The newest first, at most cap; returns how many there are.
+    size_t (*list)(const mi_debug_owner_t *owner, mi_debug_block_t *out, size_t cap);
+    // The same of those whose memory was overwritten behind their end.
+    size_t (*damaged)(const mi_debug_owner_t *owner, mi_debug_block_t *out, size_t cap);
+    void (*forget)(mi_debug_owner_t *owner); // all of its blocks, which stay allocated
+} mi_redirect_debug_t;
+
 // The allocator's side. The crt_ functions have the shape of the CRT function plus the context of
 // the CRT that was called, so that a patched entry can jump straight to them.
 typedef struct mi_redirect_allocator_s {
@@ -60,6 +116,8 @@ typedef struct mi_redirect_allocator_s {
     void (*set_foreign)(mi_crt_ctx_t *ctx);
     // Process-wide counters, for the report: blocks allocated so far through any entry.
     uint64_t (*allocation_count)(void);
+    // Since minor version 1: the bookkeeping for debug CRTs, NULL = a build without it.
+    const mi_redirect_debug_t *debug;
 } mi_redirect_allocator_t;
 
 typedef const mi_redirect_allocator_t *(*mi_redirect_allocator_fn)(uint32_t abi);

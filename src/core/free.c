@@ -3,6 +3,7 @@
 #include "core/alloc_inline.h"
 #include "core/harden.h"
 #include "core/heap.h"
+#include "core/ledger.h"
 #include "core/remote.h"
 #include "os/os.h"
 
@@ -59,6 +60,7 @@ mi_free_result_t mi_core_free(void *p) {
     const bool is_mine = free_is_mine(theap, owner);
     if (MI_DEBUG && is_mine && !mi_block_is_plain(t.page, t.block))
         return MI_FREE_INVALID; // never handed out
+    mi_ledger_drop(p);
     const mi_free_result_t closed = mi_pad_close(t.page, t.block);
     if (MI_UNLIKELY(closed != MI_FREE_OK))
         return closed;

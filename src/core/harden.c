@@ -44,6 +44,21 @@ void mi_pad_open(const mi_page_t *page, void *block, size_t size, bool is_zeroed
     pad->canary = pad_canary(block, size);
 }
 
+static bool pad_gap_is_intact(const mi_page_t *page, const uint8_t *p, uintptr_t end) {
+    const size_t gap = pad_gap(page, end);
+    for (size_t i = 0; i < gap; i++)
+        if (p[end + i] != HARDEN_FILL_GAP)
+            return false;
+    return true;
+}
+
+bool mi_pad_is_intact(const mi_page_t *page, const void *block) {
+    const pad_t *const pad = pad_of(page, block);
+    const uintptr_t end = pad->end;
+    return pad->canary == pad_canary(block, end) && end != HARDEN_FREED &&
+           pad_gap_is_intact(page, (const uint8_t *)block, end);
+}
+
 mi_free_result_t mi_pad_close(const mi_page_t *page, void *block) {
     pad_t *const pad = pad_of(page, block);
     uint8_t *const p = (uint8_t *)block;
@@ -52,10 +67,8 @@ mi_free_result_t mi_pad_close(const mi_page_t *page, void *block) {
         return MI_FREE_CORRUPT;
     if (end == HARDEN_FREED)
         return MI_FREE_DOUBLE;
-    const size_t gap = pad_gap(page, end);
-    for (size_t i = 0; i < gap; i++)
-        if (p[end + i] != HARDEN_FILL_GAP)
-            return MI_FREE_CORRUPT;
+    if (!pad_gap_is_intact(page, p, end))
+        return MI_FREE_CORRUPT;
     mi_memset(p, HARDEN_FILL_FREED, end < HARDEN_FILL_MAX ? end : HARDEN_FILL_MAX);
     pad->end = HARDEN_FREED;
     pad->canary = pad_canary(block, HARDEN_FREED);

@@ -29,6 +29,8 @@ MI_INLINE size_t mi_padded(size_t size) {
 void mi_pad_open(const mi_page_t *page, void *block, size_t size, bool is_zeroed);
 // The block is about to be freed.
 mi_free_result_t mi_pad_close(const mi_page_t *page, void *block);
+// Is the live block's pad, and what lies before it, as it was left?
+bool mi_pad_is_intact(const mi_page_t *page, const void *block);
 // Bytes from the block's start that are the caller's; more than the block has: the record is
 // damaged.
 size_t mi_pad_end(const mi_page_t *page, const void *block);

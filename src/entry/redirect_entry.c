@@ -7,6 +7,7 @@
 
 #include "base/atomic.h"
 #include "core/alloc_inline.h"
+#include "core/ledger.h"
 #include "entry/entry.h"
 #include "entry/guarded.h"
 #include "mimalloc.h"
@@ -159,6 +160,36 @@ static uint64_t plain_allocation_count(void) {
     return stats.malloc_count;
 }
 
+// ---- debug CRTs ----
+
+#if MI_DEBUG
+
+// From the main heap: a leak report may name the block when every other heap is gone.
+static void *debug_alloc(size_t size, size_t align, size_t offset, bool is_zeroed) {
+    if (MI_UNLIKELY(!mi_entry_is_ready))
+        mi_entry_init();
+    size_t all;
+    if (!mi_is_pow2(align) || !mi_add_ok(size, align, &all) || all > MI_REQUEST_MAX)
+        return NULL;
+    return mi_core_heap_malloc_aligned(mi_core_heap_main(), size, align, offset, is_zeroed);
+}
+
+static const mi_redirect_debug_t debug_table = {
+    .table_bytes = sizeof(mi_redirect_debug_t),
+    .alloc = debug_alloc,
+    .add = mi_ledger_add,
+    .find = mi_ledger_find,
+    .set_use = mi_ledger_set_use,
+    .totals = mi_ledger_totals,
+    .list = mi_ledger_list,
+    .damaged = mi_ledger_damaged,
+    .forget = mi_ledger_forget,
+};
+#    define DEBUG_TABLE (&debug_table)
+#else
+#    define DEBUG_TABLE NULL
+#endif
+
 MI_DLL_EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi);
 
 const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
@@ -183,6 +214,7 @@ const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         .usable_size = plain_usable_size,
         .set_foreign = foreign_set,
         .allocation_count = plain_allocation_count,
+        .debug = DEBUG_TABLE,
     };
     return abi >> 16 == MI_REDIRECT_ABI_MAJOR ? &table : NULL;
 }
