@@ -7,9 +7,9 @@
 
 #include "base/base.h"
 
-// The functions, each with one replacement. Names with more arguments than these (the _dbg forms
-// add the block type, file and line at the end) are redirected to the same replacement, which does
-// not look at the rest.
+// The functions, each with one replacement. Names with more arguments than these (_free_dbg and
+// _msize_dbg add the block type, operator delete file and line, _aligned_offset_recalloc_dbg file
+// and line) are redirected to the same replacement, which does not look at the rest.
 typedef enum mi_crt_fn_e {
     MI_CRT_MALLOC,                  // (size)
     MI_CRT_CALLOC,                  // (count, size)
@@ -29,17 +29,36 @@ typedef enum mi_crt_fn_e {
     MI_CRT_NEW,                     // (size), throws
     MI_CRT_NEW_NOTHROW,             // (size)
     MI_CRT_DELETE,                  // (p)
-    MI_CRT_IS_VALID_HEAP_POINTER,   // (p); debug CRTs only, like the next three
-    MI_CRT_IS_MEMORY_BLOCK,         // (p, size, ...)
-    MI_CRT_REPORT_BLOCK_TYPE,       // (p)
-    MI_CRT_SET_BLOCK_TYPE,          // (p, type)
+    // The _dbg forms: their type, file and line is what a debug CRT remembers of a block.
+    MI_CRT_MALLOC_DBG,                 // (size, type, file, line)
+    MI_CRT_CALLOC_DBG,                 // (count, size, type, file, line)
+    MI_CRT_REALLOC_DBG,                // (p, size, type, file, line)
+    MI_CRT_EXPAND_DBG,                 // (p, size, type, file, line)
+    MI_CRT_RECALLOC_DBG,               // (p, count, size, type, file, line)
+    MI_CRT_ALIGNED_MALLOC_DBG,         // (size, align, file, line)
+    MI_CRT_ALIGNED_REALLOC_DBG,        // (p, size, align, file, line)
+    MI_CRT_ALIGNED_RECALLOC_DBG,       // (p, count, size, align, file, line)
+    MI_CRT_ALIGNED_OFFSET_MALLOC_DBG,  // (size, align, offset, file, line)
+    MI_CRT_ALIGNED_OFFSET_REALLOC_DBG, // (p, size, align, offset, file, line)
+    MI_CRT_NEW_DBG,                    // (size, type, file, line), throws
+    // What debug CRTs are asked about their blocks. Those without arguments are given one that
+    // nobody looks at, since the context stands behind the arguments.
+    MI_CRT_IS_VALID_HEAP_POINTER, // (p)
+    MI_CRT_IS_MEMORY_BLOCK,       // (p, size, &request, &file, &line)
+    MI_CRT_REPORT_BLOCK_TYPE,     // (p)
+    MI_CRT_SET_BLOCK_TYPE,        // (p, type)
+    MI_CRT_CHECK_MEMORY,          // ()
+    MI_CRT_DUMP_LEAKS,            // ()
+    MI_CRT_CHECKPOINT,            // (state)
+    MI_CRT_DUMP_SINCE,            // (state)
+    MI_CRT_FOR_ALL_CLIENTS,       // (function, argument)
     MI_CRT_FN_COUNT
 } mi_crt_fn_t;
 
 typedef enum mi_crt_kind_e {
     MI_CRT_MAKES,   // returns a new block and takes none
     MI_CRT_TAKES,   // is given a block: must know whose it is
-    MI_CRT_INSPECTS // debug CRTs: asks about a block
+    MI_CRT_INSPECTS // debug CRTs: asks about blocks; where it cannot be patched, it is left alone
 } mi_crt_kind_t;
 
 typedef struct mi_crt_function_s {

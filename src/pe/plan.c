@@ -99,6 +99,9 @@ static void plan_add_alias(mi_plan_t *plan, mi_plan_site_t *first, const mi_crt_
     site->reason = MI_REASON_ALIAS_CONFLICT;
     site->verdict =
         ((row->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug ? MI_SITE_LEFT : MI_SITE_REFUSED);
+    // Two questions about the debug heap at one address: neither can be answered, both stay.
+    if (mi_crt_functions[a].kind == MI_CRT_INSPECTS && mi_crt_functions[b].kind == MI_CRT_INSPECTS)
+        site->verdict = first->verdict = MI_SITE_LEFT;
 }
 
 static void plan_collect(const mi_pe_exports_t *ex, mi_plan_t *plan) {
@@ -241,7 +244,8 @@ static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *sit
     const bool makes = (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC));
     const bool ends_in_public = ((site->flags & (MI_CRT_PRIVATE | MI_CRT_INTERNAL)) != 0 ||
                                  ((site->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug));
-    if (site->is_derived || ((makes || ends_in_public) && site->reason != MI_REASON_ALREADY_HOOKED))
+    if (site->is_derived || fn->kind == MI_CRT_INSPECTS ||
+        ((makes || ends_in_public) && site->reason != MI_REASON_ALREADY_HOOKED))
         site->verdict = MI_SITE_LEFT;
 }
 
@@ -273,6 +277,12 @@ static void plan_verify(const mi_pe_t *pe, mi_plan_t *plan) {
             mi_plan_judge(pe, plan, site);
             if (site->verdict == MI_SITE_REFUSED)
                 plan_forgive(pe, plan, site);
+            // The answers for blocks of before come from the original.
+            if (site->verdict == MI_SITE_PATCH && !site->is_movable &&
+                mi_crt_functions[site->fn].kind == MI_CRT_INSPECTS) {
+                site->verdict = MI_SITE_LEFT;
+                site->reason = MI_REASON_NOT_RELOCATABLE;
+            }
         }
         if (site->verdict == MI_SITE_PATCH)
             plan->patch_count++;

@@ -15,6 +15,18 @@ static uintptr_t export_of(const void *base, const char *name) {
     return (uintptr_t)mi_module_export(base, name);
 }
 
+// The bookkeeping, if the other build has the field, and all of the functions that we know.
+static const mi_redirect_debug_t *bind_debug(const mi_redirect_allocator_t *t) {
+    if (t->table_bytes < offsetof(mi_redirect_allocator_t, debug) + sizeof(void *))
+        return NULL;
+    const mi_redirect_debug_t *d = t->debug;
+    if (d == NULL || d->table_bytes < sizeof(*d) || d->alloc == NULL || d->add == NULL ||
+        d->find == NULL || d->set_use == NULL || d->totals == NULL || d->list == NULL ||
+        d->damaged == NULL || d->forget == NULL)
+        return NULL;
+    return d;
+}
+
 static mi_reason_t bind_table(const mi_redirect_allocator_t *t) {
     // A field that the other build does not have would lie behind its table.
     if (t->table_bytes < offsetof(mi_redirect_allocator_t, allocation_count) + sizeof(void *))
@@ -25,6 +37,7 @@ static mi_reason_t bind_table(const mi_redirect_allocator_t *t) {
         t->free == NULL || t->usable_size == NULL)
         return MI_REASON_ALLOCATOR_INCOMPLETE;
     mi_alloc.table_opt = t;
+    mi_alloc.debug_opt = bind_debug(t);
     mi_alloc.version = t->version;
     mi_alloc.is_ours = t->is_ours;
     mi_alloc.crt_malloc = t->crt_malloc;

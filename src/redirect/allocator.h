@@ -13,6 +13,7 @@
 // shims of crt_shims.c over its plain functions.
 typedef struct mi_allocator_s {
     const mi_redirect_allocator_t *table_opt; // NULL = an original half
+    const mi_redirect_debug_t *debug_opt;     // bookkeeping for debug CRTs; NULL = none
     uint8_t *module;                          // base address of its DLL
     uint32_t version;                         // as mi_version() says: 30400 = 3.4.0
     char name[64];                            // file name

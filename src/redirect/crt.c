@@ -67,4 +67,14 @@ void mi_crt_find_helpers(mi_crt_t *crt) {
     own->call_new_handler = (int (*)(size_t))first_export(crt, "_callnewh", NULL);
     own->heap_handle = (intptr_t(*)(void))first_export(crt, "_get_heap_handle", NULL);
     own->invalid_parameter = (void (*)(void))first_export(crt, "_invalid_parameter_noinfo", NULL);
+    own->debug_flag_at = (int *(*)(void))first_export(crt, "__p__crtDbgFlag", NULL);
+    own->debug_flag = (const int *)first_export(crt, "_crtDbgFlag", NULL);
+    own->set_debug_flag = (int (*)(int))first_export(crt, "_CrtSetDbgFlag", NULL);
+    own->break_at = (long *(*)(void))first_export(crt, "__p__crtBreakAlloc", NULL);
+    own->break_number = (const long *)first_export(crt, "_crtBreakAlloc", NULL);
+    own->alloc_hook = (mi_crt_alloc_hook_t(*)(void))first_export(crt, "_CrtGetAllocHook", NULL);
+    own->dump_client = (mi_crt_dump_client_t(*)(void))first_export(crt, "_CrtGetDumpClient", NULL);
+    own->check_count = (int (*)(void))first_export(crt, "_CrtGetCheckCount", NULL);
+    own->report = (int (*)(int, const char *, int, const char *, const char *, ...))first_export(
+        crt, "_CrtDbgReport", NULL);
 }

@@ -18,6 +18,18 @@ typedef enum mi_crt_state_e {
     MI_CRT_UNLOADED
 } mi_crt_state_t;
 
+// From <crtdbg.h>, as it is documented.
+typedef struct mi_crt_mem_state_s {
+    void *newest; // header of the newest block; see debug_state.c for what stands there in ours
+    size_t counts[MI_DEBUG_USES];
+    size_t sizes[MI_DEBUG_USES];
+    size_t high;
+    size_t total;
+} mi_crt_mem_state_t;
+typedef int (*mi_crt_alloc_hook_t)(int operation, void *p, size_t size, int type, long request,
+                                   const unsigned char *file, int line);
+typedef void (*mi_crt_dump_client_t)(void *p, size_t size);
+
 // The CRT's own functions that we call; each may be NULL.
 typedef struct mi_crt_helpers_s {
     int *(*errno_of)(void);
@@ -35,6 +47,23 @@ typedef struct mi_crt_helpers_s {
     int (*report_block_type)(const void *p);
     int (*is_memory_block)(const void *p, unsigned size, long *request, char **file, int *line);
     void (*set_block_type)(void *p, int type);
+    void *(*malloc_dbg)(size_t size, int type, const char *file, int line);
+    int (*check_memory)(void);
+    int (*dump_leaks)(void);
+    void (*checkpoint)(mi_crt_mem_state_t *state);
+    void (*dump_since)(const mi_crt_mem_state_t *state);
+    void (*for_all_clients)(void (*each)(void *p, void *arg), void *arg);
+    // What a debug CRT keeps for the program, and how it speaks.
+    int *(*debug_flag_at)(void);
+    const int *debug_flag; // exported data of older ones
+    int (*set_debug_flag)(int flag);
+    long *(*break_at)(void);
+    const long *break_number; // exported data of older ones
+    mi_crt_alloc_hook_t (*alloc_hook)(void);
+    mi_crt_dump_client_t (*dump_client)(void);
+    int (*check_count)(void);
+    int (*report)(int type, const char *file, int line, const char *module, const char *format,
+                  ...);
 } mi_crt_helpers_t;
 
 typedef struct mi_crt_s mi_crt_t;
@@ -62,6 +91,12 @@ struct mi_crt_s {
     _Atomic(uint64_t) foreign_reallocs; // and were moved into our heap
     _Atomic(uint64_t) foreign_sizes;
     _Atomic(uint64_t) unknown_pointers;
+    // debug CRTs
+    bool is_tracked;                   // the allocator keeps books of its blocks
+    mi_reason_t note;                  // what is lost although the CRT is redirected
+    _Atomic(int32_t) debug_requests;   // allocations so far, as the CRT counts them
+    _Atomic(uint32_t) debug_unchecked; // since all blocks were last checked
+    mi_debug_owner_t debug_owner;
 };
 
 MI_INLINE mi_crt_t *mi_crt_of(mi_crt_ctx_t *ctx) {

@@ -3,7 +3,7 @@
 #include "redirect/proof.h"
 #include "redirect/report.h"
 
-enum { CRT_ENOMEM = 12, DEBUG_NORMAL_BLOCK = 1, HEAPS_MAX = 256 };
+enum { CRT_EINVAL = 22, CRT_ENOMEM = 12, DEBUG_NORMAL_BLOCK = 1, HEAPS_MAX = 256 };
 
 void mi_foreign_set_errno(mi_crt_t *crt, int value) {
     if (crt->own.errno_of == NULL || !mi_crt_is_attached(crt))
@@ -11,6 +11,12 @@ void mi_foreign_set_errno(mi_crt_t *crt, int value) {
     int *place = crt->own.errno_of();
     if (place != NULL)
         *place = value;
+}
+
+void mi_foreign_invalid_argument(mi_crt_t *crt) {
+    mi_foreign_set_errno(crt, CRT_EINVAL);
+    if (crt->own.invalid_parameter != NULL && mi_crt_is_attached(crt))
+        crt->own.invalid_parameter();
 }
 
 bool mi_foreign_new_handler(mi_crt_t *crt, size_t size) {
@@ -82,6 +88,12 @@ static mi_crt_t *debug_crt_of(mi_crt_t *crt, const void *p) {
     return NULL;
 }
 
+// Under which type a debug CRT lets a block go: it insists on the block's own.
+static int type_of(const mi_crt_t *owner, const void *p) {
+    const int type = (owner->own.report_block_type != NULL ? owner->own.report_block_type(p) : -1);
+    return type == -1 ? DEBUG_NORMAL_BLOCK : type;
+}
+
 static void unknown(mi_crt_t *crt, const void *p, const char *what) {
     if (mi_fetch_add_relaxed(&crt->unknown_pointers, 1) == 0)
         mi_report_unknown_pointer(crt->name, p, what);
@@ -101,7 +113,7 @@ void mi_foreign_free(mi_crt_ctx_t *ctx, void *p) {
         mi_crt_t *owner = debug_crt_of(crt, p);
         if (owner != NULL) {
             mi_fetch_add_relaxed(&crt->foreign_frees, 1);
-            owner->own.free_dbg(p, DEBUG_NORMAL_BLOCK);
+            owner->own.free_dbg(p, type_of(owner, p));
         } else {
             unknown(crt, p, "freed");
         }
@@ -118,7 +130,7 @@ size_t mi_foreign_msize(mi_crt_ctx_t *ctx, void *p) {
     }
     mi_crt_t *owner = debug_crt_of(crt, p);
     if (owner != NULL)
-        return owner->own.msize_dbg(p, DEBUG_NORMAL_BLOCK);
+        return owner->own.msize_dbg(p, type_of(owner, p));
     unknown(crt, p, "measured");
     return (size_t)-1;
 }
@@ -147,7 +159,7 @@ void *mi_foreign_expand(mi_crt_t *crt, void *p, size_t size) {
         return HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, size);
     mi_crt_t *owner = debug_crt_of(crt, p);
     if (owner != NULL)
-        return owner->own.msize_dbg(p, DEBUG_NORMAL_BLOCK) >= size ? p : NULL;
+        return owner->own.msize_dbg(p, type_of(owner, p)) >= size ? p : NULL;
     unknown(crt, p, "resized");
     return NULL;
 }

@@ -26,5 +26,7 @@ size_t mi_foreign_aligned_msize(mi_crt_t *crt, void *p, size_t align, size_t off
 // Runs the new-handler of the CRT; true = it did something, try again. Does not set errno.
 bool mi_foreign_new_handler(mi_crt_t *crt, size_t size);
 void mi_foreign_set_errno(mi_crt_t *crt, int value);
+// A wrong argument: what the CRT does, by its own handler, which by default ends the program.
+void mi_foreign_invalid_argument(mi_crt_t *crt);
 
 #endif

@@ -1,8 +1,10 @@
 #include "redirect/crt_shims.h"
 #include "redirect/allocator.h"
 #include "redirect/crt_foreign.h"
+#include "redirect/debug_heap.h"
+#include "redirect/debug_state.h"
 
-enum { CRT_EINVAL = 22, CRT_ENOMEM = 12 };
+enum { CRT_ENOMEM = 12 };
 
 // ---- over the plain functions of an original half ----
 
@@ -50,16 +52,9 @@ void mi_shim_free(void *p, mi_crt_ctx_t *ctx) {
         ctx->foreign_free(ctx, p);
 }
 
-// A wrong argument: what the CRT does, by its own handler, which by default ends the program.
-static void invalid_argument(mi_crt_t *crt) {
-    mi_foreign_set_errno(crt, CRT_EINVAL);
-    if (crt->own.invalid_parameter != NULL && mi_crt_is_attached(crt))
-        crt->own.invalid_parameter();
-}
-
 size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx) {
     if (p == NULL) {
-        invalid_argument(mi_crt_of(ctx));
+        mi_foreign_invalid_argument(mi_crt_of(ctx));
         return (size_t)-1;
     }
     if (MI_LIKELY(mi_alloc.is_ours(p)))
@@ -71,7 +66,7 @@ size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx) {
 
 static void *shim_expand(void *p, size_t size, mi_crt_ctx_t *ctx) {
     if (p == NULL) {
-        invalid_argument(mi_crt_of(ctx));
+        mi_foreign_invalid_argument(mi_crt_of(ctx));
         return NULL;
     }
     void *q = (mi_alloc.is_ours(p) ? mi_alloc.realloc_in_place(p, size == 0 ? 1 : size)
@@ -109,7 +104,7 @@ static void *shim_recalloc(void *p, size_t count, size_t size, mi_crt_ctx_t *ctx
 
 static void *aligned_offset_malloc(size_t size, size_t align, size_t offset, mi_crt_ctx_t *ctx) {
     if (!mi_is_pow2(align) || (offset != 0 && offset >= size)) {
-        invalid_argument(mi_crt_of(ctx));
+        mi_foreign_invalid_argument(mi_crt_of(ctx));
         return NULL;
     }
     const size_t least = (align < sizeof(void *) ? sizeof(void *) : align);
@@ -135,7 +130,7 @@ static void aligned_free(void *p, mi_crt_ctx_t *ctx) {
 
 static size_t aligned_msize(void *p, size_t align, size_t offset, mi_crt_ctx_t *ctx) {
     if (p == NULL) {
-        invalid_argument(mi_crt_of(ctx));
+        mi_foreign_invalid_argument(mi_crt_of(ctx));
         return (size_t)-1;
     }
     if (MI_LIKELY(mi_alloc.is_ours(p)))
@@ -152,7 +147,7 @@ static void *aligned_offset_realloc(void *p, size_t size, size_t align, size_t o
         return NULL;
     }
     if (!mi_is_pow2(align) || (offset != 0 && offset >= size)) {
-        invalid_argument(mi_crt_of(ctx));
+        mi_foreign_invalid_argument(mi_crt_of(ctx));
         return NULL;
     }
     const bool is_ours = mi_alloc.is_ours(p);
@@ -215,39 +210,90 @@ static void *shim_new_nothrow(size_t size, mi_crt_ctx_t *ctx) {
     }
 }
 
-// ---- what debug CRTs are asked about a block: ours have no header to look at ----
+// ---- the _dbg forms where nobody keeps what they say of a block ----
 
-static int is_valid_heap_pointer(const void *p, mi_crt_ctx_t *ctx) {
-    const mi_crt_t *crt = mi_crt_of(ctx);
-    if (p != NULL && mi_alloc.is_ours(p))
-        return 1;
-    return crt->own.is_valid_heap_pointer != NULL ? crt->own.is_valid_heap_pointer(p) : 0;
+static void *malloc_dbg(size_t size, int type, const char *file, int line, mi_crt_ctx_t *ctx) {
+    (void)type;
+    (void)file;
+    (void)line;
+    return mi_alloc.crt_malloc(size, ctx);
 }
 
-// The replacement sees the first two arguments; the others are only written by the original, for
-// its own blocks.
-static int is_memory_block(const void *p, unsigned size, mi_crt_ctx_t *ctx) {
-    const mi_crt_t *crt = mi_crt_of(ctx);
-    if (p != NULL && mi_alloc.is_ours(p))
-        return mi_alloc.usable_size(p) >= size;
-    return crt->own.is_memory_block != NULL ? crt->own.is_memory_block(p, size, NULL, NULL, NULL)
-                                            : 0;
+static void *calloc_dbg(size_t count, size_t size, int type, const char *file, int line,
+                        mi_crt_ctx_t *ctx) {
+    (void)type;
+    (void)file;
+    (void)line;
+    return mi_alloc.crt_calloc(count, size, ctx);
 }
 
-static int report_block_type(const void *p, mi_crt_ctx_t *ctx) {
-    const mi_crt_t *crt = mi_crt_of(ctx);
-    if (p != NULL && mi_alloc.is_ours(p))
-        return 1; // a normal block
-    return crt->own.report_block_type != NULL ? crt->own.report_block_type(p) : -1;
+static void *realloc_dbg(void *p, size_t size, int type, const char *file, int line,
+                         mi_crt_ctx_t *ctx) {
+    (void)type;
+    (void)file;
+    (void)line;
+    return mi_alloc.crt_realloc(p, size, ctx);
 }
 
-static void set_block_type(void *p, int type, mi_crt_ctx_t *ctx) {
-    const mi_crt_t *crt = mi_crt_of(ctx);
-    if ((p == NULL || !mi_alloc.is_ours(p)) && crt->own.set_block_type != NULL)
-        crt->own.set_block_type(p, type);
+static void *expand_dbg(void *p, size_t size, int type, const char *file, int line,
+                        mi_crt_ctx_t *ctx) {
+    (void)type;
+    (void)file;
+    (void)line;
+    return shim_expand(p, size, ctx);
 }
 
-uintptr_t mi_shim_target(mi_crt_fn_t fn) {
+static void *recalloc_dbg(void *p, size_t count, size_t size, int type, const char *file, int line,
+                          mi_crt_ctx_t *ctx) {
+    (void)type;
+    (void)file;
+    (void)line;
+    return shim_recalloc(p, count, size, ctx);
+}
+
+static void *aligned_malloc_dbg(size_t size, size_t align, const char *file, int line,
+                                mi_crt_ctx_t *ctx) {
+    (void)file;
+    (void)line;
+    return aligned_malloc(size, align, ctx);
+}
+
+static void *aligned_realloc_dbg(void *p, size_t size, size_t align, const char *file, int line,
+                                 mi_crt_ctx_t *ctx) {
+    (void)file;
+    (void)line;
+    return aligned_realloc(p, size, align, ctx);
+}
+
+static void *aligned_recalloc_dbg(void *p, size_t count, size_t size, size_t align,
+                                  const char *file, int line, mi_crt_ctx_t *ctx) {
+    (void)file;
+    (void)line;
+    return aligned_recalloc(p, count, size, align, ctx);
+}
+
+static void *aligned_offset_malloc_dbg(size_t size, size_t align, size_t offset, const char *file,
+                                       int line, mi_crt_ctx_t *ctx) {
+    (void)file;
+    (void)line;
+    return aligned_offset_malloc(size, align, offset, ctx);
+}
+
+static void *aligned_offset_realloc_dbg(void *p, size_t size, size_t align, size_t offset,
+                                        const char *file, int line, mi_crt_ctx_t *ctx) {
+    (void)file;
+    (void)line;
+    return aligned_offset_realloc(p, size, align, offset, ctx);
+}
+
+static void *new_dbg(size_t size, int type, const char *file, int line, mi_crt_ctx_t *ctx) {
+    (void)type;
+    (void)file;
+    (void)line;
+    return shim_new(size, ctx);
+}
+
+static uintptr_t plain_target(mi_crt_fn_t fn) {
     const uintptr_t targets[MI_CRT_FN_COUNT] = {
         [MI_CRT_MALLOC] = (uintptr_t)mi_alloc.crt_malloc,
         [MI_CRT_CALLOC] = (uintptr_t)mi_alloc.crt_calloc,
@@ -267,10 +313,24 @@ uintptr_t mi_shim_target(mi_crt_fn_t fn) {
         [MI_CRT_NEW] = (uintptr_t)shim_new,
         [MI_CRT_NEW_NOTHROW] = (uintptr_t)shim_new_nothrow,
         [MI_CRT_DELETE] = (uintptr_t)mi_alloc.crt_free,
-        [MI_CRT_IS_VALID_HEAP_POINTER] = (uintptr_t)is_valid_heap_pointer,
-        [MI_CRT_IS_MEMORY_BLOCK] = (uintptr_t)is_memory_block,
-        [MI_CRT_REPORT_BLOCK_TYPE] = (uintptr_t)report_block_type,
-        [MI_CRT_SET_BLOCK_TYPE] = (uintptr_t)set_block_type,
+        [MI_CRT_MALLOC_DBG] = (uintptr_t)malloc_dbg,
+        [MI_CRT_CALLOC_DBG] = (uintptr_t)calloc_dbg,
+        [MI_CRT_REALLOC_DBG] = (uintptr_t)realloc_dbg,
+        [MI_CRT_EXPAND_DBG] = (uintptr_t)expand_dbg,
+        [MI_CRT_RECALLOC_DBG] = (uintptr_t)recalloc_dbg,
+        [MI_CRT_ALIGNED_MALLOC_DBG] = (uintptr_t)aligned_malloc_dbg,
+        [MI_CRT_ALIGNED_REALLOC_DBG] = (uintptr_t)aligned_realloc_dbg,
+        [MI_CRT_ALIGNED_RECALLOC_DBG] = (uintptr_t)aligned_recalloc_dbg,
+        [MI_CRT_ALIGNED_OFFSET_MALLOC_DBG] = (uintptr_t)aligned_offset_malloc_dbg,
+        [MI_CRT_ALIGNED_OFFSET_REALLOC_DBG] = (uintptr_t)aligned_offset_realloc_dbg,
+        [MI_CRT_NEW_DBG] = (uintptr_t)new_dbg,
     };
     return targets[fn];
+}
+
+uintptr_t mi_shim_target(const mi_crt_t *crt, mi_crt_fn_t fn) {
+    uintptr_t target = mi_debug_state_target(fn);
+    if (target == 0 && crt->is_tracked)
+        target = mi_debug_heap_target(fn);
+    return target != 0 ? target : plain_target(fn);
 }

@@ -5,7 +5,7 @@
 #define MI_REDIRECT_CRT_SHIMS_H
 
 #include "base/redirect_abi.h"
-#include "pe/crt_table.h"
+#include "redirect/crt.h"
 
 // The five that the allocator of ours brings itself; these serve an original half.
 void *mi_shim_malloc(size_t size, mi_crt_ctx_t *ctx);
@@ -14,7 +14,7 @@ void *mi_shim_realloc(void *p, size_t size, mi_crt_ctx_t *ctx);
 void mi_shim_free(void *p, mi_crt_ctx_t *ctx);
 size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx);
 
-// Where a patched entry of this function goes, as an address. Never 0.
-uintptr_t mi_shim_target(mi_crt_fn_t fn);
+// Where a patched entry of this function of this CRT goes, as an address. Never 0.
+uintptr_t mi_shim_target(const mi_crt_t *crt, mi_crt_fn_t fn);
 
 #endif

@@ -2,6 +2,7 @@
 #include "redirect/allocator.h"
 #include "redirect/crt_foreign.h"
 #include "redirect/crt_shims.h"
+#include "redirect/debug_heap.h"
 #include "redirect/proof.h"
 #include "redirect/report.h"
 #include "redirect/settings.h"
@@ -54,6 +55,14 @@ static void find_originals(mi_crt_t *crt) {
     own->is_memory_block = (int (*)(const void *, unsigned, long *, char **, int *))original_of(
         crt, "_CrtIsMemoryBlock");
     own->set_block_type = (void (*)(void *, int))original_of(crt, "_CrtSetDbgBlockType");
+    own->malloc_dbg = (void *(*)(size_t, int, const char *, int))original_of(crt, "_malloc_dbg");
+    own->check_memory = (int (*)(void))original_of(crt, "_CrtCheckMemory");
+    own->dump_leaks = (int (*)(void))original_of(crt, "_CrtDumpMemoryLeaks");
+    own->checkpoint = (void (*)(mi_crt_mem_state_t *))original_of(crt, "_CrtMemCheckpoint");
+    own->dump_since =
+        (void (*)(const mi_crt_mem_state_t *))original_of(crt, "_CrtMemDumpAllObjectsSince");
+    own->for_all_clients =
+        (void (*)(void (*)(void *, void *), void *))original_of(crt, "_CrtDoForAllClientObjects");
 }
 
 // Does anybody call the original of this site?
@@ -85,7 +94,7 @@ static mi_reason_t prepare_site(mi_crt_t *crt, uint32_t index) {
     patch->at = crt->base + site->rva;
     patch->bytes = site->patch_bytes;
     if (slot == NULL ||
-        !mi_island_forward(slot, mi_crt_functions[fn].args, &crt->ctx, mi_shim_target(fn)) ||
+        !mi_island_forward(slot, mi_crt_functions[fn].args, &crt->ctx, mi_shim_target(crt, fn)) ||
         !mi_island_jump(patch->after, patch->at, slot))
         return MI_REASON_NO_NEAR_MEMORY;
     memcpy(patch->before, patch->at, patch->bytes);
@@ -115,6 +124,7 @@ static mi_reason_t install_plan(mi_crt_t *crt, const mi_pe_t *pe) {
         crt->failed_name = crt->plan.sites[crt->plan.reason_site].name;
     if (crt->plan.reason == MI_REASON_NONE && crt->plan.is_debug && !mi_settings()->is_debug_crt_on)
         return MI_REASON_DEBUG_LEFT_ALONE;
+    crt->is_tracked = (crt->plan.is_debug && mi_alloc.debug_opt != NULL);
     return crt->plan.reason;
 }
 
@@ -146,6 +156,8 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
     crt->patch_count = 0;
     crt->proof_count = 0;
     crt->failed_name = NULL;
+    crt->is_tracked = false;
+    crt->note = MI_REASON_NONE;
     crt->own = (mi_crt_helpers_t){0};
     mi_island_close(&crt->island); // of the CRT that had this object before, and has gone
     memset(crt->originals, 0, sizeof(crt->originals));
@@ -171,6 +183,16 @@ static void pin(void) {
     (void)LdrAddRefDll(1, mi_alloc.module);
 }
 
+// What a debug CRT keeps of its meaning, and what not.
+static void begin_debug_heap(mi_crt_t *crt) {
+    if (crt->is_tracked) {
+        mi_debug_heap_begin(crt);
+    } else if (crt->plan.is_debug) {
+        crt->note = MI_REASON_DEBUG_HEAP_LOST;
+        mi_report_debug_heap_lost(crt);
+    }
+}
+
 void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
     mi_pe_t pe;
     if (!mi_pe_open_module(&pe, base) || !mi_plan_is_crt(&pe) || mi_crt_at(base) != NULL)
@@ -181,8 +203,10 @@ void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
     crt_describe(crt, base, name, &pe);
     crt->reason = install_transaction(crt, &pe);
     crt->state = (crt->reason == MI_REASON_NONE ? MI_CRT_REDIRECTED : MI_CRT_REFUSED);
-    if (crt->state == MI_CRT_REDIRECTED)
+    if (crt->state == MI_CRT_REDIRECTED) {
         pin();
+        begin_debug_heap(crt);
+    }
     mi_report_crt(crt);
 }
 
@@ -199,6 +223,8 @@ void mi_install_unloaded(const uint8_t *base) {
     crt->reason = MI_REASON_UNLOADED;
     crt->module_opt = NULL;
     crt->own = (mi_crt_helpers_t){0};
+    if (crt->is_tracked)
+        mi_alloc.debug_opt->forget(&crt->debug_owner);
     // Its islands stay until the object is used again: its own code goes away only after this
     // notification.
     mi_report_crt(crt);

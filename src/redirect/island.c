@@ -99,8 +99,10 @@ static uint8_t *put(uint8_t *out, const void *bytes, size_t count) {
 // They make a frame with unwind data, since a new-handler may throw through it.
 //   4 arguments: (rcx, rdx, r8, r9)         -> (rcx, rdx, r8, r9, ctx)
 //   5 arguments: (rcx, rdx, r8, r9, stack)  -> (rcx, rdx, r8, r9, stack, ctx)
+//   6 arguments: the same with two on the stack
 void mi_island_wrap4(void);
 void mi_island_wrap5(void);
+void mi_island_wrap6(void);
 __asm__(".text\n"
         ".p2align 4\n"
         ".globl mi_island_wrap4\n"
@@ -129,6 +131,23 @@ __asm__(".text\n"
         "    callq *%rax\n"
         "    addq $0x38, %rsp\n"
         "    retq\n"
+        ".seh_endproc\n"
+        ".p2align 4\n"
+        ".globl mi_island_wrap6\n"
+        ".def mi_island_wrap6; .scl 2; .type 32; .endef\n"
+        ".seh_proc mi_island_wrap6\n"
+        "mi_island_wrap6:\n"
+        "    subq $0x38, %rsp\n"
+        "    .seh_stackalloc 0x38\n"
+        "    .seh_endprologue\n"
+        "    movq 0x60(%rsp), %r11\n"
+        "    movq %r11, 0x20(%rsp)\n"
+        "    movq 0x68(%rsp), %r11\n"
+        "    movq %r11, 0x28(%rsp)\n"
+        "    movq %r10, 0x30(%rsp)\n"
+        "    callq *%rax\n"
+        "    addq $0x38, %rsp\n"
+        "    retq\n"
         ".seh_endproc\n");
 
 bool mi_island_forward(uint8_t *slot, unsigned args, const void *ctx, uintptr_t replacement) {
@@ -137,7 +156,9 @@ bool mi_island_forward(uint8_t *slot, unsigned args, const void *ctx, uintptr_t 
     static const uint8_t jmp_slot[6] = {0xFF, 0x25, 0, 0, 0, 0};
     uint8_t *out = slot;
     uintptr_t target = replacement;
-    if (args > 5)
+    static const uintptr_t wrappers[] = {(uintptr_t)mi_island_wrap4, (uintptr_t)mi_island_wrap5,
+                                         (uintptr_t)mi_island_wrap6};
+    if (args > 6)
         return false;
     if (args <= 3) {
         out = put(out, mov_to[args], 2);
@@ -147,7 +168,7 @@ bool mi_island_forward(uint8_t *slot, unsigned args, const void *ctx, uintptr_t 
         out = put(out, &ctx, 8);
         out = put(out, mov_rax, 2);
         out = put(out, &replacement, 8);
-        target = (args == 4 ? (uintptr_t)mi_island_wrap4 : (uintptr_t)mi_island_wrap5);
+        target = wrappers[args - 4];
     }
     const int64_t rel = (int64_t)(target - ((uintptr_t)out + 5));
     if (rel >= INT32_MIN && rel <= INT32_MAX) {

@@ -4,7 +4,7 @@
 // written first and made executable afterwards, never both. Made under the loader lock; executed by
 // any thread once sealed.
 //
-//   x64, up to 3 arguments          x64, 4 and 5 arguments            ARM64
+//   x64, up to 3 arguments          x64, 4 to 6 arguments             ARM64
 //     mov  r<n>, ctx   (10 bytes)     mov  r10, ctx                     ldr x<n>, ctx
 //     jmp  [rip+0]                    mov  rax, replacement             ldr x16, replacement
 //     dq   replacement                jmp  [rip+0]                      br  x16

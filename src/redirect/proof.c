@@ -9,6 +9,16 @@ static struct {
 } probe;
 static const mi_crt_t *probe_seen_by; // the CRT whose context got the probe
 
+static _Atomic(DWORD) prover; // the thread that is proving; 0 = none
+
+bool mi_proof_is_running(const mi_crt_t *crt) {
+    if (MI_LIKELY(mi_load_relaxed(&prover) == 0) ||
+        mi_load_relaxed(&prover) != GetCurrentThreadId())
+        return false;
+    probe_seen_by = crt;
+    return true;
+}
+
 bool mi_proof_is_probe(const mi_crt_t *crt, const void *p) {
     if (MI_LIKELY(p != (const void *)probe.byte))
         return false;
@@ -40,21 +50,22 @@ static bool prove_resized(mi_crt_t *crt, void *p, bool is_zeroed) {
     return is_good;
 }
 
+// The _dbg forms take a type, a file and a line behind the arguments of the others, which do not
+// look at them: one call proves both.
 static bool prove_makes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     switch (fn) {
     case MI_CRT_MALLOC:
-    case MI_CRT_NEW:
-    case MI_CRT_NEW_NOTHROW:
-        return prove_made(crt, ((void *(*)(size_t))at)(40), 40, 8);
+        return prove_made(crt, ((void *(*)(size_t, int, char *, int))at)(40, 1, NULL, 0), 40, 8);
     case MI_CRT_CALLOC: {
-        uint8_t *p = ((uint8_t * (*)(size_t, size_t)) at)(3, 17);
+        uint8_t *p = ((uint8_t * (*)(size_t, size_t, int, char *, int)) at)(3, 17, 1, NULL, 0);
         return p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 51, 0) &&
                prove_made(crt, p, 51, 8);
     }
     case MI_CRT_ALIGNED_MALLOC:
-        return prove_made(crt, ((void *(*)(size_t, size_t))at)(100, 64), 100, 64);
+        return prove_made(crt, ((void *(*)(size_t, size_t, char *, int))at)(100, 64, NULL, 0), 100,
+                          64);
     default: { // MI_CRT_ALIGNED_OFFSET_MALLOC
-        uint8_t *p = ((uint8_t * (*)(size_t, size_t, size_t)) at)(100, 64, 8);
+        uint8_t *p = ((uint8_t * (*)(size_t, size_t, size_t, char *, int)) at)(100, 64, 8, NULL, 0);
         return p != NULL && (((uintptr_t)p + 8) & 63) == 0 && prove_made(crt, p, 100, 8);
     }
     }
@@ -69,17 +80,25 @@ static bool prove_takes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     memset(p, 0x5A, 24);
     switch (fn) {
     case MI_CRT_REALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t))at)(p, 4000), false);
+        return prove_resized(
+            crt, ((void *(*)(void *, size_t, int, char *, int))at)(p, 4000, 1, NULL, 0), false);
     case MI_CRT_RECALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t, size_t))at)(p, 4, 1000), true);
+        return prove_resized(
+            crt, ((void *(*)(void *, size_t, size_t, int, char *, int))at)(p, 4, 1000, 1, NULL, 0),
+            true);
     case MI_CRT_ALIGNED_REALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t, size_t))at)(p, 4000, 64), false);
+        return prove_resized(
+            crt, ((void *(*)(void *, size_t, size_t, char *, int))at)(p, 4000, 64, NULL, 0), false);
     case MI_CRT_ALIGNED_OFFSET_REALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4000, 64, 0),
-                             false);
+        return prove_resized(
+            crt,
+            ((void *(*)(void *, size_t, size_t, size_t, char *, int))at)(p, 4000, 64, 0, NULL, 0),
+            false);
     case MI_CRT_ALIGNED_RECALLOC:
-        return prove_resized(crt, ((void *(*)(void *, size_t, size_t, size_t))at)(p, 4, 1000, 64),
-                             true);
+        return prove_resized(
+            crt,
+            ((void *(*)(void *, size_t, size_t, size_t, char *, int))at)(p, 4, 1000, 64, NULL, 0),
+            true);
     case MI_CRT_ALIGNED_OFFSET_RECALLOC:
         return prove_resized(
             crt, ((void *(*)(void *, size_t, size_t, size_t, size_t))at)(p, 4, 1000, 64, 0), true);
@@ -94,7 +113,7 @@ static bool prove_takes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
         const size_t size = ((size_t(*)(void *, size_t, size_t))at)(p, 64, 0);
         is_good = (size >= 24 && size <= mi_alloc.usable_size(p));
     } else if (fn == MI_CRT_EXPAND) {
-        is_good = (((void *(*)(void *, size_t))at)(p, 20) == p);
+        is_good = (((void *(*)(void *, size_t, int, char *, int))at)(p, 20, 1, NULL, 0) == p);
     } else { // the functions that free
         probe_seen_by = NULL;
         ((void (*)(void *))at)(probe.byte);
@@ -104,7 +123,22 @@ static bool prove_takes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     return is_good;
 }
 
+// The questions about all blocks are not answered while a proof runs: they arrive.
+static bool prove_arrives(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
+    mi_crt_mem_state_t state;
+    probe_seen_by = NULL;
+    if (fn == MI_CRT_CHECK_MEMORY || fn == MI_CRT_DUMP_LEAKS)
+        (void)((int (*)(void))at)();
+    else if (fn == MI_CRT_FOR_ALL_CLIENTS)
+        ((void (*)(void *, void *))at)(NULL, NULL);
+    else
+        ((void (*)(mi_crt_mem_state_t *))at)(memset(&state, 0, sizeof(state)));
+    return probe_seen_by == crt;
+}
+
 static bool prove_inspects(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
+    if (fn >= MI_CRT_CHECK_MEMORY)
+        return prove_arrives(crt, fn, at);
     void *p = mi_alloc.alloc(24);
     bool is_good = (p != NULL);
     if (p == NULL)
@@ -121,7 +155,7 @@ static bool prove_inspects(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
 }
 
 static bool prove_site(mi_crt_t *crt, const mi_plan_site_t *site) {
-    const mi_crt_fn_t fn = (mi_crt_fn_t)site->fn;
+    const mi_crt_fn_t fn = mi_crt_functions[site->fn].same_as;
     const uintptr_t at = (uintptr_t)crt->base + site->rva;
     if (mi_fault("proof"))
         return false;
@@ -132,7 +166,7 @@ static bool prove_site(mi_crt_t *crt, const mi_plan_site_t *site) {
     return prove_inspects(crt, fn, at);
 }
 
-bool mi_proof_run(mi_crt_t *crt) {
+static bool prove_all(mi_crt_t *crt) {
     probe.below[0] = probe.byte;
     probe.below[1] = probe.byte;
     crt->proof_count = 0;
@@ -147,4 +181,11 @@ bool mi_proof_run(mi_crt_t *crt) {
         crt->proof_count++;
     }
     return true;
+}
+
+bool mi_proof_run(mi_crt_t *crt) {
+    mi_store_relaxed(&prover, GetCurrentThreadId());
+    const bool is_proven = prove_all(crt);
+    mi_store_relaxed(&prover, 0);
+    return is_proven;
 }

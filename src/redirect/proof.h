@@ -12,4 +12,8 @@ bool mi_proof_run(mi_crt_t *crt);
 // For crt_foreign.c: is this the probe? Then it has been noted, and nothing more is to be done.
 bool mi_proof_is_probe(const mi_crt_t *crt, const void *p);
 
+// Is this call one of the proof's? For what takes no pointer, and for what a proof must not set
+// off: hooks, reports, numbers. If so, it is noted as having arrived at this CRT.
+bool mi_proof_is_running(const mi_crt_t *crt);
+
 #endif

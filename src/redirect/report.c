@@ -62,6 +62,11 @@ static const char *state_text(const mi_crt_t *crt) {
     return crt->state == MI_CRT_UNLOADED ? "unloaded" : "left alone";
 }
 
+static void put_reason(mi_text_t *t, const char *what, mi_reason_t reason) {
+    const mi_reason_row_t *row = mi_reason_row(reason);
+    mi_text_fmt(t, "%s %d (%s): %s %s", what, (int)row->code, row->name, row->cause, row->cure);
+}
+
 static void put_crt(mi_text_t *t, const mi_crt_t *crt) {
     mi_text_str(t, crt->name);
     mi_text_char(t, ' ');
@@ -73,13 +78,17 @@ static void put_crt(mi_text_t *t, const mi_crt_t *crt) {
                     "allocator%s",
                     (unsigned)crt->patch_count, crt->is_late ? "late" : "early",
                     (unsigned)crt->proof_count, (unsigned)crt->patch_count,
-                    crt->plan.is_debug ? ", debug CRT" : "");
+                    crt->is_tracked      ? ", debug CRT with its debug heap"
+                    : crt->plan.is_debug ? ", debug CRT"
+                                         : "");
     if (crt->reason != MI_REASON_NONE) {
         const mi_reason_row_t *row = mi_reason_row(crt->reason);
         mi_text_fmt(t, ", reason %d (%s)%s%s: %s %s", (int)row->code, row->name,
                     crt->failed_name != NULL ? " at " : "",
                     crt->failed_name != NULL ? crt->failed_name : "", row->cause, row->cure);
     }
+    if (crt->note != MI_REASON_NONE)
+        put_reason(t, "; note", crt->note);
 }
 
 void mi_report_crt(const mi_crt_t *crt) {
@@ -88,6 +97,19 @@ void mi_report_crt(const mi_crt_t *crt) {
     mi_text_init(&t, text, sizeof(text));
     put_crt(&t, crt);
     mi_report(true, "%s", text);
+}
+
+void mi_report_debug_heap_lost(const mi_crt_t *crt) {
+    static bool is_said; // loader lock
+    char text[480];
+    mi_text_t t;
+    if (is_said)
+        return;
+    is_said = true;
+    mi_text_init(&t, text, sizeof(text));
+    mi_text_fmt(&t, "%s: ", crt->name);
+    put_reason(&t, "reason", MI_REASON_DEBUG_HEAP_LOST);
+    mi_report(false, "%s", text);
 }
 
 void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *what) {
@@ -141,9 +163,9 @@ static void json_key(mi_text_t *t, const char *key) {
     mi_text_char(t, ':');
 }
 
-static void json_reason(mi_text_t *t, mi_reason_t reason) {
+static void json_reason(mi_text_t *t, const char *key, mi_reason_t reason) {
     const mi_reason_row_t *row = mi_reason_row(reason);
-    json_key(t, "reason");
+    json_key(t, key);
     mi_text_fmt(t, "{\"code\":%d,\"name\":", (int)row->code);
     mi_text_json(t, row->name);
     mi_text_str(t, ",\"cause\":");
@@ -168,7 +190,10 @@ static void json_crt(mi_text_t *t, const mi_crt_t *c) {
     mi_text_json(t, state_text(c));
     mi_text_fmt(t, ",\"late\":%s,\"debug\":%s,\"rung\":\"entry\",", c->is_late ? "true" : "false",
                 c->plan.is_debug ? "true" : "false");
-    json_reason(t, c->reason);
+    mi_text_fmt(t, "\"debug_heap\":%s,", c->is_tracked ? "true" : "false");
+    json_reason(t, "reason", c->reason);
+    mi_text_char(t, ',');
+    json_reason(t, "note", c->note);
     json_count(t, "functions", c->patch_count);
     json_count(t, "proven", c->proof_count);
     json_count(t, "foreign_frees", mi_load_relaxed(&c->foreign_frees));
@@ -187,7 +212,7 @@ void mi_report_status_json(mi_text_t *t) {
     json_count(t, "allocator_version", mi_alloc.version);
     mi_text_fmt(t, ",\"original_interface\":%s,",
                 mi_allocator_is_bound() && mi_alloc.table_opt == NULL ? "true" : "false");
-    json_reason(t, mi_report_state.reason);
+    json_reason(t, "reason", mi_report_state.reason);
     mi_text_str(t, ",\"heap_guard\":");
     mi_text_json(t, mi_report_state.guard != NULL ? mi_report_state.guard : "off");
     json_count(t, "guarded_calls", mi_load_relaxed(&mi_report_state.guarded_calls));

@@ -24,4 +24,8 @@ extern mi_report_state_t mi_report_state;
 void mi_report_status_text(mi_text_t *t);
 void mi_report_status_json(mi_text_t *t);
 
+// A debug CRT is redirected to an allocator without books for it: said once in a process, whoever
+// listens.
+void mi_report_debug_heap_lost(const mi_crt_t *crt);
+
 #endif

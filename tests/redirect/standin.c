@@ -227,7 +227,7 @@ EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
 #    else
         MI_REDIRECT_ABI,
 #    endif
-        sizeof(mi_redirect_allocator_t),
+        offsetof(mi_redirect_allocator_t, debug), // a partner of the first release
         12345,
         0,
         is_ours,
@@ -248,6 +248,7 @@ EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         usable_size,
         set_foreign,
         allocation_count,
+        (const mi_redirect_debug_t *)1, // behind the table: nobody may look
     };
     (void)abi;
     return &table;
