@@ -47,9 +47,16 @@ mi_crt_t *mi_crt_at(const void *address) {
     return NULL;
 }
 
-bool mi_crt_is_attached(const mi_crt_t *crt) {
+bool mi_crt_is_attached(mi_crt_t *crt) {
+    if (MI_LIKELY(mi_load_relaxed(&crt->was_attached)))
+        return true;
     const mi_nt_module_t *m = crt->module_opt;
-    return m != NULL && (m->flags & MI_NT_MODULE_ATTACHED) != 0;
+    if (m == NULL || (m->flags & MI_NT_MODULE_ATTACHED) == 0)
+        return false;
+    // The loader may take the flag back before the CRT's own detach, where a debug CRT looks for
+    // leaks.
+    mi_store_relaxed(&crt->was_attached, true);
+    return true;
 }
 
 static uintptr_t first_export(const mi_crt_t *crt, const char *a, const char *b) {

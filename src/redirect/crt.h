@@ -77,8 +77,9 @@ struct mi_crt_s {
     uint8_t *base;
     uint32_t image_bytes;
     char name[64];
-    mi_pe_version_t version; // of its file; zero = none
-    bool is_late;            // its entry point had already run: it may have allocated
+    mi_pe_version_t version;    // of its file; zero = none
+    _Atomic(bool) was_attached; // its entry point has been called, and may have been told to detach
+    bool is_late;               // its entry point had already run: it may have allocated
     mi_crt_helpers_t own;
     mi_island_t island;
     uint32_t patch_count;
@@ -110,7 +111,7 @@ void mi_crt_release_all(void); // only when nothing was ever redirected, and thi
 mi_crt_t *mi_crt_at(const void *address);
 
 // Has the CRT been initialised, so that its helpers may be called?
-bool mi_crt_is_attached(const mi_crt_t *crt);
+bool mi_crt_is_attached(mi_crt_t *crt);
 void mi_crt_find_helpers(mi_crt_t *crt);
 
 #endif

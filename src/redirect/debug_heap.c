@@ -38,7 +38,7 @@ static shape_t plain_shape(size_t size, bool is_zeroed) {
 
 // ---- what the CRT keeps ----
 
-int mi_debug_heap_flags(const mi_crt_t *crt) {
+int mi_debug_heap_flags(mi_crt_t *crt) {
     if (crt->own.debug_flag != NULL)
         return *(const volatile int *)crt->own.debug_flag;
     if (!mi_crt_is_attached(crt))
@@ -56,7 +56,7 @@ void mi_debug_heap_say(mi_crt_t *crt, const char *text) {
 }
 
 // The program's hook: may this happen?
-static bool hook_allows(const mi_crt_t *crt, int operation, void *p, size_t size, tag_t tag) {
+static bool hook_allows(mi_crt_t *crt, int operation, void *p, size_t size, tag_t tag) {
     if (crt->own.alloc_hook == NULL || !mi_crt_is_attached(crt) || mi_proof_is_running(crt))
         return true;
     const mi_crt_alloc_hook_t hook = crt->own.alloc_hook();
@@ -75,7 +75,7 @@ static void say_vetoed(mi_crt_t *crt, const char *what, tag_t tag) {
     mi_debug_heap_say(crt, text);
 }
 
-static int32_t break_number(const mi_crt_t *crt) {
+static int32_t break_number(mi_crt_t *crt) {
     if (crt->own.break_number != NULL)
         return (int32_t) * (const volatile long *)crt->own.break_number;
     if (crt->own.break_at != NULL && mi_crt_is_attached(crt))

@@ -26,7 +26,7 @@ uintptr_t mi_debug_heap_target(mi_crt_fn_t fn);
 void mi_debug_heap_begin(mi_crt_t *crt);
 
 // The CRT's flags now; before its initialisation, those that it begins with.
-int mi_debug_heap_flags(const mi_crt_t *crt);
+int mi_debug_heap_flags(mi_crt_t *crt);
 // Says something as the CRT would, through its _CrtDbgReport, so that report modes, files and hooks
 // apply.
 void mi_debug_heap_say(mi_crt_t *crt, const char *text);

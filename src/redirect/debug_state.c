@@ -6,8 +6,8 @@
 enum { DATA_BYTES = 16, FILE_BYTES = 260, DAMAGED_MAX = 16 };
 
 // The originals may be called: the CRT is initialised, and nobody is only proving that we are here.
-static bool may_ask(const mi_crt_t *crt) {
-    return mi_crt_is_attached(crt) && !mi_proof_is_running(crt);
+static bool may_ask(mi_crt_t *crt) {
+    return !mi_proof_is_running(crt) && mi_crt_is_attached(crt);
 }
 
 // ---- one block ----
@@ -193,7 +193,7 @@ static bool has_leaks(const size_t *counts, int flags) {
 }
 
 // The CRT's own state, of blocks of before; zero when it cannot be asked.
-static mi_crt_mem_state_t state_before(const mi_crt_t *crt) {
+static mi_crt_mem_state_t state_before(mi_crt_t *crt) {
     mi_crt_mem_state_t state = {.newest = NULL};
     if (crt->own.checkpoint != NULL && may_ask(crt))
         crt->own.checkpoint(&state);
@@ -215,7 +215,7 @@ static void checkpoint(mi_crt_mem_state_t *state, mi_crt_ctx_t *ctx) {
     mi_crt_t *crt = mi_crt_of(ctx);
     mi_debug_totals_t totals;
     if (!crt->is_tracked || state == NULL) {
-        if (crt->own.checkpoint != NULL && may_ask(crt))
+        if (may_ask(crt) && crt->own.checkpoint != NULL)
             crt->own.checkpoint(state);
         return;
     }

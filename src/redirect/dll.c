@@ -20,15 +20,29 @@ static mi_crt_t
 static void *notification;
 static const uint8_t here; // an address inside this DLL
 
+// Once something is redirected, also when the first CRT comes after us.
+static void settle(void) {
+    static bool is_settled;
+    if (is_settled || !mi_install_is_active())
+        return;
+    is_settled = true;
+    // What the allocator keeps must live as long as it does: only when we are pinned.
+    if (mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
+        mi_alloc.table_opt->set_foreign(&process_crt.ctx);
+    mi_guard_install(&process_crt.ctx);
+}
+
 static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *context) {
     (void)context;
     // When the process ends, detached CRTs go on to be called.
     if (!mi_allocator_is_bound() || event == NULL || RtlDllShutdownInProgress())
         return;
-    if (reason == MI_NT_DLL_LOADED)
+    if (reason == MI_NT_DLL_LOADED) {
         mi_install_loaded(event->base, event->base_name);
-    else if (reason == MI_NT_DLL_UNLOADED)
+        settle();
+    } else if (reason == MI_NT_DLL_UNLOADED) {
         mi_install_unloaded(event->base);
+    }
 }
 
 // A redirect DLL that was initialised before us has already patched, or will: one is enough.
@@ -55,12 +69,7 @@ static void install_once_bound(void) {
         (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
     memcpy(process_crt.name, "the process", 12);
     mi_install_all();
-    // What the allocator keeps must live as long as it does: only when we are pinned.
-    if (mi_install_is_active() && mi_alloc.table_opt != NULL &&
-        mi_alloc.table_opt->set_foreign != NULL)
-        mi_alloc.table_opt->set_foreign(&process_crt.ctx);
-    if (mi_install_is_active())
-        mi_guard_install(&process_crt.ctx);
+    settle();
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
         mi_report_state.is_late |= c->is_late;
 }

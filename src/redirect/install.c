@@ -152,6 +152,7 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
     crt->base = base;
     crt->image_bytes = pe->image_bytes;
     crt->module_opt = mi_modules_of(base);
+    mi_store_relaxed(&crt->was_attached, false);
     crt->is_late = mi_crt_is_attached(crt);
     crt->patch_count = 0;
     crt->proof_count = 0;
@@ -220,6 +221,7 @@ void mi_install_unloaded(const uint8_t *base) {
     if (crt == NULL || crt->base != base)
         return;
     crt->state = MI_CRT_UNLOADED;
+    mi_store_relaxed(&crt->was_attached, false);
     crt->reason = MI_REASON_UNLOADED;
     crt->module_opt = NULL;
     crt->own = (mi_crt_helpers_t){0};

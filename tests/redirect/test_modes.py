@@ -41,7 +41,7 @@ class Modes:
         out, _ = self.run(words + " json", env, exe)
         status = parse(out)
         codes = [status["reason"]["code"]] + [c["reason"]["code"] for c in status["crts"]]
-        codes += [m["reason"] for m in status["modules"]]
+        codes += [m["reason"] for m in status["modules"]] + [c["note"]["code"] for c in status["crts"]]
         check(number in codes, f"reason {number} is not among {codes} after {words}")
         PROVOKED.add(number)
         if malloc:
@@ -77,9 +77,9 @@ def switches(m):
     m.reason(24, crt + f"load {m.redirect} load standin-holes{m.args.bits}.dll enable")
     m.reason(25, both)
     m.reason(27, crt + both + " load another.dll")
-    if not m.args.bits:
-        m.reason(26, "load synth_debug.dll " + both + " malloc synth_debug.dll", {"MIMALLOC_REDIRECT_DEBUG_CRT": "0"},
-                 malloc="theirs")
+    m.reason(26, "load synth_debug.dll " + both + " malloc synth_debug.dll", {"MIMALLOC_REDIRECT_DEBUG_CRT": "0"},
+             malloc="theirs")
+    m.reason(45, "load synth_debug.dll " + both + " malloc synth_debug.dll", malloc="ours")
 
 
 def refusals(m):

@@ -47,7 +47,8 @@ X64 = {
         "??3@YAXPEAX@Z": ("patch", "none"), "_aligned_malloc_dbg": ("alias", "none")}),
     "synth_debug.dll": ("good", "debug", "none", {
         "malloc": ("patch", "none"), "_free_dbg": ("patch", "none"), "_free_base": ("left", "none"),
-        "_CrtIsValidHeapPointer": ("patch", "none")}),
+        "_CrtIsValidHeapPointer": ("patch", "none"), "_CrtDumpMemoryLeaks": ("patch", "none"),
+        "_recalloc_dbg": ("patch", "none")}),
     "synth_hazard1.dll": ("refused", "release", "branch-into", {"free": ("refused", "branch-into")}),
     "synth_hazard2.dll": ("refused", "release", "too-short", {"free": ("refused", "too-short")}),
     "synth_hazard3.dll": ("refused", "release", "unknown-instruction", {"free": ("refused", "unknown-instruction")}),
@@ -66,6 +67,9 @@ X86 = {
         "_recalloc!": ("patch", "none"), "_expand!": ("patch", "none")}),
     "synth_msvcr.dll": ("good", "release", "none", {
         "??_V@YAXPAX@Z": ("covered", "none"), "??_U@YAPAXI@Z": ("alias", "none"), "free": ("patch", "none")}),
+    "synth_debug.dll": ("good", "debug", "none", {
+        "malloc": ("patch", "none"), "_free_dbg": ("patch", "none"), "_free_base": ("left", "none"),
+        "_CrtMemCheckpoint": ("patch", "none"), "_CrtCheckMemory": ("patch", "none")}),
     "synth_seh.dll": ("good", "release", "none", {"free": ("patch", "none"), "realloc": ("patch", "none")}),
 }
 

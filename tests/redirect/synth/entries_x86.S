@@ -137,6 +137,7 @@ seh_prologue:
     seh __aligned_offset_recalloc, _impl_aligned_offset_recalloc
 #define FRAME hot
 #endif
+#ifdef FRAME // the debug CRT has its entries in debug_heap.c
     FRAME __aligned_malloc
     push 0
     push dword ptr [ebp+12]
@@ -164,3 +165,4 @@ seh_prologue:
     add esp, 20
     pop ebp
     ret
+#endif

@@ -66,78 +66,21 @@ static void *raw_alloc(size_t size) {
 }
 
 #ifdef SYNTH_DEBUG
-// [ size | kind | magic | ... | guard 4 ] block [ guard 4 ]
-typedef struct head_s {
-    size_t size;
-    int kind;
-    uint32_t magic;
-} head_t;
-#    define HEAD_BYTES 48 // the last four are the guard
-#    define MAGIC      0xFEEDC0DEu
+#    include "debug_heap.h"
 
-static LONG debug_live; // blocks of the debug heap
-static LONG debug_bad;  // damaged ones found
-
-static head_t *head_of(const void *p) {
-    return (head_t *)(void *)((uintptr_t)p - HEAD_BYTES);
+void *synth_raw_alloc(size_t size) {
+    return raw_alloc(size);
 }
 
-// Tells a block of the debug heap by its header, if there is one.
-int impl_is_valid(const void *p);
-int impl_is_valid(const void *p) {
-    return p != NULL && HeapValidate(heap, 0, head_of(p)) && head_of(p)->magic == MAGIC;
+void synth_raw_free(void *p) {
+    HeapFree(heap, 0, p);
 }
 
-void *impl_malloc_dbg(size_t size, int kind);
-void *impl_malloc_dbg(size_t size, int kind) {
-    if (size > (size_t)-1 - 128)
-        return NULL;
-    uint8_t *h = (uint8_t *)raw_alloc(size + HEAD_BYTES + 4);
-    if (h == NULL)
-        return NULL;
-    head_t *head = (head_t *)(void *)h;
-    head->size = size;
-    head->kind = kind;
-    head->magic = MAGIC;
-    for (int i = 0; i < 4; i++)
-        h[HEAD_BYTES - 4 + i] = h[HEAD_BYTES + size + (size_t)i] = 0xFD;
-    FillMemory(h + HEAD_BYTES, size, 0xCD);
-    InterlockedIncrement(&debug_live);
-    return h + HEAD_BYTES;
+int synth_raw_is_valid(const void *p) {
+    return HeapValidate(heap, 0, p);
 }
 
-void impl_free_dbg(void *p, int kind);
-void impl_free_dbg(void *p, int kind) {
-    (void)kind;
-    if (p == NULL)
-        return;
-    const uint8_t *b = (const uint8_t *)p;
-    const size_t size = head_of(p)->size;
-    for (int i = 0; i < 4; i++)
-        if (b[i - 4] != 0xFD || b[size + (size_t)i] != 0xFD)
-            InterlockedIncrement(&debug_bad);
-    if (head_of(p)->magic != MAGIC)
-        InterlockedIncrement(&debug_bad);
-    InterlockedDecrement(&debug_live);
-    HeapFree(heap, 0, head_of(p));
-}
-
-size_t impl_msize_dbg(const void *p, int kind);
-size_t impl_msize_dbg(const void *p, int kind) {
-    (void)kind;
-    return head_of(p)->size;
-}
-
-API LONG synth_debug_live(void);
-API LONG synth_debug_live(void) {
-    return debug_live;
-}
-API LONG synth_debug_bad(void);
-API LONG synth_debug_bad(void) {
-    return debug_bad;
-}
-
-#    define ALLOC(size) impl_malloc_dbg((size), 1)
+#    define ALLOC(size) impl_malloc_dbg((size), 1, NULL, 0)
 #    define FREE(p)     impl_free_dbg((p), 1)
 #    define MSIZE(p)    impl_msize_dbg((p), 1)
 #else
@@ -277,5 +220,8 @@ BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
     (void)reserved;
     if (reason == DLL_PROCESS_ATTACH)
         heap = HeapCreate(0, 0, 0);
+#ifdef SYNTH_DEBUG
+    synth_debug_main(reason);
+#endif
     return heap != NULL;
 }

@@ -2,7 +2,7 @@
 # planner is also tested on Linux. Sets SYNTH_DLLS to their paths.
 set(synth_here ${CMAKE_CURRENT_LIST_DIR})
 set(synth_x86_64 UCRT_OLD UCRT_MID UCRT_HASH MSVCRT DEBUG)
-set(synth_i686 UCRT MSVCR SEH)
+set(synth_i686 UCRT MSVCR SEH DEBUG)
 
 function(synth_dll out arch name defines def_changes)
     set(cc clang-19 --target=${arch}-w64-windows-gnu)
@@ -14,13 +14,17 @@ function(synth_dll out arch name defines def_changes)
         set(dll_entry DllMain@12)
     endif()
     set(obj ${out}/${name}.o)
+    set(more "")
+    if(defines MATCHES SYNTH_DEBUG)
+        set(more ${synth_here}/debug_heap.c ${synth_here}/debug_reports.c ${CMAKE_SOURCE_DIR}/src/base/text.c)
+    endif()
     add_custom_command(OUTPUT ${out}/${name}.dll
         COMMAND ${cc} ${defines} -c ${source} -o ${obj}
         COMMAND ${Python3_EXECUTABLE} ${synth_here}/make_def.py llvm-nm-19 ${obj} ${out}/${name}.def ${def_changes}
         COMMAND ${cc} -fuse-ld=lld-19 -shared -nostdlib -O1 -ffreestanding -fno-builtin -Wl,--entry=${dll_entry}
-            -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src ${defines} ${synth_here}/impl.c ${obj} ${out}/${name}.def
+            -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src ${defines} ${synth_here}/impl.c ${more} ${obj} ${out}/${name}.def
             -o ${out}/${name}.dll -lkernel32
-        DEPENDS ${source} ${synth_here}/impl.c ${synth_here}/make_def.py
+        DEPENDS ${source} ${synth_here}/impl.c ${more} ${synth_here}/debug_heap.h ${synth_here}/make_def.py
         COMMENT "Building ${name}.dll" VERBATIM)
     set(SYNTH_DLLS ${SYNTH_DLLS} ${out}/${name}.dll PARENT_SCOPE)
 endfunction()
