@@ -81,8 +81,7 @@ const mi_reason_row_t mi_reasons[] = {
     {MI_REASON_GUARD_OFF, "guard-off", "The heap guard is switched off or could not be installed.",
      "Unset MIMALLOC_REDIRECT_HEAP_GUARD, or see the reason given for it."},
     {MI_REASON_DEBUG_HEAP_LOST, "debug-heap-lost",
-     "A debug CRT is redirected to an allocator without a debug heap: leak dumps, checkpoints, memory checks, "
-     "allocation hooks and breaks do not see its blocks.",
+     "The debug heap of a debug CRT is lost: leak dumps, checks, checkpoints and hooks do not see its blocks.",
      "Use mimalloc-debug.dll (minject inject --postfix=debug), or set MIMALLOC_REDIRECT_DEBUG_CRT=0."},
 };
 // clang-format on
