@@ -179,6 +179,26 @@ void mi_ledger_totals(const mi_debug_owner_t *owner, mi_debug_totals_t *out) {
     mi_unlock(&ledger_lock);
 }
 
+void mi_ledger_resize(const mi_page_t *page, void *block, void *p, size_t size) {
+    const size_t end = (size_t)((uint8_t *)p - (uint8_t *)block) + size;
+    if (MI_LIKELY(mi_load_relaxed(&mi_ledger_count) == 0)) { // as in mi_ledger_drop
+        mi_pad_open(page, block, end, true);
+        return;
+    }
+    mi_lock(&ledger_lock);
+    record_t *const r = *place_of(p);
+    mi_pad_open(page, block, end, true);
+    if (r != NULL) {
+        mi_debug_totals_t *const t = &r->block.owner->totals;
+        count_out(&r->block);
+        t->live = t->live - r->block.size + size;
+        t->high = (t->live > t->high ? t->live : t->high);
+        r->block.size = size;
+        count_in(&r->block);
+    }
+    mi_unlock(&ledger_lock);
+}
+
 static bool is_damaged(const void *p) {
     const mi_page_t *const page = mi_page_map_find(p);
     return page == NULL || !mi_pad_is_intact(page, mi_page_block_of(page, p));

@@ -13,6 +13,8 @@
 #include "base/atomic.h"
 #include "base/redirect_abi.h"
 
+typedef struct mi_page_s mi_page_t;
+
 #if MI_DEBUG
 extern MI_HIDDEN _Atomic(size_t) mi_ledger_count; // records there are
 
@@ -26,6 +28,16 @@ size_t mi_ledger_damaged(const mi_debug_owner_t *owner, mi_debug_block_t *out, s
 void mi_ledger_forget(mi_debug_owner_t *owner);
 
 void mi_ledger_remove(const void *p);
+// The block at p, in the page's block, has another size from now on: opens its pad anew, which
+// mi_ledger_damaged sees either before or after.
+void mi_ledger_resize(const mi_page_t *page, void *block, void *p, size_t size);
+#else
+MI_INLINE void mi_ledger_resize(const mi_page_t *page, void *block, void *p, size_t size) {
+    (void)page;
+    (void)block;
+    (void)p;
+    (void)size;
+}
 #endif
 
 // The block at p is about to be freed: nothing is known of it any more. Before its memory changes,

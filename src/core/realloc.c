@@ -4,6 +4,7 @@
 
 #include "core/alloc_inline.h"
 #include "core/heap.h"
+#include "core/ledger.h"
 #include "core/limits.h"
 #include "core/life.h"
 #include "os/os.h"
@@ -33,7 +34,7 @@ static bool realloc_note(const realloc_job_t *job) {
         return true;
     uint8_t *const block = (uint8_t *)mi_page_block_of(job->page, job->p);
     const size_t end = (size_t)(job->p - block) + job->size;
-    mi_pad_open(job->page, block, end, true);
+    mi_ledger_resize(job->page, block, job->p, job->size);
     return !is_exact || mi_exact_set(job->page, block, end);
 }
 

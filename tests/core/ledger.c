@@ -77,6 +77,10 @@ static void test_damage(void) {
     CHECK(mi_ledger_damaged(&owner, seen, 2) == 1 && seen[0].p == a.p);
     bytes[24] = kept;
     CHECK(mi_ledger_damaged(&owner, seen, 2) == 0);
+    // In its place it keeps its record, with the new size.
+    CHECK(mi_core_realloc((void *)(uintptr_t)a.p, 20, 0, NULL) == a.p);
+    CHECK(mi_ledger_find(a.p, &seen[0]) && seen[0].size == 20);
+    CHECK(mi_ledger_damaged(&owner, seen, 2) == 0 && owner.totals.live == 100020);
     // A block that moves is another one.
     void *moved = mi_core_realloc((void *)(uintptr_t)a.p, 5000, 0, NULL);
     CHECK(moved != NULL && !mi_ledger_find(a.p, &seen[0]));
