@@ -347,6 +347,10 @@ def main():
     verdict("debug and release", make(imports=OURS + CRT + (("helper.dll", ("f",)),)),
             dict(BOTH, **{"helper.dll": make(dll=True, imports=(("ucrtbased.dll", ("malloc",)),), exports=("f",))}),
             30, ["crt-mix", "debug-release-mix"])
+    debug = (("ucrtbased.dll", ("malloc",)),)
+    verdict("a debug heap lost", make(imports=OURS + debug), BOTH, 0, ["debug-heap-lost"], ["debug-heap"])
+    verdict("a debug heap kept", make(imports=OURS[:1] + (("mimalloc-debug.dll", ("mi_version",)),) + debug),
+            {"mimalloc-redirect.dll": REDIRECT, "mimalloc-debug.dll": ALLOCATOR}, 0, ["debug-heap"], ["debug-heap-lost"])
     verdict("second allocator", make(imports=OURS + CRT + (("tbbmalloc_proxy.dll", ("f",)),)), BOTH, 30, ["second-allocator", "not-found"])
     verdict("two of ours", make(imports=OURS + CRT + (("LibMimalloc-old.dll", ("mi_free",)),)),
             dict(BOTH, **{"LibMimalloc-old.dll": ALLOCATOR}), 30, ["second-allocator"])

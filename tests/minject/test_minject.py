@@ -325,6 +325,25 @@ def test_inplace(folder):
     refusal(["remove", "app.exe"], 21, ["was changed after"], folder, "remove from a changed file")
 
 
+def test_debug_runtime(folder):
+    """A program on a debug runtime gets the debug DLL, unless --postfix says otherwise; and it is said."""
+    (folder / "dbg.exe").write_bytes(make_pe.make(imports=(("VCRUNTIME140D.dll", ("f",)), ("ucrtbased.dll", ("malloc", "free")))))
+    done = minject("inject", "dbg.exe", cwd=folder)
+    dlls = [d for d, *_ in Pe((folder / "dbg-mi.exe").read_bytes()).imports()]
+    check(dlls[:2] == ["mimalloc-redirect.dll", "mimalloc-debug.dll"], f"the debug DLL is taken: {dlls}")
+    check("debug runtime ucrtbased.dll" in done.stdout and "mimalloc-debug.dll is taken" in done.stdout, f"and said: {done.stdout}")
+    check("nothing to do" in minject("inject", "-i", "dbg-mi.exe", cwd=folder).stdout, "a second time changes nothing")
+    for postfix, name in (("", "mimalloc.dll"), ("secure", "mimalloc-secure.dll")):
+        done = minject("inject", "dbg.exe", "--postfix=" + postfix, "-o", "other.exe", "--force", cwd=folder)
+        dlls = [d for d, *_ in Pe((folder / "other.exe").read_bytes()).imports()]
+        check(dlls[1] == name and "debug runtime" not in done.stdout, f"--postfix={postfix} decides: {dlls}")
+    for runtime in ("ucrtbase.dll", "msvcrt.dll", "crtdll.dll", "vcruntime140d.dll", "msvcr120.dll"):
+        (folder / "rel.exe").write_bytes(make_pe.make(imports=((runtime, ("malloc",)),)))
+        minject("inject", "rel.exe", "--force", cwd=folder)
+        dlls = [d for d, *_ in Pe((folder / "rel-mi.exe").read_bytes()).imports()]
+        check(dlls[1] == "mimalloc.dll", f"{runtime} is no debug runtime: {dlls}")
+
+
 def test_variants(folder):
     path, data = folder / "v.exe", make_pe.make()
     path.write_bytes(data)
@@ -533,7 +552,7 @@ def test_large(folder):
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_variants, test_odd_names, test_partners, test_write_failure,
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_partners, test_write_failure,
              test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))

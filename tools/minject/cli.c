@@ -308,11 +308,25 @@ minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe) {
     return exit_of_pe_error(pe->error);
 }
 
-void cli_allocator_name(const cli_t *cli, char *out, size_t cap) {
+bool cli_is_debug_crt_name(const char *dll) {
+    size_t n = strlen(dll);
+    return cli_is_crt_name(dll) && n > 5 && (dll[n - 5] | 0x20) == 'd' &&
+           !mi_str_eq_nocase(dll, "crtdll.dll");
+}
+
+const char *cli_allocator_name(const cli_t *cli, const mi_pe_t *pe, char *out, size_t cap) {
     const char *postfix = cli->postfix != NULL ? cli->postfix : "";
+    mi_pe_import_t imp;
+    for (uint32_t i = 0; !cli->has_postfix && mi_pe_import_at(pe, i, &imp); i++) {
+        if (cli_is_debug_crt_name(imp.dll)) {
+            snprintf(out, cap, "mimalloc-debug.dll");
+            return imp.dll;
+        }
+    }
     while (*postfix == '-')
         postfix++;
     snprintf(out, cap, "mimalloc%s%s.dll", *postfix != 0 ? "-" : "", postfix);
+    return NULL;
 }
 
 bool cli_join(char *out, size_t cap, const char *folder, size_t folder_length, const char *name) {

@@ -51,12 +51,15 @@ void say_note(const cli_t *cli, const char *fmt, ...) MI_PRINTF(2, 3); // only w
 
 // Reads and opens an image; on failure the message is out and the exit code returned.
 minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe);
-// The allocator DLL that --postfix asks for, in out.
-void cli_allocator_name(const cli_t *cli, char *out, size_t cap);
+// The allocator DLL for a program, in out: what --postfix asks for; without it the debug DLL for a
+// program on a debug runtime, since only that keeps the debug heap's meaning. Returns that
+// runtime's name when it decided, else NULL.
+const char *cli_allocator_name(const cli_t *cli, const mi_pe_t *pe, char *out, size_t cap);
 // folder + name. false = too long.
 bool cli_join(char *out, size_t cap, const char *folder, size_t folder_length, const char *name);
 // Whether a DLL name is a C runtime (or its API set).
 bool cli_is_crt_name(const char *dll);
+bool cli_is_debug_crt_name(const char *dll); // ucrtbased.dll, msvcr120d.dll, ...
 
 int cmd_list(const cli_t *cli);
 int cmd_inject(const cli_t *cli);

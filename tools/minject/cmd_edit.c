@@ -362,7 +362,10 @@ static int inject_file(const cli_t *cli, const char *path) {
     minject_exit_t rc = cli_open(path, &file, &pe);
     if (rc != EXIT_OK)
         return (int)rc;
-    cli_allocator_name(cli, allocator, sizeof allocator);
+    char debug_crt[64] = "";
+    const char *found = cli_allocator_name(cli, &pe, allocator, sizeof allocator);
+    if (found != NULL) // the name lies in the file, which may be exchanged below
+        snprintf(debug_crt, sizeof debug_crt, "%s", found);
     const mi_pe_inject_options_t options = {mi_pe_redirect_name(pe.machine), allocator,
                                             cli->has_postfix, cli->is_forced};
     mi_pe_edit_t edit = mi_pe_inject_plan(&plan, &pe, &options);
@@ -378,6 +381,10 @@ static int inject_file(const cli_t *cli, const char *path) {
                   path);
         rc = EXIT_READ_ONLY;
     } else {
+        if (debug_crt[0] != 0 && !cli->is_quiet)
+            printf("%s: uses the debug runtime %s, so %s is taken, which keeps its debug heap; "
+                   "--postfix= takes mimalloc.dll\n",
+                   path, debug_crt, allocator);
         rc = write_injected(cli, path, &file, &plan);
     }
     plat_free_file(&file);

@@ -64,12 +64,16 @@ int cmd_run(const cli_t *cli) {
         return (int)rc;
     bool is_dll = (pe.characteristics & MI_PE_FILE_DLL) != 0;
     uint16_t machine = pe.machine;
+    const char *debug_crt = cli_allocator_name(cli, &pe, allocator, sizeof allocator);
+    if (debug_crt != NULL)
+        say_note(cli,
+                 "%s: uses the debug runtime %s, so %s is taken; --postfix= takes mimalloc.dll",
+                 program, debug_crt, allocator);
     plat_free_file(&file);
     if (is_dll) {
         say_error("%s: is a DLL; name the program that loads it", program);
         return EXIT_NO_RUNNER;
     }
-    cli_allocator_name(cli, allocator, sizeof allocator);
     const char *const names[2] = {mi_pe_redirect_name(machine), allocator};
     if (plat_runs_directly() && !find_dlls(cli, names, machine, paths))
         return EXIT_NOT_FOUND;

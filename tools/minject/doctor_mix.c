@@ -4,12 +4,6 @@
 
 #include <string.h>
 
-static bool is_debug_crt(const char *name) {
-    size_t n = strlen(name);
-    return cli_is_crt_name(name) && n > 5 && (name[n - 5] | 0x20) == 'd' &&
-           !mi_str_eq_nocase(name, "crtdll.dll");
-}
-
 static const char *crt_name(const doctor_t *d, uint32_t module) {
     return d->modules[d->modules[module]->crt_of]->name;
 }
@@ -35,7 +29,8 @@ static uint32_t functions_between(const doctor_t *d, uint32_t caller, uint32_t c
 static void add_pair(doctor_t *d, uint32_t caller, uint32_t callee, uint32_t functions) {
     if (d->pair_count >= DOCTOR_PAIRS_MAX)
         return;
-    bool is_mixed = is_debug_crt(crt_name(d, caller)) != is_debug_crt(crt_name(d, callee));
+    bool is_mixed =
+        cli_is_debug_crt_name(crt_name(d, caller)) != cli_is_debug_crt_name(crt_name(d, callee));
     d->pairs[d->pair_count++] = (doctor_pair_t){caller, callee, functions, is_mixed};
 }
 
@@ -94,8 +89,8 @@ static void judge_pair(doctor_t *d, const doctor_pair_t *p) {
     if (p->is_debug_release)
         doctor_cure(doctor_say(d, DOCTOR_WARN, "debug-release-mix",
                                "%s uses the %s runtime, %s the %s one", a->name,
-                               is_debug_crt(a_crt->name) ? "debug" : "release", b->name,
-                               is_debug_crt(b_crt->name) ? "debug" : "release"),
+                               cli_is_debug_crt_name(a_crt->name) ? "debug" : "release", b->name,
+                               cli_is_debug_crt_name(b_crt->name) ? "debug" : "release"),
                     "build both for the same runtime");
 }
 
@@ -123,10 +118,40 @@ static void judge_second_allocators(doctor_t *d) {
     }
 }
 
+// A program's own files on a debug runtime: does the allocator's DLL keep its debug heap?
+static void judge_debug_heap(doctor_t *d) {
+    const doctor_module_t *user = NULL;
+    const doctor_module_t *allocator = NULL;
+    char variant[32];
+    for (uint32_t i = 0; i < d->module_count; i++) {
+        const doctor_module_t *m = d->modules[i];
+        if (user == NULL && takes_part(m) && cli_is_debug_crt_name(crt_name(d, i)))
+            user = m;
+        if (allocator == NULL && m->role == MI_PE_ROLE_ALLOCATOR)
+            allocator = m;
+    }
+    if (user == NULL || allocator == NULL)
+        return;
+    const char *crt = d->modules[user->crt_of]->name;
+    bool has_heap = mi_pe_version_word(&allocator->pe, "MimallocVariant", variant, sizeof variant)
+                        ? mi_str_eq(variant, "debug")
+                        : strstr(allocator->name, "-debug") != NULL;
+    if (has_heap)
+        doctor_say(d, DOCTOR_OK, "debug-heap", "%s uses %s, and %s keeps its debug heap",
+                   user->name, crt, allocator->name);
+    else
+        doctor_cure(doctor_say(d, DOCTOR_INFO, "debug-heap-lost",
+                               "%s uses %s, but %s keeps no debug heap: leak dumps, checks and "
+                               "hooks will not see its blocks",
+                               user->name, crt, allocator->name),
+                    "minject inject --postfix=debug");
+}
+
 void doctor_judge_mixes(doctor_t *d) {
     find_pairs(d, true);
     find_pairs(d, false);
     for (uint32_t i = 0; i < d->pair_count; i++)
         judge_pair(d, &d->pairs[i]);
+    judge_debug_heap(d);
     judge_second_allocators(d);
 }
