@@ -302,11 +302,17 @@ mi_decl_nodiscard mi_decl_export mi_heap_t *mi_heap_new_in_arena(mi_arena_id_t a
 // destroyed.
 mi_decl_nodiscard mi_decl_export mi_heap_t *mi_heap_new_ex(int heap_tag, bool allow_destroy,
                                                            mi_arena_id_t arena_id);
-// Would take an exclusive arena out of use, so that its memory can be saved and brought back. This
-// library keeps its metadata apart from arenas and cannot do it: false, and nothing is changed.
+// Takes an exclusive arena, with the live blocks in it, out of use, so that its memory can be saved
+// and brought back: *base gets its address, *size its bytes, of which only the first *accessed_size
+// need be saved (each may be NULL). Heaps made in it can only be deleted or destroyed from now on;
+// no other thread may use them meanwhile. false, and nothing is done: the arena is not exclusive,
+// or a heap of it was deleted while blocks lived.
 mi_decl_export bool mi_arena_unload(mi_arena_id_t arena_id, void **base, size_t *accessed_size,
                                     size_t *size);
-// Would bring back an arena of mi_arena_unload: false, and *arena_id (may be NULL) is NULL.
+// Brings back an unloaded arena, in this process or another one of the same build: start, the same
+// address as before, has its saved content and is readable and writable for size bytes; is_zero:
+// what was not saved reads as zero. Its blocks are in the first heap that is made in it
+// (mi_heap_new_in_arena). false, and *arena_id (may be NULL) is NULL: it is no such memory.
 mi_decl_export bool mi_arena_reload(void *start, size_t size, mi_commit_fun_t *commit_fun,
                                     void *commit_fun_arg, bool is_pinned, bool is_zero,
                                     int numa_node, mi_arena_id_t *arena_id);

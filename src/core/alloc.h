@@ -120,6 +120,14 @@ void *mi_core_arena_area(const void *arena, size_t *bytes);
 bool mi_core_arena_contains(const void *arena, const void *p);
 mi_heap_t *mi_core_heap_new_in_arena(void *arena); // allocates from this arena only
 
+// Takes an exclusive arena out of use with what lives in it. *base: its memory, *bytes long, of
+// which the first *accessed hold anything. false, and nothing is done: not exclusive, or the main
+// heap has blocks in it.
+bool mi_core_arena_unload(void *arena, void **base, size_t *accessed, size_t *bytes);
+// Takes the memory of an unloaded arena in again, at the same address. Its blocks are in the first
+// heap that is made in it. false = it is none of this build and address, or no memory.
+bool mi_core_arena_reload(void *start, size_t bytes, bool is_zero, void **arena);
+
 // ---- Facts for the statistics
 // ------------------------------------------------------------------------------
 typedef struct mi_core_stats_s {

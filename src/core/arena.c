@@ -22,14 +22,26 @@ struct mi_arena_s {
     mi_page_t *pages;           // one for each slice
     uint64_t purge_at_ms;       // next purge round, 0 = nothing to purge
     bool is_exclusive;          // for heaps made in this arena only
+    bool is_pinned;             // the caller's memory: never purged
+    uint32_t purging;           // rounds that have dropped the lock meanwhile
+    uint64_t stamp;             // of an unloaded arena: fits this address and this build
     uint32_t hint[ARENA_HINTS]; // by length: no free run of that length begins below
 };
 
 mi_core_config_t mi_core_config = {250, 0, false, 0, false};
 
 static mi_lock_t arena_lock;
-static mi_lock_t arena_grow_lock;                 // one thread reserves at a time
-static mi_arena_t *arena_all[MI_ARENA_MAX_COUNT]; // entries below arena_count never change
+static mi_lock_t arena_grow_lock; // one thread reserves at a time
+
+// Entries below arena_count; one becomes NULL when its arena is unloaded, and may be used again.
+// What others need to know of an exclusive arena is here, since its memory may go.
+typedef struct arena_slot_s {
+    _Atomic(mi_arena_t *) arena; // changes under the lock
+    _Atomic(bool) is_exclusive;  // set before arena
+    mi_heap_t *home;             // of a reloaded arena: has its blocks, nobody asked for it yet
+} arena_slot_t;
+static arena_slot_t arena_all[MI_ARENA_MAX_COUNT];
+static mi_arena_t arena_gone; // has no slices: where heaps of an unloaded arena look
 static _Atomic(size_t) arena_count;
 static size_t arena_reserved; // bytes, under the lock, as all below
 static size_t arena_reserved_bytes_peak;
@@ -92,19 +104,28 @@ static mi_arena_t *arena_lay_out(uint8_t *base, size_t slices, bool is_committed
     return a;
 }
 
+static mi_arena_t *arena_at(size_t i) {
+    return mi_load_acquire(&arena_all[i].arena); // with arena_publish
+}
+
 // Makes the arena visible to mi_arena_alloc.
 static bool arena_publish(mi_arena_t *a) {
     mi_lock(&arena_lock);
     const size_t n = mi_load_relaxed(&arena_count);
-    const bool has_room = (n < MI_ARENA_MAX_COUNT);
+    size_t at = 0;
+    while (at < n && mi_load_relaxed(&arena_all[at].arena) != NULL)
+        at++;
+    const bool has_room = (at < MI_ARENA_MAX_COUNT);
     if (has_room) {
         if (n == 0)
             mi_page_map_init(a->base);
-        arena_all[n] = a;
+        mi_store_relaxed(&arena_all[at].is_exclusive, a->is_exclusive);
+        mi_store_release(&arena_all[at].arena, a); // with arena_at
         arena_reserved += a->slices << MI_SLICE_SHIFT;
         if (arena_reserved > arena_reserved_bytes_peak)
             arena_reserved_bytes_peak = arena_reserved;
-        mi_store_release(&arena_count, n + 1); // with the acquires of arena_count
+        if (at == n)
+            mi_store_release(&arena_count, n + 1); // with the acquires of arena_count
     }
     mi_unlock(&arena_lock);
     return has_room;
@@ -252,9 +273,12 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
 
 static bool arena_alloc_any(mi_span_t *span, size_t slices, size_t align) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
-    for (size_t i = 0; i < n; i++)
-        if (!arena_all[i]->is_exclusive && arena_alloc_in(arena_all[i], span, slices, align))
+    for (size_t i = 0; i < n; i++) {
+        mi_arena_t *const a = arena_at(i); // an exclusive one may go meanwhile: it is not touched
+        if (a != NULL && !mi_load_relaxed(&arena_all[i].is_exclusive) &&
+            arena_alloc_in(a, span, slices, align))
             return true;
+    }
     return false;
 }
 
@@ -284,7 +308,7 @@ void *mi_arena_alloc_meta(size_t slices) {
 
 // The next round of this arena, unless one is planned.
 static void arena_plan_purge(mi_arena_t *a) {
-    if (a->purge_at_ms != 0 || mi_core_config.purge_delay_ms < 0)
+    if (a->purge_at_ms != 0 || a->is_pinned || mi_core_config.purge_delay_ms < 0)
         return;
     a->purge_at_ms = mi_os_clock_ms() + (uint64_t)mi_core_config.purge_delay_ms;
     const uint64_t earliest = mi_load_relaxed(&arena_purge_at_ms);
@@ -297,9 +321,11 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     mi_lock(&arena_lock);
     MI_ASSERT(mi_bitmap_is(a->free, first, slices, false));
     arena_set_free(a, first, slices);
-    mi_bitmap_set(a->young, first, slices, true);
     arena_used_slices -= slices;
-    arena_dirty_free += slices;
+    if (!a->is_pinned) {
+        mi_bitmap_set(a->young, first, slices, true);
+        arena_dirty_free += slices;
+    }
     arena_plan_purge(a);
     const bool is_too_much =
         (arena_dirty_free > arena_dirty_limit && mi_core_config.purge_delay_ms >= 0);
@@ -333,10 +359,12 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
     mi_bitmap_set(a->free, first, count, false);
     arena_unlist(a, first, count);
     a->free_slices -= count;
+    a->purging++;
     mi_unlock(&arena_lock);
     const int rc =
         mi_os_purge(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT, &is_committed);
     mi_lock(&arena_lock);
+    a->purging--;
     if (rc == 0) {
         mi_bitmap_set(a->dirty, first, count, false);
         if (!is_committed)
@@ -385,7 +413,9 @@ void mi_arena_purge(bool is_forced) {
     mi_store_relaxed(&arena_purge_at_ms, (uint64_t)0);
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++) {
-        mi_arena_t *const a = arena_all[i];
+        mi_arena_t *const a = arena_at(i);
+        if (a == NULL)
+            continue;
         if (a->purge_at_ms != 0 && (is_forced || now >= a->purge_at_ms))
             arena_purge_round(a, is_forced);
         const uint64_t earliest = mi_load_relaxed(&arena_purge_at_ms);
@@ -398,20 +428,34 @@ void mi_arena_purge(bool is_forced) {
 // ---- Everything else
 // ---------------------------------------------------------------------------------------
 
+// The next page at or after a slice that is taken, and its slice; NULL = none. Under the lock the
+// arena cannot be unloaded.
+static mi_page_t *arena_next_page(size_t index, const mi_theap_t *of, size_t *slice) {
+    mi_page_t *found = NULL;
+    mi_lock(&arena_lock);
+    mi_arena_t *const a = arena_at(index);
+    for (size_t s = (*slice == 0 && a != NULL ? a->head_slices : *slice);
+         a != NULL && found == NULL && s < a->slices; s++) {
+        s = mi_bitmap_next(a->free, a->slices, s, false);
+        if (s >= a->slices)
+            break;
+        const mi_theap_t *const theap = mi_load_acquire(&a->pages[s].theap); // with mi_page_new
+        if (theap != NULL && (of == NULL || theap == of)) {
+            found = &a->pages[s];
+            *slice = s + 1;
+        }
+    }
+    mi_unlock(&arena_lock);
+    return found;
+}
+
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++) {
-        mi_arena_t *const a = arena_all[i];
-        for (size_t s = a->head_slices; s < a->slices; s++) {
-            mi_lock(&arena_lock);
-            s = mi_bitmap_next(a->free, a->slices, s, false);
-            mi_unlock(&arena_lock);
-            if (s >= a->slices)
-                break;
-            const mi_theap_t *const theap = mi_load_acquire(&a->pages[s].theap); // mi_page_new
-            if (theap != NULL && (of == NULL || theap == of) && !visit(&a->pages[s], arg))
+        size_t slice = 0;
+        for (mi_page_t *page; (page = arena_next_page(i, of, &slice)) != NULL;)
+            if (!visit(page, arg))
                 return false;
-        }
     }
     return true;
 }
@@ -437,6 +481,7 @@ bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_
         a = arena_lay_out(base, (bytes - lost) >> MI_SLICE_SHIFT, is_committed, is_zero);
     if (a != NULL) {
         a->is_exclusive = is_exclusive;
+        a->is_pinned = true; // purged, a file mapping would read as its file again
         if (!arena_publish(a))
             a = NULL;
     }
@@ -469,6 +514,127 @@ void mi_arena_stats(mi_core_stats_t *stats) {
     stats->reset_count = arena_purge_calls;
     stats->arena_count = mi_load_relaxed(&arena_count);
     mi_unlock(&arena_lock);
+}
+
+// ---- Unloading
+// ---------------------------------------------------------------------------------------------
+
+// Of this layout, in this build, at this address.
+static uint64_t arena_stamp(const void *base) {
+    const uint64_t layout = sizeof(mi_page_t) * 1000003u + sizeof(mi_arena_t) * 1009u +
+                            MI_SLICE_BYTES + MI_CLASS_COUNT * 17u + MI_DEBUG * 5u + MI_SECURE * 3u;
+    return (layout * 0x9E3779B97F4A7C15ull) ^ (uint64_t)(uintptr_t)base;
+}
+
+static arena_slot_t *arena_slot_of(const mi_arena_t *a) {
+    const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
+    for (size_t i = 0; i < n; i++)
+        if (a != NULL && arena_at(i) == a)
+            return &arena_all[i];
+    return NULL;
+}
+
+bool mi_arena_is_exclusive(const mi_arena_t *a) {
+    const arena_slot_t *const slot = arena_slot_of(a);
+    return slot != NULL && mi_load_relaxed(&slot->is_exclusive);
+}
+
+mi_arena_t *mi_arena_gone(void) {
+    return &arena_gone;
+}
+
+mi_heap_t *mi_arena_home(mi_arena_t *a, mi_heap_t *set) {
+    arena_slot_t *const slot = arena_slot_of(a);
+    if (slot == NULL)
+        return NULL;
+    mi_lock(&arena_lock);
+    mi_heap_t *const home = slot->home;
+    slot->home = set;
+    mi_unlock(&arena_lock);
+    return home;
+}
+
+// The guard between head and slices: it must be readable while the arena is saved.
+static void arena_guard(mi_arena_t *a, bool is_on) {
+    uint8_t *const guard = a->base + ((a->head_slices - 1) << MI_SLICE_SHIFT);
+    if (MI_SECURE)
+        (void)(is_on ? mi_os_protect(guard, MI_SLICE_BYTES)
+                     : mi_os_unprotect(guard, MI_SLICE_BYTES));
+}
+
+size_t mi_arena_withdraw(mi_arena_t *a) {
+    arena_slot_t *const slot = arena_slot_of(a);
+    mi_lock(&arena_lock);
+    while (a->purging != 0) {
+        mi_unlock(&arena_lock);
+        mi_os_yield();
+        mi_lock(&arena_lock);
+    }
+    mi_store_release(&slot->arena, NULL); // with arena_at
+    slot->home = NULL;
+    arena_unlist(a, 0, a->slices);
+    arena_used_slices -= a->slices - a->head_slices - a->free_slices;
+    arena_reserved -= a->slices << MI_SLICE_SHIFT;
+    mi_unlock(&arena_lock);
+    size_t last = a->slices;
+    while (last > a->head_slices && !mi_bitmap_get(a->dirty, last - 1))
+        last--;
+    arena_guard(a, false);
+    a->purge_at_ms = 0;
+    a->stamp = arena_stamp(a->base);
+    return last << MI_SLICE_SHIFT;
+}
+
+// Where the parts of a head lie; *head_slices: how many slices it takes.
+static bool arena_head_fits(const mi_arena_t *a, size_t bytes) {
+    const size_t slices = a->slices;
+    if (slices == 0 || slices != bytes >> MI_SLICE_SHIFT || slices > UINT32_MAX)
+        return false;
+    const size_t words = mi_bitmap_words(slices);
+    const uint64_t *const maps =
+        (const uint64_t *)(a->base + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES));
+    const size_t head = (arena_head_bytes(slices) + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    const uint8_t *const pages =
+        (const uint8_t *)maps + mi_align_up(5 * words * sizeof(uint64_t), MI_CACHE_LINE_BYTES);
+    return a->head_slices == head + (MI_SECURE ? 1 : 0) && a->free == maps &&
+           a->committed == maps + words && a->dirty == maps + 2 * words &&
+           a->young == maps + 3 * words && a->old == maps + 4 * words &&
+           (const uint8_t *)a->pages == pages &&
+           a->free_slices == mi_bitmap_count(a->free, a->head_slices, slices - a->head_slices);
+}
+
+mi_arena_t *mi_arena_readmit(void *start, size_t bytes, bool is_zero) {
+    mi_arena_t *const a = (mi_arena_t *)start;
+    if (start == NULL || ((uintptr_t)start & (MI_SLICE_BYTES - 1)) != 0 || bytes < MI_SLICE_BYTES ||
+        a->stamp != arena_stamp(start) || a->base != start || !arena_head_fits(a, bytes))
+        return NULL;
+    a->stamp = 0;
+    a->is_exclusive = true;
+    a->is_pinned = true;
+    if (!is_zero)
+        mi_bitmap_set(a->dirty, 0, a->slices, true);
+    mi_bitmap_set(a->committed, 0, a->slices, true);
+    arena_guard(a, true);
+    if (!arena_publish(a))
+        return NULL;
+    mi_lock(&arena_lock);
+    arena_used_slices += a->slices - a->head_slices - a->free_slices;
+    mi_unlock(&arena_lock);
+    return a;
+}
+
+bool mi_arena_visit_parked(mi_arena_t *a, mi_page_visit_fn visit, void *arg) {
+    for (size_t s = a->head_slices; s < a->slices;) {
+        s = mi_bitmap_next(a->free, a->slices, s, false);
+        if (s >= a->slices)
+            return true;
+        mi_page_t *const page = &a->pages[s];
+        if (page->start != a->base + (s << MI_SLICE_SHIFT) || page->arena != a ||
+            page->slices == 0 || page->slices > a->slices - s || !visit(page, arg))
+            return false;
+        s += page->slices;
+    }
+    return true;
 }
 
 void mi_arena_fork_prepare(void) {

@@ -43,6 +43,18 @@ bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *ar
 // Slices for the allocator's own needs, counted like others and never freed.
 void *mi_arena_alloc_meta(size_t slices);
 void mi_arena_stats(mi_core_stats_t *stats);
+// ---- Taking an exclusive arena out and in again (unload.c)
+bool mi_arena_is_exclusive(const mi_arena_t *arena);
+// Takes an arena out of the table; its pages are parked. How many bytes of it hold anything.
+size_t mi_arena_withdraw(mi_arena_t *arena);
+// Takes memory that was withdrawn, at the same address, in again. NULL = it is none.
+mi_arena_t *mi_arena_readmit(void *start, size_t bytes, bool is_zero);
+// Visits the parked pages of a readmitted arena. false = the visitor stopped, or they are damaged.
+bool mi_arena_visit_parked(mi_arena_t *arena, mi_page_visit_fn visit, void *arg);
+// An arena that never has room, for heaps whose arena is gone.
+mi_arena_t *mi_arena_gone(void);
+// The heap that holds the blocks of a readmitted arena until somebody asks for one; exchanges it.
+mi_heap_t *mi_arena_home(mi_arena_t *arena, mi_heap_t *set);
 // Around fork().
 void mi_arena_fork_prepare(void);
 void mi_arena_fork_done(void);

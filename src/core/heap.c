@@ -22,6 +22,9 @@ uint64_t mi_heap_count(void) {
 }
 
 mi_heap_t *mi_core_heap_new_in_arena(void *arena) {
+    mi_heap_t *const home = (arena == NULL ? NULL : mi_arena_home((mi_arena_t *)arena, NULL));
+    if (home != NULL)
+        return home; // it has the blocks of a reloaded arena
     mi_lock(&mi_life_lock);
     mi_heap_t *heap = heap_pool;
     if (heap != NULL)

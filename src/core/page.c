@@ -203,6 +203,30 @@ void mi_page_release(mi_page_t *page) {
     page_span_free(page);
 }
 
+void mi_page_park(mi_page_t *page) {
+    mi_page_map_clear(page->start, page->slices);
+    mi_load_relaxed(&page->theap)->page_count--;
+    mi_store_release(&page->theap, NULL); // with the acquires of page->theap
+    page->owner_fast = NULL;
+    mi_fetch_sub_relaxed(&page_live_count, 1);
+}
+
+bool mi_page_unpark(mi_page_t *page, mi_theap_t *theap) {
+    page->owner_fast = NULL;
+    page->next = NULL;
+    page->prev = NULL;
+    page->pending_next = NULL;
+    mi_store_relaxed(&page->remote, NULL);
+    mi_store_release(&page->theap, theap); // with the acquires of page->theap
+    if (!page_map_enter(page, MI_KEY_NONE)) {
+        mi_page_map_clear(page->start, page->slices);
+        return false;
+    }
+    theap->page_count++;
+    mi_fetch_add_relaxed(&page_live_count, 1);
+    return true;
+}
+
 void mi_page_forget(mi_page_t *page) {
     mi_load_relaxed(&page->theap)->page_count--;
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap

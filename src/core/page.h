@@ -131,6 +131,10 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
 // Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page
 // map no more. By the owner of its block and its theap.
 void mi_page_forget(mi_page_t *page);
+// A detached page with live blocks leaves the map and its thread heap, and comes back to another.
+// unpark: false = no memory for the map.
+void mi_page_park(mi_page_t *page);
+bool mi_page_unpark(mi_page_t *page, mi_theap_t *theap);
 // Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as
 // zero.
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);

@@ -123,25 +123,32 @@ size_t mi_arena_min_size(void) {
 }
 
 bool mi_arena_unload(mi_arena_id_t arena_id, void **base, size_t *accessed_size, size_t *size) {
-    (void)arena_id;
-    (void)base;
-    (void)accessed_size;
-    (void)size;
-    return false;
+    void *start = NULL;
+    size_t accessed = 0;
+    size_t bytes = 0;
+    const bool is_good = mi_core_arena_unload(arena_id, &start, &accessed, &bytes);
+    if (base != NULL)
+        *base = start;
+    if (accessed_size != NULL)
+        *accessed_size = accessed;
+    if (size != NULL)
+        *size = bytes;
+    return is_good;
 }
 
 bool mi_arena_reload(void *start, size_t size, mi_commit_fun_t *commit_fun, void *commit_fun_arg,
                      bool is_pinned, bool is_zero, int numa_node, mi_arena_id_t *arena_id) {
-    (void)start;
-    (void)size;
-    (void)commit_fun;
+    (void)commit_fun; // all of it is usable: the caller has just put its content there
     (void)commit_fun_arg;
-    (void)is_pinned;
-    (void)is_zero;
+    (void)is_pinned; // the core never purges memory that it was given
     (void)numa_node;
+    void *arena = NULL;
+    if (!mi_entry_is_ready)
+        mi_entry_init();
+    const bool is_good = mi_core_arena_reload(start, size, is_zero, &arena);
     if (arena_id != NULL)
-        *arena_id = NULL;
-    return false;
+        *arena_id = arena;
+    return is_good;
 }
 
 void mi_arenas_print(void) mi_attr_noexcept {

@@ -2,6 +2,9 @@
 #include "api_test.h"
 #include "mimalloc-stats.h"
 #include <stdlib.h>
+#ifndef _WIN32
+#    include <sys/mman.h>
+#endif
 
 static void check_theap(void) {
     mi_heap_t *heap = mi_heap_new();
@@ -135,8 +138,8 @@ static void check_arena(void) {
     arena = &size;
     CHECK(mi_reserve_os_memory_ex(opaque(SIZE_MAX / 2), false, false, false, &arena) == ENOMEM &&
           arena == NULL);
-    void *base = NULL;
-    CHECK(!mi_arena_unload(arena, &base, NULL, NULL) && base == NULL);
+    void *base = &size;
+    CHECK(!mi_arena_unload(NULL, &base, NULL, NULL) && base == NULL);
     arena = &size;
     CHECK(!mi_arena_reload(&size, 10, NULL, NULL, false, false, -1, &arena) && arena == NULL);
 }
@@ -176,6 +179,86 @@ static void check_managed(void) {
                             &arena)); // commit fails
     static uint8_t in_data[4u << 20];
     CHECK(mi_manage_os_memory(in_data, sizeof(in_data), true, true, true, -1));
+}
+
+// A mapped file that is given to the allocator: were it purged, it would read as the file again,
+// and not as zero.
+static void check_managed_file(void) {
+#ifndef _WIN32
+    const size_t bytes = 8u << 20;
+    FILE *const file = tmpfile();
+    CHECK(file != NULL);
+    for (size_t i = 0; i < bytes / 8; i++)
+        fwrite("not zero", 1, 8, file);
+    fflush(file);
+    void *const map = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, fileno(file), 0);
+    mi_arena_id_t arena = NULL;
+    CHECK(map != MAP_FAILED &&
+          mi_manage_os_memory_ex(map, bytes, true, false, false, -1, true, &arena));
+    mi_heap_t *const heap = mi_heap_new_in_arena(arena);
+    for (int round = 0; round < 3; round++) {
+        void *blocks[50];
+        for (int i = 0; i < 50; i++) {
+            blocks[i] = mi_heap_zalloc(heap, 50000);
+            CHECK_MSG(blocks[i] != NULL && is_zero(blocks[i], 0, 50000), "round %d", round);
+        }
+        for (int i = 0; i < 50; i++)
+            mi_free(blocks[i]);
+        mi_heap_collect(heap, true);
+        mi_collect(true);
+    }
+    mi_heap_destroy(heap);
+    fclose(file);
+#endif
+}
+
+// An arena is saved, its memory overwritten, and loaded again, several times.
+static void check_unload(void) {
+    const size_t align = mi_arena_min_alignment(), bytes = 24u << 20;
+    uint8_t *const own = malloc(bytes + align);
+    uint8_t *const start = (uint8_t *)(((uintptr_t)own + align - 1) & ~(align - 1));
+    mi_arena_id_t arena = NULL;
+    CHECK(mi_manage_os_memory_ex(start, bytes, true, false, false, -1, true, &arena));
+    mi_heap_t *heap = mi_heap_new_in_arena(arena);
+    void *blocks[400];
+    for (size_t i = 0; i < 400; i++) {
+        blocks[i] = mi_heap_malloc(heap, i * 97);
+        fill(blocks[i], i * 97);
+    }
+    for (int round = 0; round < 3; round++) {
+        void *base = NULL;
+        size_t accessed = 0, size = 0;
+        CHECK(mi_arena_unload(arena, &base, &accessed, &size));
+        CHECK(base == start && size == bytes && accessed > 0 && accessed <= size);
+        CHECK(!mi_is_in_heap_region(blocks[100]) && !mi_arena_unload(arena, NULL, NULL, NULL));
+        CHECK_FAILS(mi_heap_malloc(heap, 100), ENOMEM);
+        mi_heap_destroy(heap); // the blocks are not its own any more
+        uint8_t *const saved = malloc(accessed);
+        memcpy(saved, base, accessed);
+        memset(base, 0xEE, size);
+        CHECK(!mi_arena_reload(base, size, NULL, NULL, true, false, -1, &arena) && arena == NULL);
+        memcpy(base, saved, accessed);
+        CHECK(!mi_arena_reload(base, size - align, NULL, NULL, true, false, -1, &arena));
+        CHECK(mi_arena_reload(base, size, NULL, NULL, true, false, -1, &arena) && arena == base);
+        CHECK(!mi_arena_reload(base, size, NULL, NULL, true, false, -1, NULL)); // it is loaded
+        free(saved);
+        heap = mi_heap_new_in_arena(arena);
+        int seen = 0;
+        CHECK(mi_heap_visit_blocks(heap, true, count_block, &seen) && seen == 400);
+        for (size_t i = (size_t)round; i < 400; i += 3) {
+            CHECK_MSG(is_filled(blocks[i], i * 97) && mi_heap_of(blocks[i]) == heap, "%zu", i);
+            mi_free(blocks[i]);
+            blocks[i] = mi_heap_zalloc(heap, i * 97);
+            CHECK_MSG(blocks[i] != NULL && is_zero(blocks[i], 0, i * 97), "%zu", i);
+            fill(blocks[i], i * 97);
+        }
+    }
+    mi_heap_delete(heap); // its blocks are the main heap's: it cannot be unloaded any more
+    CHECK(!mi_arena_unload(arena, NULL, NULL, NULL));
+    for (size_t i = 0; i < 400; i++) {
+        CHECK(is_filled(blocks[i], i * 97));
+        mi_free(blocks[i]);
+    }
 }
 
 static void check_huge(void) {
@@ -261,6 +344,8 @@ int main(void) {
     check_subproc();
     check_arena();
     check_managed();
+    check_managed_file();
+    check_unload();
     check_huge();
     check_guarded();
     return test_result();
