@@ -32,7 +32,7 @@ struct mi_crt_ctx_s {
     // p is not NULL and not in our heap.
     void (*foreign_free)(mi_crt_ctx_t *ctx, void *p);
     void *(*foreign_realloc)(mi_crt_ctx_t *ctx, void *p, size_t size);
-    size_t (*foreign_msize)(mi_crt_ctx_t *ctx, void *p);
+    size_t (*foreign_msize)(mi_crt_ctx_t *ctx, void *p); // or NULL: -1, after the CRT's own error
 };
 
 // The block types of the debug CRTs, as <crtdbg.h> numbers them; a subtype may stand in the upper

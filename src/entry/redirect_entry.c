@@ -38,6 +38,7 @@ static MI_NOINLINE void *crt_malloc_slow(size_t size, mi_crt_ctx_t *ctx) {
 }
 
 static void *crt_malloc(size_t size, mi_crt_ctx_t *ctx) {
+    size += (size == 0); // as in the Microsoft CRTs, whose _msize says 1 then
     void *p = mi_malloc_exact_try(size);
     return MI_LIKELY(p != NULL) ? p : crt_malloc_slow(size, ctx);
 }
@@ -56,6 +57,7 @@ static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
     size_t bytes;
     if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
         bytes = SIZE_MAX; // fails below, with the errno and the handler of any other failure
+    bytes += (bytes == 0);
     void *p = mi_malloc_exact_try(bytes);
     return MI_LIKELY(p != NULL) ? __builtin_memset(p, 0, bytes) : crt_calloc_slow(bytes, ctx);
 }
@@ -104,6 +106,8 @@ static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
 static size_t crt_msize(const void *p, mi_crt_ctx_t *ctx) {
     mi_free_result_t result = MI_FREE_OK;
     size_t size;
+    if (MI_UNLIKELY(p == NULL)) // an error of the caller's, which the CRT reports its own way
+        return ctx->foreign_msize(ctx, NULL);
     if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &size))
         return size;
     size = mi_core_usable(p, &result);

@@ -123,6 +123,10 @@ void mi_foreign_free(mi_crt_ctx_t *ctx, void *p) {
 
 size_t mi_foreign_msize(mi_crt_ctx_t *ctx, void *p) {
     mi_crt_t *crt = mi_crt_of(ctx);
+    if (p == NULL) {
+        mi_foreign_invalid_argument(crt);
+        return (size_t)-1;
+    }
     const HANDLE heap = heap_of(crt, p);
     if (heap != NULL) {
         mi_fetch_add_relaxed(&crt->foreign_sizes, 1);

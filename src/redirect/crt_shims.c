@@ -189,17 +189,23 @@ static void *aligned_recalloc(void *p, size_t count, size_t size, size_t align, 
     return aligned_offset_recalloc(p, count, size, align, 0, ctx);
 }
 
-// operator new: the new-handler whatever the new-mode; then the CRT's own operator, which throws.
-// It may also find memory in its own heap: the block is recognised when it comes back.
-static void *shim_new(size_t size, mi_crt_ctx_t *ctx) {
-    mi_crt_t *crt = mi_crt_of(ctx);
-    for (;;) {
+// operator new without memory: the CRT's own operator tries again, calls the new-handler as often
+// as it always did, and throws. It may also find memory in its own heap: the block is recognised
+// when it comes back.
+static MI_NOINLINE void *new_slow(size_t size, mi_crt_t *crt) {
+    if (crt->own.new_original != NULL)
+        return crt->own.new_original(size);
+    while (mi_foreign_new_handler(crt, size)) {
         void *p = mi_alloc.alloc(size == 0 ? 1 : size);
-        if (MI_LIKELY(p != NULL))
+        if (p != NULL)
             return p;
-        if (!mi_foreign_new_handler(crt, size))
-            return crt->own.new_original != NULL ? crt->own.new_original(size) : NULL;
     }
+    return NULL;
+}
+
+static void *shim_new(size_t size, mi_crt_ctx_t *ctx) {
+    void *p = mi_alloc.alloc(size == 0 ? 1 : size);
+    return MI_LIKELY(p != NULL) ? p : new_slow(size, mi_crt_of(ctx));
 }
 
 static void *shim_new_nothrow(size_t size, mi_crt_ctx_t *ctx) {

@@ -1,0 +1,101 @@
+"""The CRTs' own functions against the redirected ones: what semantics.exe prints must be the same line by line.
+
+usage: test_semantics.py --build folder --runner wine-run --bits "" | 32 --allocator mimalloc.dll [--genuine folder]
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+# What may differ: (beginning of the line, reason). In Wine's own CRTs, which are not Microsoft's everywhere; Microsoft's
+# DLLs, compared where they are at hand, agree with us in each of these.
+WINE = [
+    ("malloc(0) _msize", "Wine makes a block of 0 bytes, Microsoft one of 1"),
+    ("calloc(0, 5) _msize", "the same"),
+    ("calloc too much", "Wine's calloc leaves errno alone when memory runs out, against its documentation"),
+    ("realloc(max): 1", "so does its realloc"),
+    ("_expand too much: 1", "and its _expand"),
+    ("_expand(NULL)", "Wine does not check the pointer"),
+    ("_recalloc to 0", "Wine takes the freed block for a failure"),
+    ("aligned realloc to 0", "Wine's msvcrt takes it for a wrong argument, after freeing the block"),
+    ("aligned not a power of two", "Wine sets errno without calling the handler of invalid parameters"),
+    ("aligned offset beyond size", "the same"),
+    ("aligned realloc too much", "nor does this one set errno"),
+    ("calloc with handler", "Wine's calloc and realloc ask no new-handler ..."),
+    ("realloc with handler", "... nor set errno then"),
+    ("handler calls: 0", "... so that it is not called"),
+]
+# And in all of them.
+EVERYWHERE = [
+    ("_heapwalk found the block", "_heapwalk lists the CRT's own heap, our blocks are not in it (docs/windows.md)"),
+]
+
+
+def run(args, words, env, folder):
+    full = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
+    full.update(env)
+    done = subprocess.run([args.runner, "semantics.exe", *words], cwd=folder, env=full, capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=100, check=False)
+    if done.returncode == 77:
+        print("skipped: no 32-bit Wine")
+        sys.exit(77)
+    lines = done.stdout.decode("utf-8", "replace").replace("\r", "").split("\n")
+    if done.returncode != 0 or lines[-2:] != ["end", ""]:
+        sys.stderr.write(done.stderr.decode("utf-8", "replace"))
+        return lines + [f"exit code {done.returncode}, after {len(lines)} lines"]
+    return lines
+
+
+def is_allowed(crt, line):
+    rows = EVERYWHERE if crt.startswith("genuine") else EVERYWHERE + WINE
+    return any(line.startswith(start) for start, _ in rows)
+
+
+def compare(args, crt, order, env, folder):
+    halves = [f"mimalloc-redirect{args.bits}.dll", args.allocator]
+    genuine = ["genuine"] if crt.startswith("genuine") else []
+    off = run(args, [*halves, order, crt, *genuine], {**env, "MIMALLOC_DISABLE_REDIRECT": "1"}, folder)
+    on = run(args, [*halves, order, crt, *genuine], env, folder)
+    good, bad = 0, []
+    if off[0] != "redirected: no" or on[0] != "redirected: yes":
+        bad.append(f"{off[0]} / {on[0]}")
+    if off[-2:] != ["end", ""] or on[-2:] != ["end", ""] or len(off) != len(on):
+        bad.append(f"{len(off)} lines without, {len(on)} with: {off[-1]} / {on[-1]}")
+    for number, (a, b) in enumerate(zip(off[1:], on[1:])):
+        if a == b or is_allowed(crt, a):
+            good += 1
+        else:
+            bad.append(f"line {number + 2}: without: {a}   with: {b}")
+    for text in bad[:40]:
+        print(f"{crt} {order}: {text}")
+    return good, len(bad)
+
+
+def main():
+    p = argparse.ArgumentParser()
+    for name in ("build", "runner", "bits", "allocator", "genuine"):
+        p.add_argument("--" + name, default="")
+    args = p.parse_args()
+    passed = failed = 0
+    with tempfile.TemporaryDirectory(dir=args.build) as folder:
+        for name in (f"mimalloc-redirect{args.bits}.dll", args.allocator, "tests/semantics.exe"):
+            shutil.copy(os.path.join(args.build, name), folder)
+        jobs = [(crt, order, {}) for crt in ("ucrtbase.dll", "msvcrt.dll", "msvcr120.dll") for order in ("early", "late")]
+        for crt in ("msvcr110.dll", "msvcr120.dll"):
+            path = os.path.join(args.genuine, crt)
+            if args.genuine and os.path.exists(path):
+                jobs.append((os.path.join("genuine", crt), "late", {"WINEDLLOVERRIDES": "msvcr110,msvcr120=n,b"}))
+                os.makedirs(os.path.join(folder, "genuine"), exist_ok=True)
+                shutil.copy(path, os.path.join(folder, "genuine"))
+        for crt, order, env in jobs:
+            good, bad = compare(args, crt.replace("/", "\\"), order, env, folder)
+            passed += good
+            failed += bad
+    print(f"{passed} checks passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
