@@ -87,6 +87,11 @@ size_t mi_core_usable(const void *p, mi_free_result_t *result) {
     return end < at ? 0 : end - at;
 }
 
+// Every redirected function that is given a block asks this first: short for what lies in the
+// window.
 bool mi_core_contains(const void *p) {
+    const uintptr_t index = ((uintptr_t)p - mi_load_relaxed(&mi_page_map_base)) >> MI_SLICE_SHIFT;
+    if (MI_LIKELY(index < MI_MAP_WINDOW_SLICES))
+        return mi_load_relaxed(&mi_page_map_window[index]) != 0; // nothing behind it is read
     return mi_page_map_find(p) != NULL;
 }
