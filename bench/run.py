@@ -2,9 +2,10 @@
 """Measures this allocator beside its peers, interleaved in one run, and says how noisy the run was.
 
   bench/run.py micro      the patterns of bench/micro.c: ns per operation and peak RSS
+  bench/run.py suite      the small programs of bench/suite: user+system CPU time and peak RSS
   bench/run.py programs   whole programs under LD_PRELOAD: user+system CPU time, wall time and peak RSS
   bench/run.py count      instructions per malloc/free pair, by callgrind (repeatable to the instruction)
-  bench/run.py all        the three (the default)
+  bench/run.py all        the four (the default)
 
 Options: --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
 --only WORD (patterns or programs whose name contains it), --json FILE, --svg FILE, --ms N (per micro trial).
@@ -186,6 +187,28 @@ def program_cells(args, allocators):
         return [job[0] for job in jobs], cells
 
 
+def suite_cells(args, allocators):
+    program = BUILD / "bench" / "suite"
+    if not program.exists():
+        raise SystemExit(f"{program} is missing: run make build first")
+    names = subprocess.run([program, "list"], capture_output=True, text=True, check=True).stdout.split()
+    names = [n for n in names if not args.only or args.only in n]
+    cells = {}
+    for round_number in range(args.rounds):
+        for name in names:
+            for allocator, library in allocators.items():
+                run = subprocess.run([program, "measure", str(library or ""), name, str(args.scale)],
+                                     env=environment(None), capture_output=True, text=True)
+                if run.returncode != 0:
+                    raise SystemExit(f"suite {name} under {allocator}: exit code {run.returncode}: {run.stderr}")
+                wall, cpu, rss, faults = map(float, run.stdout.split()[-4:])
+                cell = cells.setdefault((name, allocator), {"time": [], "rss": [], "wall": [], "faults": []})
+                for figure, value in (("time", cpu), ("rss", rss), ("wall", wall), ("faults", faults)):
+                    cell[figure].append(value)
+        print(f"  round {round_number + 1} of {args.rounds} done", file=sys.stderr)
+    return names, cells
+
+
 def count_cells(args, allocators):
     """Instructions of a pair, as the difference of two run lengths, so that start-up cancels out."""
     if shutil.which("valgrind") is None:
@@ -235,7 +258,7 @@ def table(title, names, cells, allocators, figure, unit, base="mimalloc2"):
             ratio = value / reference if reference else float("nan")
             ratios[allocator].append(ratio)
             tie = "~" if allocator != base and abs(ratio - 1) <= noise else ""
-            row += f"{value:11.2f} ({tie}{ratio:.2f})".rjust(20)
+            row += f"{value:11.{4 if value < 10 else 2 if value < 1000 else 0}f} ({tie}{ratio:.2f})".rjust(20)
         print(row)
     print(f"{'geometric mean':20s}" + "".join(f"{geomean(ratios[a]):>20.3f}" for a in allocators))
     others = [a for a in allocators if a != "ours"]
@@ -272,9 +295,10 @@ def draw(results, allocators, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["micro", "programs", "count", "all"], nargs="?", default="all")
+    parser.add_argument("what", choices=["micro", "suite", "programs", "count", "all"], nargs="?", default="all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=int, default=120)
+    parser.add_argument("--scale", type=int, default=100, help="length of the suite's programs, in percent")
     parser.add_argument("--only", default="")
     parser.add_argument("--allocators", default=",".join(PEERS), help="which of: " + ", ".join(PEERS))
     parser.add_argument("--library", help="measure this .so as ours")
@@ -299,6 +323,11 @@ def main():
         names, cells = micro_cells(args, allocators)
         results["micro time"] = table("Micro patterns", names, cells, allocators, "time", "ns per operation")
         results["micro RSS"] = table("Micro patterns, peak RSS", names, cells, allocators, "rss", "KiB")
+    if args.what in ("suite", "all"):
+        names, cells = suite_cells(args, allocators)
+        results["suite CPU time"] = table("Suite, CPU time", names, cells, allocators, "time", "seconds")
+        results["suite RSS"] = table("Suite, peak RSS", names, cells, allocators, "rss", "KiB")
+        results["suite faults"] = table("Suite, page faults", names, cells, allocators, "faults", "faults")
     if args.what in ("programs", "all"):
         names, cells = program_cells(args, allocators)
         results["program CPU time"] = table("Programs, CPU time", names, cells, allocators, "time", "seconds")
