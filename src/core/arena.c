@@ -7,7 +7,7 @@
 #include "core/lock.h"
 #include "os/os.h"
 
-#define ARENA_HINTS 33u // spans of fewer slices know where to begin their search
+#define ARENA_HINTS 9u // spans of fewer slices know exactly where to begin their search
 
 struct mi_arena_s {
     uint8_t *base;              // slice 0
@@ -201,13 +201,22 @@ static void arena_note_demand(size_t clean_slices) {
 
 // Takes free slices. Under the lock.
 static void arena_take(mi_arena_t *a, size_t first, size_t count, bool *is_zero, bool *is_ready) {
-    const size_t dirty = mi_bitmap_count(a->dirty, first, count);
+    const size_t last = first + count;
+    size_t dirty = 0;
+    *is_ready = true;
+    for (size_t i = first; i < last; i = (i / 64 + 1) * 64) {
+        const uint64_t mask = mi_bitmap_mask(i, last);
+        const size_t w = i / 64;
+        dirty += mi_bits_count(a->dirty[w] & mask);
+        arena_dirty_free -= mi_bits_count((a->young[w] | a->old[w]) & mask);
+        *is_ready &= ((a->committed[w] & mask) == mask);
+        a->free[w] &= ~mask;
+        a->dirty[w] |= mask;
+        a->young[w] &= ~mask;
+        a->old[w] &= ~mask;
+    }
     *is_zero = (dirty == 0);
-    *is_ready = mi_bitmap_is(a->committed, first, count, true);
     arena_note_demand(count - dirty);
-    mi_bitmap_set(a->free, first, count, false);
-    mi_bitmap_set(a->dirty, first, count, true);
-    arena_unlist(a, first, count);
     a->free_slices -= count;
     arena_used_slices += count;
     if (arena_used_slices > arena_used_peak)
@@ -216,13 +225,15 @@ static void arena_take(mi_arena_t *a, size_t first, size_t count, bool *is_zero,
 
 // A run of free slices, the lowest. Under the lock.
 static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phase) {
-    const bool has_hint = (slices < ARENA_HINTS && align == 1);
     if (a->free_slices < slices)
         return MI_BITMAP_NONE;
-    const size_t from =
-        (has_hint && a->hint[slices] > a->head_slices ? a->hint[slices] : a->head_slices);
-    const size_t at = mi_bitmap_find(a->free, a->slices, from, slices, align, phase);
-    if (has_hint)
+    // No run of this length begins below the hint of a shorter one.
+    const size_t hint = a->hint[slices < ARENA_HINTS ? slices : ARENA_HINTS - 1];
+    const size_t from = (hint > a->head_slices ? hint : a->head_slices);
+    if (slices > 64 || align != 1)
+        return mi_bitmap_find(a->free, a->slices, from, slices, align, phase);
+    const size_t at = mi_bitmap_find_short(a->free, a->slices, from, slices);
+    if (slices < ARENA_HINTS)
         a->hint[slices] = (uint32_t)(at == MI_BITMAP_NONE ? a->slices : at);
     return at;
 }

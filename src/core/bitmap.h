@@ -43,13 +43,20 @@ MI_INLINE bool mi_bitmap_is(const uint64_t *map, size_t first, size_t count, boo
     return true;
 }
 
+// Number of set bits. They are few as a rule, and no CPU feature is taken for granted.
+MI_INLINE size_t mi_bits_count(uint64_t w) {
+    size_t sum = 0;
+    for (; w != 0; w &= w - 1)
+        sum++;
+    return sum;
+}
+
 // Number of set bits in [first, first + count).
 MI_INLINE size_t mi_bitmap_count(const uint64_t *map, size_t first, size_t count) {
     const size_t last = first + count;
     size_t sum = 0;
     for (size_t i = first; i < last; i = (i / 64 + 1) * 64)
-        for (uint64_t w = map[i / 64] & mi_bitmap_mask(i, last); w != 0; w &= w - 1)
-            sum++;
+        sum += mi_bits_count(map[i / 64] & mi_bitmap_mask(i, last));
     return sum;
 }
 
@@ -61,6 +68,35 @@ MI_INLINE size_t mi_bitmap_next(const uint64_t *map, size_t bits, size_t from, b
             return i / 64 * 64 + mi_ctz64(w);
     }
     return bits;
+}
+
+// Bit k of the result: a run of count set bits begins at bit k of low and may go on into high.
+// count is 1 to 64. Each step doubles the length that a bit stands for.
+MI_INLINE uint64_t mi_bitmap_runs(uint64_t low, uint64_t high, size_t count) {
+    for (size_t have = 1; have < count;) {
+        const size_t more = (have < count - have ? have : count - have);
+        low &= low >> more | high << (64 - more);
+        high &= high >> more;
+        have += more;
+    }
+    return low;
+}
+
+// The lowest run of count set bits, at most 64, not below from; MI_BITMAP_NONE = none. Bits beyond
+// the last one are clear. Looks at a word at a time, however many runs it holds.
+MI_INLINE size_t mi_bitmap_find_short(const uint64_t *map, size_t bits, size_t from, size_t count) {
+    const size_t words = mi_bitmap_words(bits);
+    for (size_t i = from / 64; i < words; i++) {
+        uint64_t runs = map[i];
+        if (runs == 0)
+            continue;
+        runs = mi_bitmap_runs(runs, i + 1 < words ? map[i + 1] : 0, count);
+        if (i == from / 64)
+            runs &= ~(uint64_t)0 << (from % 64);
+        if (runs != 0)
+            return i * 64 + mi_ctz64(runs);
+    }
+    return MI_BITMAP_NONE;
 }
 
 // The lowest run of count set bits that begins at bit `phase` modulo align, not below from;

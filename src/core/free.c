@@ -17,6 +17,10 @@ static mi_free_result_t free_find(const void *p, free_target_t *t) {
     t->page = mi_page_map_find(p);
     if (MI_UNLIKELY(t->page == NULL))
         return MI_FREE_FOREIGN;
+    if (MI_LIKELY(mi_page_is_block_start_far(t->page, p))) {
+        t->block = (mi_block_t *)p;
+        return MI_FREE_OK;
+    }
     t->block = (mi_block_t *)mi_page_block_of(t->page, p);
     if (MI_UNLIKELY((const void *)t->block != p) && !mi_load_relaxed(&t->page->has_interior))
         return MI_FREE_INVALID;

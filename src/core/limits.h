@@ -35,9 +35,9 @@
 
 // Thread heaps.
 #define MI_EMPTY_MAX                                                                               \
-    MI_LIMIT(2 * MI_MiB, 128 * MI_KiB) // touched bytes of empty pages that a thread keeps
+    MI_LIMIT(512 * MI_KiB, 128 * MI_KiB) // touched bytes of empty pages that a thread keeps
 #define MI_HOT_MAX                                                                                 \
-    MI_LIMIT(16 * MI_MiB, 1 * MI_MiB)            // single-block pages that are kept since current
+    MI_LIMIT(2 * MI_MiB, 1 * MI_MiB)             // single-block pages that are kept since current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim
 #define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock
 #define MI_FULL_SHARE   16u // a full page waits until this part of it was freed

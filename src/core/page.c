@@ -113,18 +113,22 @@ static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class
     page->used = 1;
     page->hidden = 0;
     page->capacity = 0;
-    page->reserved = (is_shared ? (uint32_t)(span_bytes / (block_bytes + page->is_exact)) : 1);
+    page->reserved = (uint16_t)(is_shared ? span_bytes / (block_bytes + page->is_exact) : 1);
     page->block_bytes = (class_index == MI_CLASS_HUGE ? span_bytes : block_bytes);
     page->class_index = (uint16_t)class_index;
     page->state = MI_PAGE_CURRENT;
-    page->is_zero = span->is_zero;
+    page->is_zero = (span->is_zero ? 1 : 0);
     page->start = span->start;
     page->recip = (is_shared ? mi_page_reciprocal(block_bytes) : 1);
+    page->far_recip = page->recip;
+    page->far_start = (uint32_t)((uintptr_t)span->start >> MI_SLICE_SHIFT);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
     const size_t batch = MI_BATCH_BYTES / block_bytes;
     page->batch_max = (uint8_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch < 2 ? 0 : batch);
-    page->link_key = (MI_SECURE ? (uintptr_t)mi_os_random() : 0);
+#if MI_SECURE
+    page->link_key = (uintptr_t)mi_os_random();
+#endif
     mi_store_relaxed(&page->has_interior, false);
     mi_store_relaxed(&page->remote, NULL);
 }
@@ -270,7 +274,7 @@ void mi_page_set_interior(mi_page_t *page) {
 // Links fresh blocks in an order that an attacker cannot foresee; returns the first.
 static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t count) {
     uint16_t order[MI_EXTEND_BYTES / MI_GRANULE_BYTES];
-    uint64_t random = page->link_key + page->capacity * 0x9E3779B97F4A7C15ull;
+    uint64_t random = mi_page_link_key(page) + page->capacity * 0x9E3779B97F4A7C15ull;
     order[0] = 0;
     for (uint32_t i = 1; i < count; i++) {
         random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + i;

@@ -38,46 +38,61 @@ typedef enum mi_page_state_e {
 } mi_page_state_t;
 
 struct mi_page_s {
-    mi_block_t *free;       // owner; blocks ready for use
-    uint32_t used;          // owner; countdown, see above
-    uint32_t hidden;        // owner; live blocks that used does not count
-    uint32_t capacity;      // owner; blocks linked so far
-    uint32_t reserved;      // constant; blocks that fit
-    size_t block_bytes;     // constant; grows only while its one block is resized in place
-    uint8_t *start;         // constant; first block
-    uint64_t recip;         // constant; 2^64 / block_bytes, rounded up; 1 = one block
-    mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
-    uint16_t class_index;   // constant; MI_CLASS_EXACT is added for pages with exact sizes
-    uint8_t state;          // owner; mi_page_state_t
-    bool is_zero;           // owner; what is not linked yet reads as zero
-    uint32_t slack; // whoever holds the one block of an exact page: its unused bytes (exact.h)
+    mi_block_t *free;     // owner; blocks ready for use
+    uint32_t used;        // owner; countdown, see above
+    uint32_t hidden;      // owner; live blocks that used does not count
+    uint32_t capacity;    // owner; blocks linked so far
+    uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
+    uint8_t state : 7;    // owner; mi_page_state_t
+    uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero
+    bool is_exact;        // blocks keep their exact size; set before the first is handed out
+    mi_page_t *next;      // owner; queue of the class
+    mi_page_t *prev;      // owner
+    size_t block_bytes;   // constant; grows only while its one block is resized in place
+    uint8_t *start;       // constant; first block
+    uint64_t recip;       // constant; 2^64 / block_bytes, rounded up; 1 = one block
 
-    // Second line: what other threads look at.
+    // Second line: what other threads look at, so that their frees never wait for the line that the
+    // owner writes all the time. It holds what the check of a block's start needs once more.
     _Atomic(mi_block_t *) remote; // any thread pushes; the owner takes all (remote.c)
     _Atomic(mi_theap_t *) theap;  // owner; changes hands only while its theap is claimed (orphan.c)
     mi_page_t *pending_next;      // whoever pushes it on a pending stack, then who popped it
-    mi_page_t *next;              // owner; queue of the class
-    mi_page_t *prev;              // owner
+    uint64_t far_recip;           // constant; recip
     mi_arena_t *arena;            // constant; NULL = has its own reservation of whole slices
-    uintptr_t link_key;           // constant; encodes links in the secure build
-    uint32_t slices;              // length; changes only while its one block is resized in place
-    uint8_t batch_max;            // constant; remote frees that a thread may hold back, 0 = none
-    _Atomic(bool) has_interior;   // blocks may have been handed out with an offset inside
-    bool is_exact; // blocks keep their exact size; set before the first is handed out
+    mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
+    uint32_t far_start;     // constant; start in slices from address 0
+    uint32_t slices;        // length; changes only while its one block is resized in place
+    uint32_t slack;    // whoever holds the one block of an exact page: its unused bytes (exact.h)
+    uint16_t reserved; // constant; blocks that fit
+    uint8_t batch_max; // constant; remote frees that a thread may hold back, 0 = none
+    _Atomic(bool) has_interior; // blocks may have been handed out with an offset inside
+#if MI_SECURE
+    uintptr_t link_key; // constant; encodes links
+#endif
 };
-static_assert(sizeof(mi_page_t) <= 2 * MI_CACHE_LINE_BYTES, "two cache lines");
+static_assert(MI_SECURE || sizeof(mi_page_t) <= 2 * MI_CACHE_LINE_BYTES, "two cache lines");
 static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES,
               "two lines");
 
+// What links are encoded with; 0 = they are plain.
+MI_INLINE uintptr_t mi_page_link_key(const mi_page_t *page) {
+#if MI_SECURE
+    return page->link_key;
+#else
+    (void)page;
+    return 0;
+#endif
+}
+
 MI_INLINE mi_block_t *mi_block_next(const mi_page_t *page, const mi_block_t *block) {
     if (MI_SECURE)
-        return (mi_block_t *)(block->link ^ page->link_key ^ (uintptr_t)block);
+        return (mi_block_t *)(block->link ^ mi_page_link_key(page) ^ (uintptr_t)block);
     return (mi_block_t *)block->link;
 }
 
 MI_INLINE void mi_block_set_next(const mi_page_t *page, mi_block_t *block, const mi_block_t *next) {
     if (MI_SECURE)
-        block->link = (uintptr_t)next ^ page->link_key ^ (uintptr_t)block;
+        block->link = (uintptr_t)next ^ mi_page_link_key(page) ^ (uintptr_t)block;
     else
         block->link = (uintptr_t)next;
 }
@@ -114,6 +129,13 @@ MI_INLINE size_t mi_page_block_index(const mi_page_t *page, size_t offset) {
 // half is below the reciprocal: one multiplication, no division.
 MI_INLINE bool mi_page_is_block_start(const mi_page_t *page, const void *p) {
     return (uint64_t)((const uint8_t *)p - page->start) * page->recip < page->recip;
+}
+
+// The same by the page's second line, for threads that do not own it. A block whose start lies
+// beyond 2^48 has none: then the answer is no, and the full way must be asked.
+MI_INLINE bool mi_page_is_block_start_far(const mi_page_t *page, const void *p) {
+    const uint64_t start = (uint64_t)page->far_start << MI_SLICE_SHIFT;
+    return ((uint64_t)(uintptr_t)p - start) * page->far_recip < page->far_recip;
 }
 
 // The start of the block that p, an address of the page, points into.

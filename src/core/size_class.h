@@ -19,9 +19,9 @@
 #define MI_SLICE_BYTES   ((size_t)1 << MI_SLICE_SHIFT)
 #define MI_DIRECT_MAX    ((size_t)1024) // largest request of the fast path
 #define MI_DIRECT_COUNT  ((MI_DIRECT_MAX >> MI_GRANULE_SHIFT) + 1)
-#define MI_SHARED_MAX    ((size_t)128 * 1024)      // largest block that shares its page
+#define MI_SHARED_MAX    ((size_t)64 * 1024)       // largest block that shares its page
 #define MI_CLASSED_MAX   ((size_t)4 * 1024 * 1024) // largest block with a class size
-#define MI_CLASS_SHARED  88u                       // the class of MI_SHARED_MAX
+#define MI_CLASS_SHARED  80u                       // the class of MI_SHARED_MAX
 #define MI_CLASS_LAST    128u                      // the class of MI_CLASSED_MAX
 #define MI_CLASS_HUGE    129u
 #define MI_CLASS_COUNT   130u
@@ -59,7 +59,7 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
         return 1;
     if (block_bytes > MI_SHARED_MAX)
         return (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    return block_bytes <= 16 * MI_KiB ? 4 : block_bytes <= 64 * MI_KiB ? 8 : 16;
+    return block_bytes <= 16 * MI_KiB ? 2 : 4;
 }
 
 #endif

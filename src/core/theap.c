@@ -62,9 +62,11 @@ static size_t page_touched(const mi_page_t *page) {
 // ---------------------------------------------------------------------
 
 static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
-    theap->current[class_index] = page;
     const bool is_exact = (class_index >= MI_CLASS_EXACT);
     const uint32_t plain = mi_class_plain(class_index);
+    if (plain > MI_CLASS_SHARED)
+        theap->hot_bytes += page->block_bytes - theap->current[class_index]->block_bytes;
+    theap->current[class_index] = page;
     mi_page_t **const direct = (is_exact ? theap->exact_direct : theap->direct);
     theap->has_exact |= is_exact;
     const size_t last = mi_class_bytes(plain) >> MI_GRANULE_SHIFT;
@@ -154,16 +156,13 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
 // Single-block pages are kept while they are current, for pairs of malloc and free without a slow
 // path. Here is their limit.
 static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
-    size_t bytes = 0;
-    for (uint32_t c = MI_CLASS_SHARED + 1; c <= MI_CLASS_LAST; c++)
-        bytes += theap->current[c]->block_bytes + theap->current[c + MI_CLASS_EXACT]->block_bytes;
-    for (uint32_t i = 2 * MI_CLASS_LAST + 1; i > 2 * MI_CLASS_SHARED + 1 && bytes > MI_HOT_MAX;
+    for (uint32_t i = 2 * MI_CLASS_LAST + 1;
+         i > 2 * MI_CLASS_SHARED + 1 && theap->hot_bytes > MI_HOT_MAX;
          i--) { // the largest first, the two of a size in turn
         const uint32_t c = i / 2 + (i % 2) * MI_CLASS_EXACT;
         mi_page_t *const page = theap->current[c];
         if (c == class_kept || page == &mi_page_empty)
             continue;
-        bytes -= page->block_bytes;
         theap_set_current(theap, c, &mi_page_empty);
         theap_demote(theap, page);
     }
@@ -230,7 +229,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
         theap_promote(theap, page);
     if (page->free == NULL)
         *is_zero = mi_page_extend(page);
-    if (mi_class_plain(class_index) > MI_CLASS_SHARED)
+    if (theap->hot_bytes > MI_HOT_MAX)
         theap_bound_hot(theap, class_index);
     return page;
 }

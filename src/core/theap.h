@@ -55,6 +55,7 @@ struct mi_theap_s {
     mi_theap_t *proxy;              // its counting proxy, NULL = none
     _Atomic(mi_heap_t *) heap;      // which heap's pages these are; changes under the life lock
     size_t empty_bytes;             // touched bytes of pages without live blocks that are kept
+    size_t hot_bytes;               // of the current pages that hold one block each
     uint64_t trim_at_ms;            // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count; // owner writes: allocations that the slow path saw
     size_t page_count;              // pages it owns

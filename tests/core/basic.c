@@ -1,4 +1,5 @@
 // One thread: size classes, alignment, zeroing, resizing, and what is not ours.
+#include "core/bitmap.h"
 #include "use.h"
 
 #include <limits.h>
@@ -23,15 +24,41 @@ static void test_classes(void) {
     for (uint32_t c = 1; c <= MI_CLASS_SHARED; c++) {
         mi_page_t page = {.block_bytes = mi_class_bytes(c)};
         page.recip = mi_page_reciprocal(page.block_bytes);
+        page.far_recip = page.recip;
         const size_t end = mi_class_slices(page.block_bytes) << MI_SLICE_SHIFT;
         for (size_t offset = 0; offset < end; offset += 7)
             if (mi_page_block_index(&page, offset) != offset / page.block_bytes ||
-                mi_page_is_block_start(&page, (void *)offset) != (offset % page.block_bytes == 0))
+                mi_page_is_block_start(&page, (void *)offset) != (offset % page.block_bytes == 0) ||
+                mi_page_is_block_start_far(&page, (void *)offset) !=
+                    (offset % page.block_bytes == 0))
                 CHECK_MSG(false, "class %u offset %zu", c, offset);
         for (size_t offset = page.block_bytes; offset < end; offset += page.block_bytes)
             if (mi_page_block_index(&page, offset) != offset / page.block_bytes ||
                 mi_page_block_index(&page, offset - 1) != offset / page.block_bytes - 1)
                 CHECK_MSG(false, "class %u offset %zu", c, offset);
+    }
+}
+
+// The search by words finds what the search by runs finds, in maps from full to sparse.
+static void test_bitmap(void) {
+    uint64_t seed = 7;
+    uint64_t map[5];
+    for (int round = 0; round < 3000; round++) {
+        const size_t bits = 1 + use_random(&seed) % 320;
+        memset(map, 0, sizeof(map));
+        for (size_t at = 0; at < bits;) {
+            const size_t run = 1 + use_random(&seed) % (round % 2 == 0 ? 5 : 90);
+            const size_t count = (run < bits - at ? run : bits - at);
+            mi_bitmap_set(map, at, count, use_random(&seed) % 2 == 0);
+            at += count;
+        }
+        const size_t from = use_random(&seed) % bits;
+        for (size_t count = 1; count <= 64; count++) {
+            const size_t found = mi_bitmap_find_short(map, bits, from, count);
+            const size_t wanted = mi_bitmap_find(map, bits, from, count, 1, 0);
+            if (found != wanted)
+                CHECK_MSG(false, "%zu of %zu bits from %zu: %zu", count, bits, from, found);
+        }
     }
 }
 
@@ -197,6 +224,7 @@ static void test_count(void) {
 
 int main(void) {
     test_classes();
+    test_bitmap();
     test_sizes();
     test_aligned();
     test_realloc();
