@@ -18,16 +18,28 @@ _Atomic(uintptr_t) mi_page_map_base;
 static _Atomic(map_sub_t *) map_top;
 static mi_lock_t map_lock; // for making tables
 
+// Where the kernel uses huge pages at will, the first entry of the window would cost 2 MiB.
+static void map_stay_small(void *table, size_t bytes) {
+    const uintptr_t page = mi_os_page_bytes();
+    const uintptr_t first = mi_align_up((uintptr_t)table, page);
+    const uintptr_t last = mi_align_down((uintptr_t)table + bytes, page);
+    mi_os_allow_huge_pages((void *)first, last - first, false);
+}
+
 void mi_page_map_init(const void *first_arena) {
     const uintptr_t half = (uintptr_t)MI_MAP_WINDOW_SLICES / 2 * MI_SLICE_BYTES;
     const uintptr_t at = (uintptr_t)first_arena;
     if (MI_MAP_HAS_KEYS && at > half)
         mi_store_relaxed(&mi_page_map_base, mi_align_down(at - half, MI_SLICE_BYTES));
+    if (!MI_SHRUNK)
+        map_stay_small(mi_page_map_window, sizeof(mi_page_map_window));
 }
 
 static void *map_table_new(size_t bytes) {
     bool is_zero;
     void *const table = mi_os_reserve(bytes, MI_SLICE_BYTES);
+    if (table != NULL)
+        map_stay_small(table, bytes);
     if (table != NULL && mi_os_needs_commit() && mi_os_commit(table, bytes, &is_zero) != 0) {
         mi_os_release(table, bytes);
         return NULL;
