@@ -317,6 +317,8 @@ static void show_new(void) {
     make1_t op_array = (make1_t)either("?\?_U@YAPEAX_K@Z", "?\?_U@YAPAXI@Z", NULL);
     free_t op_delete = (free_t)either("?\?3@YAXPEAX@Z", "?\?3@YAXPAX@Z", NULL);
     const size_t much = SIZE_MAX / 2;
+    if (sizeof(void *) == 4) // RtlCaptureContext needs frames there that we do not have
+        op_new = NULL;
     if (set_handler == NULL || set_mode == NULL)
         return;
     begin();
