@@ -30,7 +30,7 @@ PLATFORMS = {
         ("windows-x64-secure", ["mimalloc-secure.dll"]),
     ],
     "windows-x86": [("windows-x86-release", WINDOWS + ["mimalloc-redirect32.dll", "minject.exe"])],
-    "windows-arm64": [("windows-arm64-release", WINDOWS + ["mimalloc-redirect-arm64.dll"])],
+    "windows-arm64": [("windows-arm64-release", WINDOWS + ["mimalloc-redirect-arm64.dll", "minject.exe"])],
 }
 
 

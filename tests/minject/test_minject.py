@@ -170,11 +170,12 @@ def judge_layout(name, before, after, old, new):
     if options.get("overlay"):
         tail = len(options["overlay"]) + (7 if "signed" in name else 0)  # a certificate is aligned to 8
         check(options["overlay"] in after[-tail:], f"{name}: the overlay is at the end")
-    if old.dirs[make_pe.DEBUG][0]:
-        at = new.offset(old.dirs[make_pe.DEBUG][0]) + 28
-        size, _, raw = struct.unpack_from("<III", after, at + 16)
-        _, _, raw_before = struct.unpack_from("<III", before, old.offset(old.dirs[make_pe.DEBUG][0]) + 28 + 16)
-        check(after[raw:raw + size] == before[raw_before:raw_before + size], f"{name}: debug data is found")
+    at, size = old.dirs[make_pe.DEBUG]
+    for i in range(size // 28 if at else 0):
+        row = lambda pe, data: struct.unpack_from("<III", data, pe.offset(at) + i * 28 + 16)
+        (size_before, _, raw_before), (size_after, _, raw) = row(old, before), row(new, after)
+        check(size_after == size_before and after[raw:raw + size_after] == before[raw_before:raw_before + size_before],
+              f"{name}: debug data {i} is found")
 
 
 corpus_options = {"overlay": dict(overlay=make_pe.ZIP_TAIL), "overlay-odd": dict(overlay=b"x" * 1001),

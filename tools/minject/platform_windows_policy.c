@@ -31,8 +31,9 @@ uint32_t plat_known_dlls(char (*names)[64], uint32_t max) {
         if (rc != ERROR_SUCCESS)
             break;
         value[bytes / sizeof value[0]] = 0;
-        CharLowerW(value);
         utf8_of(value, names[n], 64);
+        for (char *c = names[n]; *c != 0; c++)
+            *c = (char)(*c >= 'A' && *c <= 'Z' ? *c + 32 : *c);
         // DllDirectory and the like name folders.
         if (type == REG_SZ && strstr(names[n], ".dll") != NULL && strchr(names[n], '\\') == NULL)
             n++;
@@ -55,8 +56,10 @@ static bool read_value(HKEY root, const wchar_t *path, const wchar_t *name, char
         return false;
     if (type == REG_SZ || type == REG_EXPAND_SZ)
         utf8_of(value.text, out, cap);
+    else if (type == REG_DWORD && value.number == 0)
+        out[0] = 0;
     else if (type == REG_DWORD)
-        snprintf(out, cap, value.number != 0 ? "%#lx" : "", value.number);
+        snprintf(out, cap, "%#lx", value.number);
     else
         snprintf(out, cap, "%lu bytes", bytes);
     return out[0] != 0;
