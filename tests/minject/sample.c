@@ -1,6 +1,9 @@
 // A program for the tools' tests: echoes its arguments and its standard input through allocated
 // memory, writes to both streams, ends with 77. --spawn does that in a child. With
-// SAMPLE_LINKS_ALLOCATOR it also calls the allocator's DLL, as a linked user would.
+// SAMPLE_LINKS_ALLOCATOR it also calls the allocator's DLL, as a linked user would. --control waits
+// for Ctrl-C and ends with 78; --where tells its folder and an environment variable.
+#include <windows.h>
+
 #include <process.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +13,38 @@
 __declspec(dllimport) int mi_version(void);
 #endif
 
+static HANDLE heard;
+
+static BOOL WINAPI on_control(DWORD event) {
+    if (event == CTRL_C_EVENT)
+        SetEvent(heard);
+    return TRUE;
+}
+
+static int wait_for_control(void) {
+    heard = CreateEventA(NULL, TRUE, FALSE, NULL);
+    SetConsoleCtrlHandler(NULL, FALSE);
+    SetConsoleCtrlHandler(on_control, TRUE);
+    printf("waiting\n");
+    fflush(stdout);
+    if (WaitForSingleObject(heard, 60000) != WAIT_OBJECT_0)
+        return 1;
+    printf("heard it\n");
+    return 78;
+}
+
+static int tell_where(void) {
+    char folder[1000] = "";
+    GetCurrentDirectoryA(sizeof folder, folder);
+    printf("in %s, MI_SAMPLE is %s\n", folder, getenv("MI_SAMPLE"));
+    return 79;
+}
+
 int main(int argc, char **argv) {
+    if (argc >= 2 && strcmp(argv[1], "--control") == 0)
+        return wait_for_control();
+    if (argc >= 2 && strcmp(argv[1], "--where") == 0)
+        return tell_where();
     // --spawn: starts itself with the other arguments, and ends as that ended.
     if (argc >= 2 && strcmp(argv[1], "--spawn") == 0) {
         argv[1] = argv[0];

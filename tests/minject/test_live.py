@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import pathlib
+import pty
 import re
 import shutil
 import subprocess
@@ -101,6 +102,80 @@ def test_run(folder, tool):
     check(code == 22 and "is a DLL" in err, f"run: a DLL: {code} {err}")
 
 
+def on_terminal(command, cwd, awaited, then):
+    """(exit code, what was shown): the command on a terminal of its own, which is sent `then` after `awaited`. Wine's
+    console writes letter by letter, with sequences in between."""
+    shown, sent = b"", False
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(cwd)
+        os.execv(command[0], [str(c) for c in command])
+    try:
+        while True:
+            shown += os.read(fd, 65536)
+            text = re.sub(rb"\x1b\[[0-9?;]*[A-Za-z]", b"", shown)
+            if awaited in text and not sent:
+                os.write(fd, then)
+                sent = True
+    except OSError:
+        pass
+    os.close(fd)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text.decode("utf-8", "replace")
+
+
+def test_console(folder):
+    """Ctrl-C is the program's affair: it hears it, minject waits for what it makes of it."""
+    place(folder, "sample_msvcrt.exe")
+    for words in (["run"], ["run", "--children"]):
+        code, text = on_terminal(MINJECT + words + ["p.exe", "--control"], folder, b"waiting", b"\x03")
+        check(code == 78 and "waiting" in text, f"Ctrl-C, {words}: {code} {text!r}")
+
+
+def test_surroundings(folder):
+    """The program runs in the folder and with the environment of whoever starts minject, and its arguments arrive as
+    they were: spaces, quotes, backslashes, empty ones."""
+    place(folder, "sample_msvcrt.exe")
+    (folder / "below").mkdir()
+    code, out, err = run(MINJECT + ["run", "..\\p.exe", "--where"], folder / "below", MI_SAMPLE="given on")
+    check(code == 79 and out.strip().endswith("MI_SAMPLE is given on") and "\\below," in out, f"surroundings: {code} {out} {err}")
+    words = ["", " ", '"', "\\", '\\"', 'a\\\\"b c\\', "\\\\server\\share name\\", "tab\there", "--flag=a b", "*", "%PATH%", "^&|<>"]
+    code, out, err = run(MINJECT + ["run", "p.exe"] + words, folder)
+    plain_code, plain, _ = run([args.runner, "p.exe"] + words, folder)
+    check(code == plain_code == 77 and out == plain and out.startswith("[][ ]"), f"arguments: {out!r}, without minject {plain!r}")
+
+
+def test_policies(folder):
+    """What the system's settings do to this program is told: execution options, AppInit_DLLs, compatibility layers."""
+    place(folder, "sample_msvcrt.exe")
+    (folder / "p.exe").rename(folder / "minject_policy_test.exe")
+    nt = "SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion"
+    full = "Z:" + str(folder / "minject_policy_test.exe").replace("/", "\\")
+
+    def settings(flags, spy, on, layer, mark=""):
+        text = (f'Windows Registry Editor Version 5.00\r\n\r\n[{mark}HKEY_LOCAL_MACHINE\\{nt}\\Image File Execution Options\\'
+                f'minject_policy_test.exe]\r\n{flags}\r\n[HKEY_LOCAL_MACHINE\\{nt}\\Windows]\r\n"AppInit_DLLs"={spy}\r\n'
+                f'"LoadAppInit_DLLs"={on}\r\n\r\n[HKEY_CURRENT_USER\\{nt}\\AppCompatFlags\\Layers]\r\n'
+                + '"' + full.replace("\\", "\\\\") + f'"={layer}\r\n')
+        (folder / "settings.reg").write_text(text, newline="")
+        code, out, err = run([args.runner, "reg", "import", "settings.reg"], folder)
+        check(code == 0, f"reg import: {out} {err}")
+
+    def codes():
+        answer = json.loads(run(MINJECT + ["check", "--json", "minject_policy_test.exe"], folder)[1])
+        return {f["code"]: f["text"] for f in answer["findings"]}
+
+    check(not {"ifeo", "appinit", "shim"} & set(codes()), "no settings, no word")
+    try:
+        settings('"GlobalFlag"=dword:00000100\r\n', '"spy.dll"', "dword:00000001", '"WINXPSP3"')
+        found = codes()
+        check("GlobalFlag to 0x100" in found.get("ifeo", ""), f"execution options: {found}")
+        check("spy.dll" in found.get("appinit", ""), f"AppInit_DLLs: {found}")
+        check("WINXPSP3" in found.get("shim", ""), f"compatibility layers: {found}")
+    finally:
+        settings("", "-", "-", "-", "-")
+    check(not {"ifeo", "appinit", "shim"} & set(codes()), "the settings are gone")
+
+
 def predict(folder):
     code, out, err = run(MINJECT + ["check", "--json", "p.exe"], folder)
     check(out.startswith("{"), f"check answers: {code} {err}")
@@ -164,7 +239,8 @@ def test_predictions(folder):
 
 
 def main():
-    tests = [(test_run, (MINJECT,)), (test_predictions, ()), (test_differing, ())]
+    tests = [(test_run, (MINJECT,)), (test_predictions, ()), (test_differing, ()), (test_console, ()), (test_surroundings, ()),
+             (test_policies, ())]
     if args.native and pathlib.Path(args.native).exists():
         tests.append((test_run, ([str(pathlib.Path(args.native).resolve())],)))
     for test, more in tests:
