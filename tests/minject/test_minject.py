@@ -158,6 +158,10 @@ def judge_layout(name, before, after, old, new):
         check(new.checksum == make_pe.checksum(after, new.opt + 64), f"{name}: checksum is right")
     else:
         check(new.checksum == 0, f"{name}: no checksum before, none after")
+    extended = len(old.sections) == len(new.sections)
+    needs_write = old.dirs[make_pe.IAT] == (0, 0)
+    for a, b in zip(old.sections[:-1] if extended else old.sections, new.sections):
+        check(a[:9] == b[:9] and (a[9] == b[9] or needs_write and a[9] | make_pe.WRITE == b[9]), f"{name}: the header of {a[0]} is kept")
     for a, b in zip(old.sections, new.sections):
         if a[4]:
             at = next(s[4] for s in new.sections if s[2] == a[2])
@@ -410,6 +414,78 @@ def test_partners(folder):
     check(lines[1:] == ["mimalloc-redirect.dll", "mimalloc.dll", "msvcrt.dll"], f"list: {r.stdout}")
 
 
+def test_words(folder):
+    """What the original does without a word is said: a signature, native .NET, a DLL, a partner without the symbol."""
+    crt = (("msvcrt.dll", ("malloc",)),)
+    (folder / "mimalloc.dll").write_bytes(make_pe.make(dll=True, exports=("mi_version",)))
+    (folder / "mimalloc-redirect.dll").write_bytes(make_pe.make(dll=True, exports=("mi_allocator_init",)))
+    for name, data, words, needle in (
+            ("signed", make_pe.make(imports=crt, cert=make_pe.CERT), ["--force"], "the signature is taken out; remove brings it back"),
+            ("integrity", make_pe.make(imports=crt, dll_flags=0x81E0), ["--force"], "demands a valid signature"),
+            ("mixed", make_pe.make(imports=crt, clr=0), [], "only its native part is redirected"),
+            ("static", make_pe.make(), [], "imports no C runtime DLL")):
+        (folder / f"{name}.exe").write_bytes(data)
+        r = minject(f"{name}.exe", *words, cwd=folder)
+        check(r.returncode == 0 and needle in r.stderr, f"{name}: {r.stderr}")
+        check(minject(f"{name}.exe", "--quiet", *words, "--force", cwd=folder).stderr == "", f"{name}: --quiet")
+    (folder / "plugin.dll").write_bytes(make_pe.make(imports=crt, dll=True, exports=("f",)))
+    r = minject("plugin.dll", cwd=folder)
+    check("from the moment it loads this DLL" in r.stdout and r.stderr == "", f"a DLL: {r.stdout} {r.stderr}")
+    (folder / "mimalloc.dll").write_bytes(make_pe.make(dll=True, exports=("something",)))
+    r = minject("plugin.dll", "--force", cwd=folder)
+    check("does not export mi_version" in r.stderr, f"a partner without the symbol: {r.stderr}")
+    refusal(["--order=msvcrt.dll;mimalloc.dll", "plugin.dll"], 2, ["--order"], folder, "no order but the right one")
+
+
+# What the existing tools were seen to do wrong, and the test that ours does not. test_shortcomings looks that each
+# test is there and runs.
+SHORTCOMINGS = (
+    ("the checksum is left stale, or set to 0", "test_properties"),
+    ("the security directory dangles, the signature dies without a warning", "test_properties test_words"),
+    ("signed files are changed without being asked", "test_bad_inputs"),
+    ("bound imports stay although the descriptors moved", "test_properties"),
+    ("the overlay moves without a word", "test_inplace"),
+    ("--postfix adds a second allocator", "test_variants test_odd_names"),
+    ("--order puts a C runtime before the redirection", "test_words"),
+    ("the .NET header is ignored, or its IL-only flag cleared", "test_bad_inputs test_words"),
+    ("there is no removal", "test_properties test_inplace"),
+    ("no backup of a file changed in place", "test_inplace"),
+    ("the two DLLs are not looked for, nor their machine, nor their exports", "test_partners test_words"),
+    ("the DLLs are imported by ordinal 1, which another build lacks", "test_properties"),
+    ("a program that was injected by ordinal is not understood", "test_bad_inputs test_properties"),
+    ("declining to overwrite ends with 0", "test_bad_inputs"),
+    ("a DLL is accepted without a comment", "test_words"),
+    ("crashes on some inputs", "test_bad_inputs fuzz"),
+    ("truncated files are accepted", "test_bad_inputs"),
+    ("a last section longer than its data, or without any, is refused", "test_properties"),
+    ("the last section becomes writable and stays in memory", "test_properties"),
+    ("the header's room is not checked", "test_properties"),
+    ("more than 16 sections are refused", "test_properties"),
+    ("the COFF symbol table's pointer is wrong afterwards", "test_properties"),
+    ("debug directory pointers are wrong afterwards", "test_properties"),
+    ("ARM64 images get the x64 DLL's name", "test_properties"),
+    ("one build of the tool per word size", "test_properties"),
+    ("a static C runtime passes without a word", "test_words check.test_evidence"),
+    ("programs on msvcrt are not redirected, without a word", "live.test_predictions"),
+    ("no in-memory variant: the file is always touched", "live.test_run"),
+    ("nothing explains why the redirection will fail", "check.main"),
+    ("the dependency tools show no order, or know no API sets", "check.test_api_sets check.test_looks"),
+)
+
+
+def test_shortcomings(folder):
+    files = {"check": "test_check.py", "live": "test_live.py"}
+    for what, names in SHORTCOMINGS:
+        for name in names.split():
+            if name == "fuzz":
+                check((HERE.parent / "pe" / "fuzz_editor.c").exists(), f"{what}: the fuzz target")
+                continue
+            file, _, function = name.rpartition(".")
+            text = (HERE / files.get(file, "test_minject.py")).read_text()
+            body = text[text.rindex("def main():"):]
+            check(f"def {function}(" in text and (function == "main" or function in body), f"{what}: {name} exists and runs")
+
+
 def limit_file_size():
     import resource
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -553,7 +629,7 @@ def test_large(folder):
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_partners, test_write_failure,
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_write_failure,
              test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))

@@ -172,8 +172,12 @@ static minject_exit_t refuse(const char *path, mi_pe_edit_t reason) {
     return table[reason].code;
 }
 
-// A partner DLL beside the output: present, and for the right machine.
+// A partner DLL beside the output: present, for the right machine, with the symbol that is
+// imported.
 static void check_partner(const cli_t *cli, const char *output, const char *dll, uint16_t machine) {
+    bool is_redirect = mi_pe_role_of(dll) == MI_PE_ROLE_REDIRECT;
+    const char *symbol = is_redirect ? "mi_allocator_init" : "mi_version";
+    mi_pe_export_t e;
     char folder[CLI_PATH_BYTES];
     char found[CLI_PATH_BYTES];
     plat_file_t file;
@@ -196,6 +200,9 @@ static void check_partner(const cli_t *cli, const char *output, const char *dll,
             "%s is built for %s, the program for %s; it will not start: copy the %s build there",
             found, mi_pe_machine_name(pe.machine), mi_pe_machine_name(machine),
             mi_pe_machine_name(machine));
+    else if (!mi_pe_export_find(&pe, symbol, &e))
+        say_warning(cli, "%s does not export %s, so the program will not start; replace it", found,
+                    symbol);
     plat_free_file(&file);
 }
 
@@ -307,12 +314,14 @@ static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_fi
         return rc;
     }
     uint16_t machine = plan->pe->machine;
+    bool is_dll = (plan->pe->characteristics & MI_PE_FILE_DLL) != 0;
     plat_free_file(original); // Windows replaces no file that is mapped
     rc = write_commit(&out, path);
     if (rc == EXIT_OK) {
         if (!cli->is_quiet)
-            printf("%s: %s, %s first of %u imports\n", to, names->redirect_dll,
-                   names->allocator_dll, plan->old_count + plan->new_count);
+            printf("%s: %s, %s first of %u imports%s\n", to, names->redirect_dll,
+                   names->allocator_dll, plan->old_count + plan->new_count,
+                   is_dll ? "; a program is redirected from the moment it loads this DLL" : "");
         check_partner(cli, to, names->redirect_dll, machine);
         check_partner(cli, to, names->allocator_dll, machine);
     }
