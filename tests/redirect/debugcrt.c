@@ -31,8 +31,9 @@ static bool is_late, has_heap; // has_heap: the allocator keeps books
 static bool (*is_ours)(const void *);
 static char said[65536]; // what the CRT reported
 static size_t said_bytes;
-static void *kept[3]; // of before
-static void *ours;    // of afterwards, for as long as the program runs
+static void *kept[3];    // of before
+static long last_before; // number of the last of them
+static void *ours;       // of afterwards, for as long as the program runs
 
 static uintptr_t fn(const char *name) {
     const uintptr_t f = proc(debug_crt, name);
@@ -128,6 +129,7 @@ static void test_before(void) {
     CHECK(((size_t(*)(void *))fn("_msize"))(kept[0]) == 100);
     CHECK(type_of(kept[1]) == (CLIENT_BLOCK | (5 << 16)));
     CHECK(find_block(kept[2], 300, &request, &file, &line) && line == 8 && request > 0);
+    last_before = request;
     uint8_t *q = ((realloc_dbg_t)fn("_realloc_dbg"))(kept[2], 5000, NORMAL_BLOCK, "after.c", 9);
     CHECK(q != NULL && is_ours(q) && q[0] == 0x33 && q[299] == 0x33);
     CHECK(!has_heap || q[300] == 0xCD);
@@ -149,7 +151,7 @@ static void test_block(void) {
     CHECK(is_valid(p) && !is_valid(p + 16) && !is_valid(&file));
     CHECK(type_of(p) == (CLIENT_BLOCK | (3 << 16)) && type_of(&file) == -1);
     CHECK(find_block(p, 77, &request, &file, &line));
-    CHECK(mi_str_eq(file, "here.c") && line == 42 && request > 0);
+    CHECK(mi_str_eq(file, "here.c") && line == 42 && request > last_before);
     CHECK(!find_block(p, 76, NULL, NULL, NULL));
     ((void (*)(void *, int))fn("_CrtSetDbgBlockType"))(p, NORMAL_BLOCK);
     CHECK(type_of(p) == NORMAL_BLOCK);
@@ -169,6 +171,11 @@ static void test_block(void) {
     drop(z);
     drop(q);
     CHECK(!is_valid(q));
+    // A block that is resized keeps its type, whoever resizes it.
+    p = (uint8_t *)make_dbg(10, CLIENT_BLOCK, NULL, 0);
+    p = (uint8_t *)((void *(*)(void *, size_t))fn("realloc"))(p, 2000);
+    CHECK(p != NULL && type_of(p) == CLIENT_BLOCK);
+    drop(p);
     // Off: the block is there, of a type that no dump shows.
     const int flag = set_flag(0);
     p = make(10);
