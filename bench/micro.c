@@ -20,6 +20,10 @@
 #    include <time.h>
 #endif
 
+#ifdef MI_BENCH_DIRECT
+#    include "mimalloc-override.h" // after the headers that declare what it renames
+#endif
+
 // ---------------------------------------------------------------- the two systems
 #ifdef _WIN32
 typedef HANDLE thread_t;
