@@ -99,10 +99,7 @@ void mi_core_heap_delete(mi_heap_t *heap) {
         if (mi_theap_heap(t) != heap || mi_load_relaxed(&t->state) == MI_THEAP_UNUSED)
             continue;
         mi_store_relaxed(&t->heap, &mi_heap_main_state);
-        if (t->page_count == 0)
-            mi_life_pool_put(t);
-        else
-            mi_orphan_put(t);
+        mi_orphan_leave(t);
     }
     heap_struct_free(heap);
     mi_unlock(&mi_life_lock);

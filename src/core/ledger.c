@@ -39,7 +39,7 @@ static record_t **place_of(const void *p) {
     return at;
 }
 
-// Twice the buckets, so that chains stay short. Without memory they grow longer.
+// Four times the buckets, so that chains stay short. Without memory they grow longer.
 static void grow(void) {
     const size_t page_bytes = mi_os_page_bytes();
     const size_t count = bucket_count * 4;

@@ -198,10 +198,7 @@ static void life_abandon(mi_theap_t *theap) {
     mi_remote_collect(theap);
     mi_theap_trim(theap, false);
     mi_lock(&mi_life_lock);
-    if (theap->page_count == 0)
-        mi_life_pool_put(theap);
-    else
-        mi_orphan_put(theap);
+    mi_orphan_leave(theap);
     mi_unlock(&mi_life_lock);
 }
 

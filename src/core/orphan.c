@@ -33,13 +33,17 @@ mi_theap_t *mi_orphan_claim(mi_heap_t *heap) {
     return theap;
 }
 
-// Done with a claimed one: back to the list, or to the pool when it has nothing left.
-static void orphan_return(mi_theap_t *theap) {
-    mi_lock(&mi_life_lock);
+void mi_orphan_leave(mi_theap_t *theap) {
     if (theap->page_count == 0)
         mi_life_pool_put(theap);
     else
         mi_orphan_put(theap);
+}
+
+// Done with a claimed one.
+static void orphan_return(mi_theap_t *theap) {
+    mi_lock(&mi_life_lock);
+    mi_orphan_leave(theap);
     mi_unlock(&mi_life_lock);
 }
 

@@ -7,8 +7,10 @@
 
 #include "core/theap.h"
 
-// The life lock is held for these two. claim: NULL = there is none.
+// The life lock is held for these three. claim: NULL = there is none. leave: its owner is done with
+// it; it goes to the pool when it has no pages, else it is an orphan.
 void mi_orphan_put(mi_theap_t *theap);
+void mi_orphan_leave(mi_theap_t *theap);
 mi_theap_t *mi_orphan_claim(mi_heap_t *heap);
 // A page of this class that can serve at once, now in our queue, taken from an orphan of our heap.
 // NULL = none.

@@ -67,10 +67,7 @@ bool mi_core_arena_reload(void *start, size_t bytes, bool is_zero, void **arena)
         return false;
     }
     mi_lock(&mi_life_lock);
-    if (theap->page_count == 0)
-        mi_life_pool_put(theap);
-    else
-        mi_orphan_put(theap);
+    mi_orphan_leave(theap);
     mi_unlock(&mi_life_lock);
     (void)mi_arena_home(a, heap);
     return true;
