@@ -160,6 +160,20 @@ const mi_crt_name_t mi_crt_names[] = {
 
 const size_t mi_crt_name_count = sizeof(mi_crt_names) / sizeof(mi_crt_names[0]);
 
+mi_crt_stage_t mi_crt_stage_of(mi_crt_fn_t fn) {
+    switch (mi_crt_functions[fn].same_as) {
+    case MI_CRT_REALLOC:
+    case MI_CRT_RECALLOC:
+    case MI_CRT_ALIGNED_REALLOC:
+    case MI_CRT_ALIGNED_RECALLOC:
+    case MI_CRT_ALIGNED_OFFSET_REALLOC:
+    case MI_CRT_ALIGNED_OFFSET_RECALLOC:
+        return MI_CRT_STAGE_RESIZES;
+    default:
+        return mi_crt_functions[fn].kind == MI_CRT_MAKES ? MI_CRT_STAGE_MAKES : MI_CRT_STAGE_TAKES;
+    }
+}
+
 const mi_crt_name_t *mi_crt_name_find(const char *name) {
     for (size_t i = 0; i < mi_crt_name_count; i++)
         if (mi_str_eq(mi_crt_names[i].name, name))

@@ -61,6 +61,15 @@ typedef enum mi_crt_kind_e {
     MI_CRT_INSPECTS // debug CRTs: asks about blocks; where it cannot be patched, it is left alone
 } mi_crt_kind_t;
 
+// The order in which functions are redirected and proven: a block of ours must not be in the world
+// before everything that may be given one knows it.
+typedef enum mi_crt_stage_e {
+    MI_CRT_STAGE_TAKES,   // never returns a new block
+    MI_CRT_STAGE_RESIZES, // is given a block and may return a new one
+    MI_CRT_STAGE_MAKES,
+    MI_CRT_STAGE_COUNT
+} mi_crt_stage_t;
+
 typedef struct mi_crt_function_s {
     const char *name; // the public name
     mi_crt_kind_t kind;
@@ -87,6 +96,8 @@ typedef struct mi_crt_name_s {
 extern const mi_crt_function_t mi_crt_functions[MI_CRT_FN_COUNT];
 extern const mi_crt_name_t mi_crt_names[];
 extern const size_t mi_crt_name_count;
+
+mi_crt_stage_t mi_crt_stage_of(mi_crt_fn_t fn);
 
 // The row of a name, or NULL.
 const mi_crt_name_t *mi_crt_name_find(const char *name);

@@ -264,29 +264,45 @@ static bool plan_is_shared_stub(const mi_pe_t *pe, const mi_plan_t *plan,
     return false;
 }
 
+// One function of its own address: its verdict, and whether tables may redirect it.
+static void plan_verify_site(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *site) {
+    const bool is_stub = plan_is_shared_stub(pe, plan, site);
+    if (is_stub || !plan_is_wanted(plan, site)) {
+        site->verdict = MI_SITE_LEFT;
+        site->reason = (uint8_t)(is_stub ? MI_REASON_ALIAS_CONFLICT : MI_REASON_NONE);
+        return;
+    }
+    site->in_tables = !site->is_derived;
+    plan->table_count += site->in_tables;
+    if (plan->reason == MI_REASON_HYBRID) {
+        // Which kind of code lies there, nobody needs to know who does not touch it.
+        site->verdict = MI_SITE_LEFT;
+        site->reason = MI_REASON_HYBRID;
+        return;
+    }
+    mi_plan_judge(pe, plan, site);
+    if (site->verdict == MI_SITE_REFUSED)
+        plan_forgive(pe, plan, site);
+    // The answers for blocks of before come from the original.
+    if (site->verdict == MI_SITE_PATCH && !site->is_movable &&
+        mi_crt_functions[site->fn].kind == MI_CRT_INSPECTS) {
+        site->verdict = MI_SITE_LEFT;
+        site->reason = MI_REASON_NOT_RELOCATABLE;
+    }
+}
+
 static void plan_verify(const mi_pe_t *pe, mi_plan_t *plan) {
     for (uint32_t k = 0; k < plan->site_count; k++) {
         mi_plan_site_t *site = &plan->sites[k];
-        if (site->verdict == MI_SITE_PATCH) {
-            const bool is_stub = plan_is_shared_stub(pe, plan, site);
-            if (is_stub || !plan_is_wanted(plan, site)) {
-                site->verdict = MI_SITE_LEFT;
-                site->reason = (uint8_t)(is_stub ? MI_REASON_ALIAS_CONFLICT : MI_REASON_NONE);
-                continue;
-            }
-            mi_plan_judge(pe, plan, site);
-            if (site->verdict == MI_SITE_REFUSED)
-                plan_forgive(pe, plan, site);
-            // The answers for blocks of before come from the original.
-            if (site->verdict == MI_SITE_PATCH && !site->is_movable &&
-                mi_crt_functions[site->fn].kind == MI_CRT_INSPECTS) {
-                site->verdict = MI_SITE_LEFT;
-                site->reason = MI_REASON_NOT_RELOCATABLE;
-            }
-        }
+        if (site->verdict == MI_SITE_PATCH)
+            plan_verify_site(pe, plan, site);
         if (site->verdict == MI_SITE_PATCH)
             plan->patch_count++;
-        if (site->verdict == MI_SITE_REFUSED && plan->reason == MI_REASON_NONE) {
+        // What bars both rungs is said before what bars one.
+        if (site->verdict == MI_SITE_REFUSED &&
+            (plan->reason == MI_REASON_NONE ||
+             (mi_reason_has_next_rung(plan->reason) &&
+              !mi_reason_has_next_rung((mi_reason_t)site->reason)))) {
             plan->reason = (mi_reason_t)site->reason;
             plan->reason_site = k;
         }
@@ -315,13 +331,31 @@ static mi_reason_t plan_open(const mi_pe_t *pe, mi_plan_t *plan, mi_pe_exports_t
     return MI_REASON_NONE;
 }
 
+// The code of a hybrid CRT is not looked at, so nobody can say whether it is a debug CRT. One that
+// has the names of a debug heap is left alone altogether: its blocks might have headers.
+static bool plan_hybrid(const mi_pe_t *pe, const mi_pe_exports_t *ex, mi_plan_t *plan) {
+    mi_pe_export_t e;
+    if (mi_plan_export(ex, "_free_dbg", &e))
+        return false;
+    plan_collect(ex, plan);
+    const mi_reason_t family = plan_family(pe, plan);
+    if (family != MI_REASON_NONE)
+        plan->reason = family;
+    else if (plan->reason == MI_REASON_HYBRID)
+        plan_verify(pe, plan);
+    return false;
+}
+
 bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     mi_pe_exports_t ex;
     plan->site_count = 0;
     plan->patch_count = 0;
+    plan->table_count = 0;
     plan->reason_site = 0;
     plan->is_debug = false;
     plan->reason = plan_open(pe, plan, &ex);
+    if (plan->reason == MI_REASON_HYBRID)
+        return plan_hybrid(pe, &ex, plan);
     if (plan->reason != MI_REASON_NONE)
         return false;
     plan->is_debug = plan_is_debug(pe, &ex, plan);
@@ -334,6 +368,18 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
         plan_derive(pe, plan);
     plan_verify(pe, plan);
     return plan->reason == MI_REASON_NONE;
+}
+
+mi_rung_t mi_plan_rung(const mi_plan_t *plan) {
+    if (plan->reason == MI_REASON_NONE)
+        return MI_RUNG_ENTRY;
+    return mi_reason_has_next_rung(plan->reason) && plan->table_count > 0 ? MI_RUNG_TABLES
+                                                                          : MI_RUNG_NONE;
+}
+
+const char *mi_rung_text(mi_rung_t rung) {
+    static const char *const text[] = {"none", "tables", "entry"};
+    return text[rung];
 }
 
 const char *mi_site_verdict_text(mi_site_verdict_t verdict) {

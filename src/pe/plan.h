@@ -49,8 +49,16 @@ typedef struct mi_plan_site_s {
     uint8_t patch_bytes;
     uint8_t whole_bytes; // whole instructions that contain the patch
     bool is_derived; // not exported: found behind the jump that an exported function consists of
+    bool in_tables;  // the rung "tables" redirects it where import and export tables name it
     bool is_movable; // the whole instructions can be moved, so that the original can be kept
 } mi_plan_site_t;
+
+// How a CRT is redirected. The highest rung that works is taken; the report names it.
+typedef enum mi_rung_e {
+    MI_RUNG_NONE,   // left alone
+    MI_RUNG_TABLES, // import and export tables point elsewhere, its code stays
+    MI_RUNG_ENTRY   // its own entries jump elsewhere
+} mi_rung_t;
 
 typedef struct mi_plan_s {
     mi_cpu_t cpu;
@@ -59,6 +67,7 @@ typedef struct mi_plan_s {
     bool is_debug;        // a debug CRT: its blocks have headers
     uint32_t site_count;
     uint32_t patch_count; // sites with MI_SITE_PATCH
+    uint32_t table_count; // sites that are in_tables
     mi_plan_site_t sites[MI_PLAN_SITES_MAX];
 } mi_plan_t;
 
@@ -68,6 +77,10 @@ bool mi_plan_is_crt(const mi_pe_t *pe);
 
 // true = plan->reason is MI_REASON_NONE. The plan is filled as far as possible either way.
 bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan);
+
+// The highest rung that the image allows. The process may still forbid it.
+mi_rung_t mi_plan_rung(const mi_plan_t *plan);
+const char *mi_rung_text(mi_rung_t rung); // "none", "tables", "entry"
 
 // One site: fills verdict, reason, patch_bytes, whole_bytes and is_movable from the code at
 // site->rva. For functions that are not in the table (the heap guard). plan->cpu must be set; its

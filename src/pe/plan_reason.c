@@ -51,6 +51,8 @@ const mi_reason_row_t mi_reasons[] = {
      "Unset MIMALLOC_REDIRECT_DEBUG_CRT."},
     {MI_REASON_SECOND_REDIRECT, "second-redirect", "Another redirect DLL is already at work in the process.",
      "Load only one redirect DLL."},
+    {MI_REASON_RUNG_NONE, "rung-none", "MIMALLOC_REDIRECT_RUNG forbids every rung.",
+     "Unset MIMALLOC_REDIRECT_RUNG."},
     {MI_REASON_NO_NEAR_MEMORY, "no-near-memory", "No free memory within reach of a jump from the CRT.",
      "Report it with the list of modules and reservations near the CRT."},
     {MI_REASON_PROTECT_FAILED, "protect-failed", "The system refused to make the code writable.",
@@ -83,6 +85,10 @@ const mi_reason_row_t mi_reasons[] = {
     {MI_REASON_DEBUG_HEAP_LOST, "debug-heap-lost",
      "The debug heap of a debug CRT is lost: leak dumps, checks, checkpoints and hooks do not see its blocks.",
      "Use mimalloc-debug.dll (minject inject --postfix=debug), or set MIMALLOC_REDIRECT_DEBUG_CRT=0."},
+    {MI_REASON_NO_THUNKS, "no-thunks", "More CRTs need import thunks than the redirect DLL has.",
+     "Report it with the list of CRTs in the process."},
+    {MI_REASON_TABLES_READ_ONLY, "tables-read-only", "An import or export table could not be changed, or did not keep it.",
+     "Exclude the program from the security product or policy that forbids it."},
 };
 // clang-format on
 
@@ -95,4 +101,17 @@ const mi_reason_row_t *mi_reason_row(mi_reason_t code) {
         if (mi_reasons[i].code == code)
             return &mi_reasons[i];
     return &unknown;
+}
+
+bool mi_reason_has_next_rung(mi_reason_t code) {
+    static const uint8_t barred_at_entry[] = {
+        MI_REASON_HYBRID,          MI_REASON_UNKNOWN_INSTRUCTION, MI_REASON_TOO_SHORT,
+        MI_REASON_OVERLAP,         MI_REASON_BRANCH_INTO,         MI_REASON_CALL_IN_RANGE,
+        MI_REASON_ALREADY_HOOKED,  MI_REASON_NOT_RELOCATABLE,     MI_REASON_NO_NEAR_MEMORY,
+        MI_REASON_PROTECT_FAILED,  MI_REASON_DYNAMIC_CODE,        MI_REASON_THREADS,
+        MI_REASON_THREAD_IN_RANGE, MI_REASON_WRITE_LOST,          MI_REASON_PROOF_FAILED};
+    for (size_t i = 0; i < sizeof(barred_at_entry); i++)
+        if (barred_at_entry[i] == code)
+            return true;
+    return false;
 }

@@ -34,6 +34,7 @@ typedef enum mi_reason_e {
     MI_REASON_NO_CRT = 25,
     MI_REASON_DEBUG_LEFT_ALONE = 26,
     MI_REASON_SECOND_REDIRECT = 27,
+    MI_REASON_RUNG_NONE = 28,
     // the transaction
     MI_REASON_NO_NEAR_MEMORY = 30,
     MI_REASON_PROTECT_FAILED = 31,
@@ -45,6 +46,8 @@ typedef enum mi_reason_e {
     MI_REASON_ROLLBACK_FAILED = 37,
     MI_REASON_REMOVED = 38,
     MI_REASON_UNLOADED = 39,
+    MI_REASON_NO_THUNKS = 50,
+    MI_REASON_TABLES_READ_ONLY = 51,
     // modules and pointers
     MI_REASON_MODULE_OWN_CRT = 40,
     MI_REASON_MODULE_CRT_LEFT = 41,
@@ -63,6 +66,10 @@ typedef struct mi_reason_row_s {
 
 extern const mi_reason_row_t mi_reasons[];
 extern const size_t mi_reason_count;
+
+// Does the reason bar only the patching of entries, so that the import and export tables may be
+// tried?
+bool mi_reason_has_next_rung(mi_reason_t code);
 
 // Never NULL: an unknown number has a row of its own.
 const mi_reason_row_t *mi_reason_row(mi_reason_t code);

@@ -124,3 +124,14 @@ mi_reason_t mi_allocator_bind(void) {
     }
     return reason;
 }
+
+void mi_allocator_pin(void) {
+    static bool is_pinned;
+    static const uint8_t here;
+    const mi_nt_module_t *self = mi_modules_of(&here);
+    if (is_pinned || self == NULL)
+        return;
+    is_pinned = true;
+    (void)LdrAddRefDll(1, self->base);
+    (void)LdrAddRefDll(1, mi_alloc.module);
+}

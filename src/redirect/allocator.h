@@ -40,5 +40,7 @@ extern mi_allocator_t mi_alloc; // written once, by mi_allocator_bind
 // Looks through the modules (loader lock held). MI_REASON_NONE = bound.
 mi_reason_t mi_allocator_bind(void);
 bool mi_allocator_is_bound(void);
+// From now on code or tables of others point at both halves: neither DLL may ever go. Loader lock.
+void mi_allocator_pin(void);
 
 #endif

@@ -10,10 +10,11 @@
 #include "pe/plan.h"
 #include "redirect/modules.h"
 #include "redirect/patch.h"
+#include "redirect/thunks.h"
 
 typedef enum mi_crt_state_e {
     MI_CRT_FREE_SLOT,
-    MI_CRT_REFUSED,    // left exactly as it was; reason says why
+    MI_CRT_REFUSED,    // left exactly as it was, unless keeps_takers; reason says why
     MI_CRT_REDIRECTED, // patched and proven
     MI_CRT_UNLOADED
 } mi_crt_state_t;
@@ -81,12 +82,28 @@ struct mi_crt_s {
     _Atomic(bool) was_attached; // its entry point has been called, and may have been told to detach
     bool is_late;               // its entry point had already run: it may have allocated
     mi_crt_helpers_t own;
+    mi_rung_t rung;            // where it stands on the ladder
+    mi_reason_t entry_reason;  // why not the rung "entry"; MI_REASON_NONE = it is, or was not tried
+    mi_reason_t tables_reason; // why not the rung "tables"; the same
+    const char *failed_name;   // the function that caused the first of these, or NULL
+    uint32_t proof_count;      // functions that were called and found redirected
+    // The proof failed when other threads ran: the functions that take a block stay redirected, for
+    // the sake of blocks handed out in between. The others are the CRT's own again.
+    bool keeps_takers;
+    // rung "entry"
     mi_island_t island;
     uint32_t patch_count;
-    uint32_t proof_count;    // functions that were called and found redirected
-    const char *failed_name; // the function that caused the reason, or NULL
+    uint32_t taker_count; // the first patches: of functions that never return a new block
     mi_patch_t patches[MI_PLAN_SITES_MAX];
+    uint8_t patch_site[MI_PLAN_SITES_MAX]; // whose they are
     uint8_t *originals[MI_PLAN_SITES_MAX]; // moved first instructions of the i-th site, or NULL
+    // rung "tables"
+    uint8_t thunk_set; // MI_THUNK_SET_NONE = none
+    uint32_t thunk_count;
+    uint8_t thunk_site[MI_THUNK_SET_COUNT]; // whose they are
+    mi_island_t export_island; // where exports lead when the thunks are too far from the CRT
+    uint32_t table_imports;    // import cells that were changed
+    uint32_t table_exports;    // export cells
     mi_plan_t plan;
     _Atomic(uint64_t) foreign_frees;    // blocks of before that came back
     _Atomic(uint64_t) foreign_reallocs; // and were moved into our heap
@@ -109,9 +126,16 @@ mi_crt_t *mi_crt_first(void);
 void mi_crt_release_all(void); // only when nothing was ever redirected, and this DLL goes away
 // The redirected or refused CRT that contains the address, or NULL.
 mi_crt_t *mi_crt_at(const void *address);
+// The same for a value that tables or pointers may hold: an address in the CRT, or one of its
+// thunks. *fn is the function that it is, MI_CRT_FN_COUNT = none of the family.
+mi_crt_t *mi_crt_of_function(uintptr_t value, mi_crt_fn_t *fn);
+// Are any of its functions redirected?
+bool mi_crt_is_engaged(const mi_crt_t *crt);
 
 // Has the CRT been initialised, so that its helpers may be called?
 bool mi_crt_is_attached(mi_crt_t *crt);
 void mi_crt_find_helpers(mi_crt_t *crt);
+// When it is known which entries are patched.
+void mi_crt_find_originals(mi_crt_t *crt);
 
 #endif

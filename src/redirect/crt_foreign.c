@@ -82,7 +82,7 @@ static mi_crt_t *debug_crt_of(mi_crt_t *crt, const void *p) {
     if (crt->own.is_valid_heap_pointer != NULL && crt->own.is_valid_heap_pointer(p))
         return crt;
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
-        if (c != crt && c->state == MI_CRT_REDIRECTED && c->own.is_valid_heap_pointer != NULL &&
+        if (c != crt && mi_crt_is_engaged(c) && c->own.is_valid_heap_pointer != NULL &&
             c->own.is_valid_heap_pointer(p))
             return c;
     return NULL;

@@ -13,6 +13,7 @@
 #include "redirect/install.h"
 #include "redirect/module_state.h"
 #include "redirect/report.h"
+#include "redirect/rung_tables.h"
 #include "redirect/settings.h"
 
 static mi_crt_t
@@ -20,16 +21,23 @@ static mi_crt_t
 static void *notification;
 static const uint8_t here; // an address inside this DLL
 
-// Once something is redirected, also when the first CRT comes after us.
+// Blocks of ours are about: whoever gets one must find out. Loader lock held; may be repeated.
 static void settle(void) {
-    static bool is_settled;
-    if (is_settled || !mi_install_is_active())
+    if (!mi_install_is_engaged())
         return;
-    is_settled = true;
     // What the allocator keeps must live as long as it does: only when we are pinned.
     if (mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
         mi_alloc.table_opt->set_foreign(&process_crt.ctx);
-    mi_guard_install(&process_crt.ctx);
+    mi_guard_install();
+}
+
+// Modules that load from now on get their addresses from the changed export table. Where that could
+// not be changed, the modules of before are looked at again whenever another one comes.
+static bool needs_sweep(void) {
+    for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
+        if (c->state == MI_CRT_REDIRECTED && c->rung == MI_RUNG_TABLES && c->table_exports == 0)
+            return true;
+    return false;
 }
 
 static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *context) {
@@ -40,6 +48,8 @@ static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *
     if (reason == MI_NT_DLL_LOADED) {
         mi_install_loaded(event->base, event->base_name);
         settle();
+        if (needs_sweep())
+            mi_rung_tables_sweep();
     } else if (reason == MI_NT_DLL_UNLOADED) {
         mi_install_unloaded(event->base);
     }
@@ -68,6 +78,7 @@ static void install_once_bound(void) {
     process_crt.ctx =
         (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
     memcpy(process_crt.name, "the process", 12);
+    mi_guard_prepare(&process_crt.ctx);
     mi_install_all();
     settle();
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
@@ -156,6 +167,7 @@ void mi_redirect_enable_term(void) {
 
 bool mi_redirect_is_active(void *module_address) {
     const mi_modules_lock_t lock = mi_modules_lock();
+    mi_rung_tables_sweep();
     const mi_nt_module_t *m =
         (module_address == NULL ? mi_modules_next(NULL) : mi_modules_of(module_address));
     const bool is_active = (m != NULL && mi_module_state(m).is_active);
@@ -191,6 +203,7 @@ size_t mi_redirect_status(char *buf, size_t cap, int format) {
     const mi_modules_lock_t lock = mi_modules_lock();
     mi_text_t t;
     mi_text_init(&t, whole, sizeof(whole));
+    mi_rung_tables_sweep();
     if (format == MI_REDIRECT_TEXT) {
         mi_report_status_text(&t);
     } else {

@@ -22,6 +22,27 @@ bool mi_fault(const char *point) {
     return mi_str_eq(wanted, point) || (failed_point != NULL && mi_str_eq(failed_point, point));
 }
 
+bool mi_fault_by_name(const char *point) {
+    char wanted[32];
+    const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, sizeof(wanted));
+    return len > 0 && len < sizeof(wanted) && mi_str_eq(wanted, point);
+}
+
+void mi_fault_meet(const char *point) {
+    char variable[64], event_name[64];
+    mi_text_t t;
+    mi_text_init(&t, variable, sizeof(variable));
+    mi_text_fmt(&t, "MI_REDIRECT_MEET_%s", point);
+    const DWORD len = GetEnvironmentVariableA(variable, event_name, sizeof(event_name));
+    if (len == 0 || len >= sizeof(event_name))
+        return;
+    const HANDLE event = OpenEventA(SYNCHRONIZE, FALSE, event_name);
+    if (event != NULL) {
+        (void)WaitForSingleObject(event, INFINITE);
+        CloseHandle(event);
+    }
+}
+
 #else
 typedef int faults_not_built; // a translation unit must not be empty
 #endif

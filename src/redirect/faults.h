@@ -13,7 +13,20 @@
 
 #if MI_REDIRECT_FAULTS
 bool mi_fault(const char *point);
+// A point that the transaction survives in another way: it fails only by its name, it has no
+// number.
+bool mi_fault_by_name(const char *point);
+// Where a test wants to do something in between: waits for the event that MI_REDIRECT_MEET_<point>
+// names, if there is one.
+void mi_fault_meet(const char *point);
 #else
+MI_INLINE bool mi_fault_by_name(const char *point) {
+    (void)point;
+    return false;
+}
+MI_INLINE void mi_fault_meet(const char *point) {
+    (void)point;
+}
 MI_INLINE bool mi_fault(const char *point) {
     (void)point;
     return false;

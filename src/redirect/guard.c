@@ -119,15 +119,24 @@ static bool prove(void) {
     return HeapFree(heap, 0, theirs) && is_good && is_moved;
 }
 
-void mi_guard_install(mi_crt_ctx_t *ctx) {
+void mi_guard_prepare(mi_crt_ctx_t *ctx) {
+    guard_ctx = ctx;
+}
+
+void mi_guard_install(void) {
+    static bool is_tried;
     mi_pe_t ntdll;
     mi_reason_t reason = MI_REASON_GUARD_OFF;
-    guard_ctx = ctx;
+    if (is_tried || guard_ctx == NULL)
+        return;
+    is_tried = true;
     const HMODULE module = GetModuleHandleW(L"ntdll.dll");
     if (mi_settings()->is_guard_on && module != NULL && mi_pe_open_module(&ntdll, module)) {
         reason = prepare_all(&ntdll);
         if (reason == MI_REASON_NONE)
             reason = mi_patch_apply(patches, GUARDED);
+        if (reason == MI_REASON_NONE)
+            mi_allocator_pin();
         if (reason == MI_REASON_NONE && !prove()) {
             (void)mi_patch_undo(patches, GUARDED);
             reason = MI_REASON_PROOF_FAILED;

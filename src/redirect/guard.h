@@ -11,8 +11,10 @@
 #include "base/redirect_abi.h"
 #include "pe/plan_reason.h"
 
-// Loader lock held, allocator bound. All four or none; the result is in mi_report_state. ctx serves
-// failing reallocations.
-void mi_guard_install(mi_crt_ctx_t *ctx);
+// ctx serves failing reallocations. Before the first CRT is redirected.
+void mi_guard_prepare(mi_crt_ctx_t *ctx);
+// Loader lock held, allocator bound; only the first call does something. All four or none; the
+// result is in mi_report_state.
+void mi_guard_install(void);
 
 #endif

@@ -1,5 +1,5 @@
-// The transaction over one CRT: plan, prepare islands, write, prove, commit; or put everything
-// back. And over all of them: those in the process, and those that come later. Loader lock held.
+// The ladder for one CRT: its entries, else the tables that lead to it, else it is left alone. And
+// all of them: those in the process, and those that come later. Loader lock held.
 #ifndef MI_REDIRECT_INSTALL_H
 #define MI_REDIRECT_INSTALL_H
 
@@ -13,6 +13,8 @@ void mi_install_unloaded(const uint8_t *base);
 
 // Is any CRT redirected?
 bool mi_install_is_active(void);
+// Is any function of any CRT redirected? Then blocks of ours may be anywhere.
+bool mi_install_is_engaged(void);
 // Puts the allocating functions of every CRT back, or redirects them again. The functions that take
 // a block stay redirected: they must go on to recognise ours.
 void mi_install_pause(bool is_paused);

@@ -62,10 +62,16 @@ bool mi_island_open(mi_island_t *island, const uint8_t *low, size_t bytes, size_
     return island->base != NULL;
 }
 
+bool mi_island_open_above(mi_island_t *island, const uint8_t *low, size_t bytes, size_t count) {
+    const uintptr_t begin = (uintptr_t)low, end = begin + bytes;
+    const size_t want = mi_align_up(count * MI_ISLAND_BYTES, 4096);
+    *island = (mi_island_t){.bytes = want};
+    island->base = (sizeof(void *) == 4 ? take(0, want) : search(begin, end, want, true));
+    return island->base != NULL;
+}
+
 bool mi_island_seal(mi_island_t *island) {
     DWORD before;
-    if (mi_fault("island-seal"))
-        return false;
     if (!VirtualProtect(island->base, island->bytes, PAGE_EXECUTE_READ, &before))
         return false;
     FlushInstructionCache(GetCurrentProcess(), island->base, island->bytes);

@@ -29,6 +29,8 @@ typedef struct mi_island_s {
 // Memory from which every byte in [low, low + bytes) can be reached by a near jump, and the
 // reverse.
 bool mi_island_open(mi_island_t *island, const uint8_t *low, size_t bytes, size_t count);
+// The same, but above the range and less than 4 GiB above low: an export cell can name it.
+bool mi_island_open_above(mi_island_t *island, const uint8_t *low, size_t bytes, size_t count);
 bool mi_island_seal(mi_island_t *island);
 void mi_island_close(mi_island_t *island);
 

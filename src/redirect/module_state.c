@@ -9,34 +9,32 @@ typedef struct imports_s {
     mi_crt_t *crt;         // a CRT that we know and that it imports from, or NULL
 } imports_t;
 
-static void look_at_thunk(const mi_pe_t *pe, const mi_pe_thunk_t *thunk, imports_t *out) {
-    const uint8_t *slot = mi_pe_at(pe, thunk->iat_slot_rva, sizeof(void *));
-    if (slot == NULL || thunk->name == NULL)
-        return;
-    uintptr_t value;
-    memcpy(&value, slot, sizeof(value));
-    const mi_crt_name_t *row = mi_crt_name_find(thunk->name);
-    if (out->crt == NULL || row != NULL) {
-        mi_crt_t *crt = mi_crt_at((const void *)value);
-        if (crt != NULL)
-            out->crt = crt;
+static bool look_at_cell(uintptr_t *cell, void *arg) {
+    imports_t *out = (imports_t *)arg;
+    mi_crt_fn_t fn;
+    mi_crt_t *crt = mi_crt_of_function(*cell, &fn);
+    if (crt == NULL)
+        return true;
+    // A CRT that was refused before it was planned is known by its names only.
+    if (fn == MI_CRT_FN_COUNT && crt->plan.site_count == 0) {
+        if (*cell == (uintptr_t)mi_module_export(crt->base, "malloc"))
+            fn = MI_CRT_MALLOC;
+        else if (*cell == (uintptr_t)mi_module_export(crt->base, "free"))
+            fn = MI_CRT_FREE;
     }
-    if (row != NULL && row->fn == MI_CRT_MALLOC && out->malloc_slot == 0)
-        out->malloc_slot = value;
-    if (row != NULL && row->fn == MI_CRT_FREE && out->free_slot == 0)
-        out->free_slot = value;
+    // The CRT that it allocates with goes before one that it only prints with.
+    if (out->crt == NULL || (fn != MI_CRT_FN_COUNT && out->malloc_slot == 0))
+        out->crt = crt;
+    if (fn == MI_CRT_MALLOC && out->malloc_slot == 0)
+        out->malloc_slot = *cell;
+    if (fn == MI_CRT_FREE && out->free_slot == 0)
+        out->free_slot = *cell;
+    return true;
 }
 
 static imports_t look_at_imports(const mi_nt_module_t *module) {
     imports_t found = {0, 0, NULL};
-    mi_pe_t pe;
-    mi_pe_import_t import;
-    mi_pe_thunk_t thunk;
-    if (!mi_pe_open_module(&pe, module->base))
-        return found;
-    for (uint32_t i = 0; mi_pe_import_at(&pe, i, &import); i++)
-        for (uint32_t k = 0; mi_pe_thunk_at(&pe, &import, k, &thunk); k++)
-            look_at_thunk(&pe, &thunk, &found);
+    mi_modules_cells(module->base, look_at_cell, &found);
     return found;
 }
 

@@ -42,6 +42,46 @@ void *mi_module_export(const void *base, const char *name) {
     return (void *)((uintptr_t)base + e.rva);
 }
 
+// How far memory can be read from here, 0 = not at all. A packer may have changed the pages.
+static uintptr_t readable_end(uintptr_t at) {
+    MEMORY_BASIC_INFORMATION info;
+    if (VirtualQuery((const void *)at, &info, sizeof(info)) == 0 || info.State != MEM_COMMIT ||
+        (info.Protect & (PAGE_NOACCESS | PAGE_GUARD)) != 0)
+        return 0;
+    return (uintptr_t)info.BaseAddress + info.RegionSize;
+}
+
+// One table: up to its zero.
+static bool visit_table(const mi_pe_t *pe, uint32_t rva, mi_modules_visit_t visit, void *arg) {
+    const size_t count = mi_pe_room(pe, rva) / sizeof(uintptr_t);
+    uintptr_t end = 0;
+    for (size_t i = 0; i < count; i++) {
+        uintptr_t *cell = (uintptr_t *)(void *)((uintptr_t)pe->bytes + rva) + i;
+        if (((uintptr_t)cell & (sizeof(uintptr_t) - 1)) != 0)
+            return true; // such a table cannot be changed by single stores
+        if ((uintptr_t)(cell + 1) > end)
+            end = readable_end((uintptr_t)cell);
+        if ((uintptr_t)(cell + 1) > end || *cell == 0)
+            return true;
+        if (!visit(cell, arg))
+            return false;
+    }
+    return true;
+}
+
+void mi_modules_cells(const void *base, mi_modules_visit_t visit, void *arg) {
+    mi_pe_t pe;
+    mi_pe_import_t import;
+    if (!mi_pe_open_module(&pe, base))
+        return;
+    for (uint32_t i = 0; mi_pe_import_at(&pe, i, &import); i++)
+        if (!visit_table(&pe, import.iat_rva, visit, arg))
+            return;
+    for (uint32_t i = 0; mi_pe_delay_import_at(&pe, i, &import); i++)
+        if (!visit_table(&pe, import.iat_rva, visit, arg))
+            return;
+}
+
 void mi_module_name(const mi_nt_string_t *name, char *buf, size_t cap) {
     mi_text_t t;
     mi_text_init(&t, buf, cap);

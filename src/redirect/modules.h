@@ -24,6 +24,12 @@ const mi_nt_module_t *mi_modules_of(const void *address);
 // An exported function of a module, by its name; NULL = absent, or a forwarder.
 void *mi_module_export(const void *base, const char *name);
 
+// Visits every import address cell of a module, delay imports included, until visit says false. The
+// cells are found by where they lie, not by name, so that imports by ordinal, api-sets and
+// forwarded functions need no care: a cell holds the address that they led to.
+typedef bool (*mi_modules_visit_t)(uintptr_t *cell, void *arg);
+void mi_modules_cells(const void *base, mi_modules_visit_t visit, void *arg);
+
 // The file name in UTF-8, without its folder.
 void mi_module_name(const mi_nt_string_t *name, char *buf, size_t cap);
 

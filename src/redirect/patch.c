@@ -207,3 +207,18 @@ mi_reason_t mi_patch_undo(const mi_patch_t *patches, size_t count) {
     (void)VirtualFree(w.threads, 0, MEM_RELEASE);
     return reason;
 }
+
+bool mi_patch_is_alone(void) {
+    HANDLE thread = NULL, next;
+    bool is_alone = true;
+    while (NtGetNextThread(GetCurrentProcess(), thread, THREAD_QUERY_LIMITED_INFORMATION, 0, 0,
+                           &next) >= 0) {
+        if (thread != NULL)
+            CloseHandle(thread);
+        thread = next;
+        is_alone &= (GetThreadId(thread) == GetCurrentThreadId());
+    }
+    if (thread != NULL)
+        CloseHandle(thread);
+    return is_alone;
+}

@@ -154,10 +154,10 @@ static bool prove_inspects(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     return is_good;
 }
 
-static bool prove_site(mi_crt_t *crt, const mi_plan_site_t *site) {
-    const mi_crt_fn_t fn = mi_crt_functions[site->fn].same_as;
-    const uintptr_t at = (uintptr_t)crt->base + site->rva;
+static bool prove_site(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     if (mi_fault("proof"))
+        return false;
+    if (mi_crt_stage_of(fn) == MI_CRT_STAGE_MAKES && mi_fault("proof-makes"))
         return false;
     if (mi_crt_functions[fn].kind == MI_CRT_MAKES)
         return prove_makes(crt, fn, at);
@@ -166,26 +166,15 @@ static bool prove_site(mi_crt_t *crt, const mi_plan_site_t *site) {
     return prove_inspects(crt, fn, at);
 }
 
-static bool prove_all(mi_crt_t *crt) {
+bool mi_proof_call(mi_crt_t *crt, const mi_plan_site_t *site, uintptr_t at) {
     probe.below[0] = probe.byte;
     probe.below[1] = probe.byte;
-    crt->proof_count = 0;
-    for (uint32_t i = 0; i < crt->plan.site_count; i++) {
-        const mi_plan_site_t *site = &crt->plan.sites[i];
-        if (site->verdict != MI_SITE_PATCH)
-            continue;
-        if (!prove_site(crt, site)) {
-            crt->failed_name = site->name;
-            return false;
-        }
-        crt->proof_count++;
-    }
-    return true;
-}
-
-bool mi_proof_run(mi_crt_t *crt) {
     mi_store_relaxed(&prover, GetCurrentThreadId());
-    const bool is_proven = prove_all(crt);
+    const bool is_proven = prove_site(crt, mi_crt_functions[site->fn].same_as, at);
     mi_store_relaxed(&prover, 0);
+    if (is_proven)
+        crt->proof_count++;
+    else
+        crt->failed_name = site->name;
     return is_proven;
 }

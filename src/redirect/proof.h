@@ -1,13 +1,15 @@
-// Status is behaviour: after patching, each patched entry is called at its own address, and what
-// comes back must be in the allocator's heap. Functions that return nothing are proven with a
-// probe, an address that is no block: it must arrive at the context of this CRT. Loader lock held.
+// Status is behaviour: after redirecting, each function is called at the address that callers
+// use, and what comes back must be in the allocator's heap. Functions that return nothing are
+// proven with a probe, an address that is no block: it must arrive at the context of this CRT.
+// Loader lock held.
 #ifndef MI_REDIRECT_PROOF_H
 #define MI_REDIRECT_PROOF_H
 
 #include "redirect/crt.h"
 
-// Calls every patched function; sets proof_count and, when false, failed_name.
-bool mi_proof_run(mi_crt_t *crt);
+// Calls one redirected function at the address where callers reach it; counts in proof_count, or
+// sets failed_name.
+bool mi_proof_call(mi_crt_t *crt, const mi_plan_site_t *site, uintptr_t at);
 
 // For crt_foreign.c: is this the probe? Then it has been noted, and nothing more is to be done.
 bool mi_proof_is_probe(const mi_crt_t *crt, const void *p);

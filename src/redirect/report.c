@@ -38,7 +38,7 @@ void mi_report(bool is_verbose_only, const char *fmt, ...) {
     const bool is_shown = (!is_verbose_only || mi_settings()->is_verbose);
     if (!is_shown && mi_settings()->log[0] == 0)
         return;
-    char line[512];
+    char line[1000];
     mi_text_t t;
     mi_text_init(&t, line, sizeof(line) - 1); // room for the line end
     mi_text_str(&t, "mimalloc-redirect: ");
@@ -62,9 +62,28 @@ static const char *state_text(const mi_crt_t *crt) {
     return crt->state == MI_CRT_UNLOADED ? "unloaded" : "left alone";
 }
 
-static void put_reason(mi_text_t *t, const char *what, mi_reason_t reason) {
+static void put_reason(mi_text_t *t, const char *before, mi_reason_t reason, const char *at) {
     const mi_reason_row_t *row = mi_reason_row(reason);
-    mi_text_fmt(t, "%s %d (%s): %s %s", what, (int)row->code, row->name, row->cause, row->cure);
+    mi_text_fmt(t, "%sreason %d (%s)%s%s: %s %s", before, (int)row->code, row->name,
+                at != NULL ? " at " : "", at != NULL ? at : "", row->cause, row->cure);
+}
+
+static void put_rung(mi_text_t *t, const mi_crt_t *crt) {
+    const bool is_entry = (crt->rung == MI_RUNG_ENTRY);
+    const unsigned count = (is_entry ? crt->patch_count : crt->thunk_count);
+    if (is_entry)
+        mi_text_fmt(t, ", %u functions by entry patch", count);
+    else
+        mi_text_fmt(
+            t, ", %u functions by tables (%u imports, %u exports; calls inside it stay its own)",
+            count, (unsigned)crt->table_imports, (unsigned)crt->table_exports);
+    mi_text_fmt(t, ", %s, proof: %u of %u called and found in the allocator%s",
+                crt->is_late ? "late" : "early", (unsigned)crt->proof_count, count,
+                crt->is_tracked      ? ", debug CRT with its debug heap"
+                : crt->plan.is_debug ? ", debug CRT"
+                                     : "");
+    if (crt->entry_reason != MI_REASON_NONE)
+        put_reason(t, "; not at its entries, ", crt->entry_reason, crt->failed_name);
 }
 
 static void put_crt(mi_text_t *t, const mi_crt_t *crt) {
@@ -73,26 +92,21 @@ static void put_crt(mi_text_t *t, const mi_crt_t *crt) {
     put_version(t, &crt->version);
     mi_text_fmt(t, " at %p: %s", (void *)crt->base, state_text(crt));
     if (crt->state == MI_CRT_REDIRECTED)
-        mi_text_fmt(t,
-                    ", %u functions by entry patch, %s, proof: %u of %u called and found in the "
-                    "allocator%s",
-                    (unsigned)crt->patch_count, crt->is_late ? "late" : "early",
-                    (unsigned)crt->proof_count, (unsigned)crt->patch_count,
-                    crt->is_tracked      ? ", debug CRT with its debug heap"
-                    : crt->plan.is_debug ? ", debug CRT"
-                                         : "");
-    if (crt->reason != MI_REASON_NONE) {
-        const mi_reason_row_t *row = mi_reason_row(crt->reason);
-        mi_text_fmt(t, ", reason %d (%s)%s%s: %s %s", (int)row->code, row->name,
-                    crt->failed_name != NULL ? " at " : "",
-                    crt->failed_name != NULL ? crt->failed_name : "", row->cause, row->cure);
-    }
+        put_rung(t, crt);
+    if (crt->reason != MI_REASON_NONE)
+        put_reason(t, ", ", crt->reason, crt->failed_name);
     if (crt->note != MI_REASON_NONE)
-        put_reason(t, "; note", crt->note);
+        put_reason(t, "; note, ", crt->note, NULL);
+    if (crt->state != MI_CRT_REFUSED)
+        return;
+    if (crt->entry_reason != MI_REASON_NONE && crt->tables_reason != MI_REASON_NONE)
+        put_reason(t, "; nor by tables, ", crt->tables_reason, NULL);
+    if (crt->keeps_takers)
+        mi_text_str(t, "; what takes a block stays redirected, since blocks were handed out");
 }
 
 void mi_report_crt(const mi_crt_t *crt) {
-    char text[480];
+    char text[900];
     mi_text_t t;
     mi_text_init(&t, text, sizeof(text));
     put_crt(&t, crt);
@@ -108,7 +122,7 @@ void mi_report_debug_heap_lost(const mi_crt_t *crt) {
     is_said = true;
     mi_text_init(&t, text, sizeof(text));
     mi_text_fmt(&t, "%s: ", crt->name);
-    put_reason(&t, "reason", MI_REASON_DEBUG_HEAP_LOST);
+    put_reason(&t, "", MI_REASON_DEBUG_HEAP_LOST, NULL);
     mi_report(false, "%s", text);
 }
 
@@ -188,13 +202,18 @@ static void json_crt(mi_text_t *t, const mi_crt_t *c) {
     put_version(t, &c->version);
     mi_text_str(t, "\",\"state\":");
     mi_text_json(t, state_text(c));
-    mi_text_fmt(t, ",\"late\":%s,\"debug\":%s,\"rung\":\"entry\",", c->is_late ? "true" : "false",
-                c->plan.is_debug ? "true" : "false");
+    mi_text_fmt(t, ",\"late\":%s,\"debug\":%s,\"rung\":\"%s\",\"takers_kept\":%s,",
+                c->is_late ? "true" : "false", c->plan.is_debug ? "true" : "false",
+                mi_rung_text(c->rung), c->keeps_takers ? "true" : "false");
     mi_text_fmt(t, "\"debug_heap\":%s,", c->is_tracked ? "true" : "false");
     json_reason(t, "reason", c->reason);
     mi_text_char(t, ',');
     json_reason(t, "note", c->note);
-    json_count(t, "functions", c->patch_count);
+    json_count(t, "entry_reason", (uint64_t)c->entry_reason);
+    json_count(t, "tables_reason", (uint64_t)c->tables_reason);
+    json_count(t, "table_imports", c->table_imports);
+    json_count(t, "table_exports", c->table_exports);
+    json_count(t, "functions", c->rung == MI_RUNG_TABLES ? c->thunk_count : c->patch_count);
     json_count(t, "proven", c->proof_count);
     json_count(t, "foreign_frees", mi_load_relaxed(&c->foreign_frees));
     json_count(t, "foreign_reallocs", mi_load_relaxed(&c->foreign_reallocs));

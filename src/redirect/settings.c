@@ -63,6 +63,16 @@ static mi_policy_t read_policy(void) {
     return text == NULL ? MI_POLICY_PREFERRED : policy_of(text, MI_POLICY_PREFERRED);
 }
 
+static mi_rungs_t read_rungs(void) {
+    char value[32];
+    if (!read_text("REDIRECT_RUNG", value, sizeof(value)))
+        return MI_RUNGS_ALL;
+    return mi_str_eq_nocase(value, "entry")    ? MI_RUNGS_ENTRY
+           : mi_str_eq_nocase(value, "tables") ? MI_RUNGS_TABLES
+           : mi_str_eq_nocase(value, "none")   ? MI_RUNGS_NONE
+                                               : MI_RUNGS_ALL;
+}
+
 static void settings_read(mi_settings_t *s) {
     s->policy = read_policy();
     s->off = MI_REASON_NONE;
@@ -71,6 +81,7 @@ static void settings_read(mi_settings_t *s) {
     if (read_bool("DISABLE_REDIRECT", false) || read_bool("DISABLE_OVERRIDE", false) ||
         !read_bool("ENABLE_REDIRECT", true))
         s->off = MI_REASON_DISABLED;
+    s->rungs = read_rungs();
     s->is_verbose = read_bool("VERBOSE", false);
     s->is_debug_crt_on = read_bool("REDIRECT_DEBUG_CRT", true);
     s->is_guard_on = read_bool("REDIRECT_HEAP_GUARD", true);

@@ -8,11 +8,15 @@
 
 typedef enum mi_policy_e { MI_POLICY_PREFERRED, MI_POLICY_REQUIRED, MI_POLICY_OFF } mi_policy_t;
 
+// MIMALLOC_REDIRECT_RUNG: which rungs of the ladder may be tried.
+typedef enum mi_rungs_e { MI_RUNGS_ALL, MI_RUNGS_ENTRY, MI_RUNGS_TABLES, MI_RUNGS_NONE } mi_rungs_t;
+
 typedef struct mi_settings_s {
     mi_reason_t off; // MI_REASON_NONE = redirect
     mi_policy_t
-        policy;      // MIMALLOC_REDIRECT=required|preferred|off, or the program's exported variable
-    bool is_verbose; // MIMALLOC_VERBOSE
+        policy; // MIMALLOC_REDIRECT=required|preferred|off, or the program's exported variable
+    mi_rungs_t rungs;     // MIMALLOC_REDIRECT_RUNG=entry|tables|none; unset = the ladder
+    bool is_verbose;      // MIMALLOC_VERBOSE
     bool is_debug_crt_on; // MIMALLOC_REDIRECT_DEBUG_CRT=0 leaves debug CRTs alone
     bool is_guard_on;     // MIMALLOC_REDIRECT_HEAP_GUARD=0 leaves the heap functions alone
     WCHAR log[MAX_PATH];  // MIMALLOC_LOG, a file to append to; empty = none

@@ -248,6 +248,17 @@ static void operators(const crt_t *crt, size_t size) {
     }
 }
 
+// On the rung "tables" the CRT's own calls stay inside it.
+static bool is_tables;
+
+static void drop_inside(const crt_t *crt, void *p, size_t size) {
+    CHECK_AT(p != NULL && is_ours(p) != is_tables, crt->name);
+    if (p == NULL)
+        return;
+    fill((uint8_t *)p, size);
+    ((free_t)fn(crt, "free"))(p);
+}
+
 // What the CRT allocates inside and gives to the caller.
 static void inside(const crt_t *crt) {
     typedef char *(*dup_t)(const char *);
@@ -256,22 +267,23 @@ static void inside(const crt_t *crt) {
     typedef char *(*full_t)(char *, const char *, size_t);
     typedef int (*env_t)(char **, size_t *, const char *);
     if (fn(crt, "_strdup") != 0)
-        drop_ours(crt, ((dup_t)fn(crt, "_strdup"))("a string"), 9);
+        drop_inside(crt, ((dup_t)fn(crt, "_strdup"))("a string"), 9);
     if (fn(crt, "_mbsdup") != 0)
-        drop_ours(crt, ((dup_t)fn(crt, "_mbsdup"))("a string"), 9);
+        drop_inside(crt, ((dup_t)fn(crt, "_mbsdup"))("a string"), 9);
     if (fn(crt, "_wcsdup") != 0)
-        drop_ours(crt, ((wdup_t)fn(crt, "_wcsdup"))(L"a string"), 18);
+        drop_inside(crt, ((wdup_t)fn(crt, "_wcsdup"))(L"a string"), 18);
     if (fn(crt, "_getcwd") != 0)
-        drop_ours(crt, ((cwd_t)fn(crt, "_getcwd"))(NULL, 0), 3);
+        drop_inside(crt, ((cwd_t)fn(crt, "_getcwd"))(NULL, 0), 3);
     if (fn(crt, "_fullpath") != 0)
-        drop_ours(crt, ((full_t)fn(crt, "_fullpath"))(NULL, "x", 0), 3);
+        drop_inside(crt, ((full_t)fn(crt, "_fullpath"))(NULL, "x", 0), 3);
     if (fn(crt, "_tempnam") != 0)
-        drop_ours(crt, ((dup_t(*)(const char *, const char *))fn(crt, "_tempnam"))("c:\\", "x"), 3);
+        drop_inside(crt, ((dup_t(*)(const char *, const char *))fn(crt, "_tempnam"))("c:\\", "x"),
+                    3);
     char *value = NULL;
     size_t length = 0;
     if (fn(crt, "_dupenv_s") != 0 &&
         ((env_t)fn(crt, "_dupenv_s"))(&value, &length, "SystemRoot") == 0 && value != NULL)
-        drop_ours(crt, value, length);
+        drop_inside(crt, value, length);
 }
 
 static void limits(const crt_t *crt) {
@@ -337,6 +349,10 @@ static void check_status(HMODULE redirect, const char *mode) {
     const size_t needed = status(text, sizeof(text), 0);
     CHECK(needed > 100 && needed < sizeof(text));
     say_text(text);
+    bool is_known = true;
+    for (const char *p = text; *p != 0; p++)
+        is_known &= (!mi_str_starts(p, "unknown pointers: ") || p[18] == '0');
+    CHECK(is_known);
     CHECK(status(text, sizeof(text), 7) == 0);
     CHECK(status(text, sizeof(text), 1) > 100 && text[0] == '{');
     say_text(text);
@@ -370,6 +386,9 @@ void mainCRTStartup(void) {
                                             NULL};
     static const char *const allocators[] = {"standin.dll", "standin32.dll", "mimalloc.dll", NULL};
     const char *mode = argument(1);
+    char rung[16];
+    is_tables = (GetEnvironmentVariableA("MIMALLOC_REDIRECT_RUNG", rung, sizeof(rung)) > 0 &&
+                 mi_str_eq(rung, "tables"));
     const bool is_load = mi_str_starts(mode, "load");
     const unsigned first_crt = (is_load ? 4 : 2);
 #ifdef FAMILY_IMPORTS

@@ -31,7 +31,7 @@ static uint8_t *range;
 static size_t range_used, range_committed;
 static head_t *lists[CLASSES];
 static volatile LONG lock;
-static uint64_t count;
+static uint64_t count, freed;
 static LONG entry_calls[4];
 static mi_crt_ctx_t *foreign;
 
@@ -126,6 +126,7 @@ static void release(void *p) {
     enter();
     cell->next = lists[h.cls];
     lists[h.cls] = cell;
+    freed++;
     leave();
 }
 
@@ -297,6 +298,13 @@ EXPORT void _mi_redirect_entry(DWORD reason) {
 EXPORT bool standin_is_ours(const void *p);
 EXPORT bool standin_is_ours(const void *p) {
     return is_ours(p);
+}
+EXPORT uint64_t standin_live_count(void);
+EXPORT uint64_t standin_live_count(void) {
+    enter();
+    const uint64_t live = count - freed;
+    leave();
+    return live;
 }
 EXPORT LONG standin_entry_calls(DWORD reason);
 EXPORT LONG standin_entry_calls(DWORD reason) {

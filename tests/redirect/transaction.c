@@ -2,9 +2,10 @@
 // rights; and the DLL can go again without a trace.
 //
 //   transaction faults redirect-faults.dll allocator.dll crt.dll ...    every step fails once
-//   transaction weak redirect.dll standin-weak.dll crt.dll              the proof fails
-//   transaction churn redirect.dll allocator.dll                        loaded and unloaded 2000
-//   times
+//   transaction tables redirect-faults.dll allocator.dll crt.dll user.dll ...   the same on the
+//   rung "tables", where user.dll imports from crt.dll transaction weak redirect.dll
+//   standin-weak.dll crt.dll              the proof fails transaction churn redirect.dll
+//   allocator.dll                        loaded and unloaded 2000 times
 #include "wtest.h"
 
 enum { CRTS_MAX = 8, PAGES_MAX = 4096 };
@@ -13,7 +14,7 @@ typedef struct image_s {
     HMODULE module;
     const char *name;
     size_t bytes;
-    uint8_t *copy;           // of the executable part
+    uint8_t *copy;           // of what is compared
     DWORD rights[PAGES_MAX]; // of each page
 } image_t;
 
@@ -23,6 +24,21 @@ static unsigned image_count;
 static bool is_code(DWORD rights) {
     return (rights & (PAGE_EXECUTE | PAGE_EXECUTE_READ | PAGE_EXECUTE_READWRITE |
                       PAGE_EXECUTE_WRITECOPY)) != 0;
+}
+
+// The rung "entry" may touch code only. "tables" may touch import and export tables, which lie in
+// read-only data; in our own builds the import tables are writable, among data that may change.
+static bool is_tables;
+
+static bool is_compared(DWORD rights) {
+    return is_code(rights) || (is_tables && rights == PAGE_READONLY);
+}
+
+static IMAGE_DATA_DIRECTORY import_cells(const uint8_t *base) {
+    const IMAGE_NT_HEADERS *nt =
+        (const IMAGE_NT_HEADERS
+             *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    return nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IAT];
 }
 
 static DWORD rights_at(const uint8_t *p) {
@@ -46,9 +62,11 @@ static void remember(image_t *image, const char *name) {
         (uint8_t *)VirtualAlloc(NULL, image->bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
     for (size_t at = 0; at < image->bytes; at += 4096) {
         image->rights[at / 4096] = rights_at(base + at);
-        if (is_code(image->rights[at / 4096]))
+        if (is_compared(image->rights[at / 4096]))
             CopyMemory(image->copy + at, base + at, 4096);
     }
+    const IMAGE_DATA_DIRECTORY iat = import_cells(base);
+    CopyMemory(image->copy + iat.VirtualAddress, base + iat.VirtualAddress, iat.Size);
 }
 
 // Bytes that differ from those remembered, or pages whose rights do.
@@ -57,12 +75,17 @@ static size_t differences(const image_t *image) {
     size_t count = 0;
     for (size_t at = 0; at < image->bytes; at += 4096) {
         const DWORD rights = rights_at(base + at);
-        count += (rights != image->rights[at / 4096]);
-        if (!is_code(rights))
+        // A writable page that is written stops to be a copy on write: no change of rights.
+        const bool is_writable = (rights == PAGE_READWRITE || rights == PAGE_WRITECOPY);
+        count += (!is_writable && rights != image->rights[at / 4096]);
+        if (!is_compared(rights))
             continue;
         for (size_t i = 0; i < 4096; i++)
             count += (base[at + i] != image->copy[at + i]);
     }
+    const IMAGE_DATA_DIRECTORY iat = import_cells(base);
+    for (size_t i = iat.VirtualAddress; is_tables && i < iat.VirtualAddress + iat.Size; i++)
+        count += (base[i] != image->copy[i]);
     return count;
 }
 
@@ -124,6 +147,39 @@ static void fail_every_step(void) {
     CHECK(refused > 20);
 }
 
+// The same for tables: one CRT and the modules that use it. Every byte of their tables and of all
+// read-only data is as before when a step fails; when none does, tables have changed and code has
+// not.
+static void fail_every_table_step(void) {
+    const HMODULE allocator = LoadLibraryA(argument(3));
+    bool (*const is_ours)(const void *) =
+        (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    CHECK(is_ours != NULL && image_count >= 2);
+    unsigned step = 1, refused = 0;
+    for (; step < 20000 && is_ours != NULL; step++) {
+        set_fault(step);
+        const HMODULE redirect = LoadLibraryA(argument(2));
+        CHECK(redirect != NULL);
+        if (differences(&images[0]) != 0)
+            break;
+        refused++;
+        CHECK(all_differences() == 0);
+        CHECK_AT(crt_works(&images[0], is_ours), images[0].name);
+        CHECK(FreeLibrary(redirect));
+        if (GetModuleHandleA(argument(2)) != NULL)
+            break;
+        CHECK(all_differences() == 0);
+    }
+    say("%u steps failed, the tables were as before each time\n", refused);
+    // thunks, their filling, memory; then protect, unprotect and write for each cell; a switch for
+    // each stage; each proof
+    CHECK(refused > 60);
+    CHECK(!crt_works(&images[0], is_ours));
+    CHECK(differences(&images[1]) != 0);
+    is_tables = false; // the code alone
+    CHECK(all_differences() == 0);
+}
+
 static void fail_proof(void) {
     const HMODULE allocator = LoadLibraryA(argument(3));
     const HMODULE redirect = LoadLibraryA(argument(2));
@@ -173,10 +229,13 @@ static void churn(void) {
 
 void mainCRTStartup(void) {
     const char *mode = argument(1);
+    is_tables = mi_str_eq(mode, "tables");
     for (unsigned i = 4; *argument(i) != 0 && image_count < CRTS_MAX; i++)
         remember(&images[image_count++], argument(i));
     if (mi_str_eq(mode, "faults"))
         fail_every_step();
+    else if (is_tables)
+        fail_every_table_step();
     else if (mi_str_eq(mode, "weak"))
         fail_proof();
     else if (mi_str_eq(mode, "churn"))

@@ -36,6 +36,13 @@ macro(synth_dlls out arch)
         string(TOLOWER synth_${variant} lower)
         synth_dll(${out} ${arch} ${lower} -DSYNTH_${variant} "")
     endforeach()
+    # malloc under a nameless ordinal as well, for modules that import by number. lld aligns the export cells only
+    # when the length of the file's name and its NUL is a multiple of four.
+    if("${arch}" STREQUAL "x86_64")
+        synth_dll(${out} ${arch} synth_table "-DSYNTH_UCRT_MID" "+importer_by_ordinal=malloc @77 NONAME")
+    else()
+        synth_dll(${out} ${arch} synth_table "-DSYNTH_UCRT" "+importer_by_ordinal=malloc @77 NONAME")
+    endif()
     if("${arch}" STREQUAL "x86_64")
         foreach(n 1 2 3 4 5 9)
             synth_dll(${out} ${arch} synth_hazard${n} "-DSYNTH_UCRT_MID;-DSYNTH_HAZARD=${n}" "")
