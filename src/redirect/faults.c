@@ -7,6 +7,20 @@
 static unsigned points_reached; // loader lock
 static const char *failed_point;
 
+// Is the point among these, "write,rollback"?
+static bool is_named(const char *names, const char *point) {
+    while (*names != 0) {
+        size_t n = 0;
+        while (point[n] != 0 && names[n] == point[n])
+            n++;
+        if (point[n] == 0 && (names[n] == 0 || names[n] == ','))
+            return true;
+        while (*names != 0 && *names++ != ',') {
+        }
+    }
+    return false;
+}
+
 bool mi_fault(const char *point) {
     char wanted[32];
     const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, sizeof(wanted));
@@ -19,13 +33,13 @@ bool mi_fault(const char *point) {
     // A point that failed once goes on to fail, so that trying again does not hide it.
     if (number == points_reached)
         failed_point = point;
-    return mi_str_eq(wanted, point) || (failed_point != NULL && mi_str_eq(failed_point, point));
+    return is_named(wanted, point) || (failed_point != NULL && mi_str_eq(failed_point, point));
 }
 
 bool mi_fault_by_name(const char *point) {
     char wanted[32];
     const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, sizeof(wanted));
-    return len > 0 && len < sizeof(wanted) && mi_str_eq(wanted, point);
+    return len > 0 && len < sizeof(wanted) && is_named(wanted, point);
 }
 
 void mi_fault_meet(const char *point) {

@@ -1,7 +1,7 @@
 // Failure on demand, so that a test can fail each step of the transaction in turn. In the product
 // every fault point is the constant false and vanishes; in the test build (MI_REDIRECT_FAULTS=1)
-// the environment variable MI_REDIRECT_FAULT names the point, or the number of the point to be
-// reached, that fails.
+// the environment variable MI_REDIRECT_FAULT names the points, with commas, or the number of the
+// point to be reached, that fail.
 #ifndef MI_REDIRECT_FAULTS_H
 #define MI_REDIRECT_FAULTS_H
 

@@ -42,6 +42,7 @@ class Modes:
         status = parse(out)
         codes = [status["reason"]["code"]] + [c["reason"]["code"] for c in status["crts"]]
         codes += [m["reason"] for m in status["modules"]] + [c["note"]["code"] for c in status["crts"]]
+        codes += [c[rung] for c in status["crts"] for rung in ("entry_reason", "tables_reason")]
         check(number in codes, f"reason {number} is not among {codes} after {words}")
         PROVOKED.add(number)
         if malloc:
@@ -82,21 +83,74 @@ def switches(m):
     m.reason(45, "load synth_debug.dll " + both + " malloc synth_debug.dll", malloc="ours")
 
 
+ENTRY_ONLY = {"MIMALLOC_REDIRECT_RUNG": "entry"}
+
+
 def refusals(m):
     both = f" load {m.redirect} load {m.standin} "
     if not m.args.bits:
-        for n, reason in ((1, 10), (2, 8), (3, 7), (4, 11), (5, 9), (6, 12)):
-            m.reason(reason, f"load synth_hazard{n}.dll" + both)
-    m.reason(14, "load ucrtbase.dll hook ucrtbase.dll" + both + "malloc ucrtbase.dll", malloc="theirs")
-    m.reason(36, f"load ucrtbase.dll load {m.redirect} load standin-weak{m.args.bits}.dll malloc ucrtbase.dll",
-             malloc="theirs")
+        for n, reason in ((1, 10), (2, 8), (3, 7), (4, 11), (5, 9)):
+            m.reason(reason, f"load synth_hazard{n}.dll" + both, ENTRY_ONLY)
+        m.reason(12, "load synth_hazard6.dll" + both + "malloc synth_hazard6.dll", malloc="theirs")
+        m.reason(15, f"load synth_fixed.dll load {m.redirect} load {m.standin} malloc synth_fixed.dll", ENTRY_ONLY,
+                 malloc="theirs")
+    m.reason(14, "load ucrtbase.dll hook ucrtbase.dll" + both + "malloc ucrtbase.dll", ENTRY_ONLY, malloc="theirs")
+    for env in (None, ENTRY_ONLY, {"MIMALLOC_REDIRECT_RUNG": "tables"}):
+        m.reason(36, f"load ucrtbase.dll load {m.redirect} load standin-weak{m.args.bits}.dll malloc ucrtbase.dll", env,
+                 malloc="theirs")
     faulty = f" load {m.faults} load {m.standin} malloc ucrtbase.dll"
     for point, reason in (("island-open", 30), ("protect", 31), ("island-seal", 32), ("threads", 33),
                           ("thread-in-range", 34), ("write", 35)):
-        m.reason(reason, f"load ucrtbase.dll fault {point}" + faulty, malloc="theirs")
+        m.reason(reason, f"load ucrtbase.dll fault {point}" + faulty, ENTRY_ONLY, malloc="theirs")
+    m.reason(37, f"load ucrtbase.dll fault write,rollback load {m.faults} load {m.standin}", ENTRY_ONLY)
     m.reason(38, "load ucrtbase.dll" + both + "disable malloc ucrtbase.dll", malloc="theirs")
     m.reason(0, "load ucrtbase.dll" + both + "disable enable malloc ucrtbase.dll", malloc="ours")
     m.reason(39, "load msvcr120.dll" + both + "unload msvcr120.dll")
+
+
+def ladder(m):
+    """What bars the entries leads to the tables; what bars both leaves the CRT alone."""
+    both = f" load {m.redirect} load {m.standin} "
+    faulty = f" load {m.faults} load {m.standin} "
+
+    def rung(wanted, words, crt, env=None, malloc="ours", exports=True):
+        out, _ = m.run(words + f"malloc {crt} status json", env)
+        state = next((c for c in parse(out)["crts"] if c["file"] == crt), {})
+        check(state.get("rung") == wanted, f"{words} {env}: rung {state.get('rung')}, wanted {wanted}:\n{out}")
+        check(f": {malloc}\n" in out, f"{words} {env}: malloc is not {malloc}:\n{out}")
+        if wanted == "tables":
+            check((state["table_exports"] > 0) == exports and state["proven"] == state["functions"] > 5,
+                  f"{words}: {state}")
+            check("by tables" in out, f"the text does not name the rung:\n{out}")
+        return state
+
+    rung("entry", "load ucrtbase.dll" + both, "ucrtbase.dll")
+    rung("tables", "load ucrtbase.dll" + both, "ucrtbase.dll", {"MIMALLOC_REDIRECT_RUNG": "tables"})
+    rung("none", "load ucrtbase.dll" + both, "ucrtbase.dll", {"MIMALLOC_REDIRECT_RUNG": "none"}, "theirs")
+    m.reason(28, "load ucrtbase.dll" + both, {"MI_REDIRECT_RUNG": "none"})
+    for point, reason in (("island-open", 30), ("protect", 31), ("island-seal", 32), ("threads", 33),
+                          ("thread-in-range", 34), ("write", 35)):
+        state = rung("tables", f"load ucrtbase.dll fault {point}" + faulty, "ucrtbase.dll")
+        check(state.get("entry_reason") == reason, f"{point}: {state}")
+    state = rung("tables", "load ucrtbase.dll hook ucrtbase.dll" + both, "ucrtbase.dll")
+    check(state.get("entry_reason") == 14 and state["reason"]["code"] == 0, f"hooked: {state}")
+    if not m.args.bits:
+        # lld's export cells are aligned in some of these files only: see rung_tables.c.
+        for n, reason in ((1, 10), (2, 8), (3, 7), (4, 11), (5, 9)):
+            out, _ = m.run(f"load synth_hazard{n}.dll" + both + "json")
+            state = parse(out)["crts"][0]
+            check(state["rung"] == "tables" and state["entry_reason"] == reason, f"hazard {n}: {state}")
+    # Too far for an export cell: over an island. The process forbids new code: imports only.
+    forced = {"MIMALLOC_REDIRECT_RUNG": "tables"}
+    rung("tables", "load ucrtbase.dll fault table-far" + faulty, "ucrtbase.dll", forced)
+    rung("tables", "load ucrtbase.dll fault table-acg" + faulty, "ucrtbase.dll", forced, "theirs", exports=m.args.bits != "")
+    m.reason(50, "load ucrtbase.dll fault table-thunks" + faulty + "malloc ucrtbase.dll", forced, malloc="theirs")
+    for point in ("table-protect", "table-unprotect", "table-write", "table-switch"):
+        m.reason(51, f"load ucrtbase.dll fault {point}" + faulty + "malloc ucrtbase.dll", forced, malloc="theirs")
+    # A program on a CRT that only the tables reach counts as redirected, also under the policy "required".
+    for env in ({}, {"MIMALLOC_REDIRECT": "required"}):
+        out, _ = m.run("hook msvcrt.dll" + both + "active", env, "probe_msvcrt.exe")
+        check("active: yes" in out, f"a program on the rung tables is not active, {env}:\n{out}")
 
 
 def modules(m):
@@ -107,9 +161,9 @@ def modules(m):
     out, _ = m.run("load ucrtbase.dll" + both + "active")
     check("active: no" in out, "a program without a CRT claims to be redirected:\n" + out)
     # The false positive of the original: ucrtbase is redirected, the program's own msvcrt is not.
-    m.reason(41, "load ucrtbase.dll hook msvcrt.dll" + both + "malloc ucrtbase.dll active", exe="probe_msvcrt.exe",
-             malloc="ours")
-    out, _ = m.run("load ucrtbase.dll hook msvcrt.dll" + both + "active", exe="probe_msvcrt.exe")
+    m.reason(41, "load ucrtbase.dll hook msvcrt.dll" + both + "malloc ucrtbase.dll active", ENTRY_ONLY,
+             "probe_msvcrt.exe", malloc="ours")
+    out, _ = m.run("load ucrtbase.dll hook msvcrt.dll" + both + "active", ENTRY_ONLY, "probe_msvcrt.exe")
     check("active: no" in out, "a program whose CRT is left alone claims to be redirected:\n" + out)
     out, err = m.run("load ucrtbase.dll" + both + "free-stack ucrtbase.dll")
     check("survived" in out and err.count("reason 43") == 1, "unknown pointers are not reported once:\n" + out + err)
@@ -121,9 +175,10 @@ def policy(m):
     for exe, env in (("probe_msvcrt.exe", {"MIMALLOC_REDIRECT": "required"}), ("probe_policy.exe", {})):
         out, _ = m.run(both + "active", env, exe)
         check("active: yes" in out, f"{exe}: required and possible, but not active\n" + out)
-        _, err = m.run("hook msvcrt.dll" + both + "active", env, exe, code=120)
+        _, err = m.run("hook msvcrt.dll" + both + "active", env | ENTRY_ONLY, exe, code=120)
         check("reason 14" in err and "required" in err, f"{exe}: the reason is not said:\n" + err)
-    out, _ = m.run("hook msvcrt.dll" + both + "active", {"MIMALLOC_REDIRECT": "preferred"}, "probe_policy.exe")
+    out, _ = m.run("hook msvcrt.dll" + both + "active", {"MIMALLOC_REDIRECT": "preferred"} | ENTRY_ONLY,
+                   "probe_policy.exe")
     check("active: no" in out, "the environment does not win over the program's variable")
     _, err = m.run(both, {"MIMALLOC_REDIRECT": "required"}, code=120)
     check("reason 25" in err, "required without a CRT: " + err)
@@ -223,7 +278,7 @@ def main():
     parser.add_argument("--runner", required=True)
     parser.add_argument("--bits", default="")
     args = parser.parse_args()
-    groups = (switches, refusals, modules, policy, reports, behaviour, wild_pointers, leaving)
+    groups = (switches, refusals, ladder, modules, policy, reports, behaviour, wild_pointers, leaving)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)

@@ -41,7 +41,8 @@ static void json_modules(const doctor_t *d) {
         json_field("static_crt", statics[m->has_static_crt], ", ");
         printf("\"static_confidence\": %u, ", m->evidence.confidence);
         json_field("malloc_of", m->crt_of != UINT32_MAX ? d->modules[m->crt_of]->name : "", ", ");
-        printf("\"crt_functions\": %u, \"crt_reason\": %d}", m->crt_functions, (int)m->crt_reason);
+        printf("\"crt_functions\": %u, \"crt_rung\": \"%s\", \"crt_reason\": %d}", m->crt_functions,
+               mi_rung_text(m->crt_rung), (int)m->crt_reason);
     }
     printf("\n  ]\n");
 }
@@ -113,13 +114,20 @@ static int plan_file(const char *path) {
     if (!mi_plan_is_crt(&pe)) {
         printf("%s: not a C runtime (it does not export the allocation family)\n", path);
     } else {
-        good = mi_plan_make(&pe, &plan);
+        mi_plan_make(&pe, &plan);
         const mi_reason_row_t *why = mi_reason_row(plan.reason);
-        if (good)
+        const mi_rung_t rung = mi_plan_rung(&plan);
+        good = (rung != MI_RUNG_NONE);
+        if (rung == MI_RUNG_ENTRY)
             printf("%s: %u functions would be patched\n", path, plan.patch_count);
+        else if (rung == MI_RUNG_TABLES)
+            printf("%s: %u functions would be redirected by tables, not at their entries, "
+                   "reason %d: %s\n  cure: %s\n",
+                   path, plan.table_count, (int)plan.reason, why->cause, why->cure);
         else
             printf("%s: refused, reason %d: %s\n  cure: %s\n", path, (int)plan.reason, why->cause,
                    why->cure);
+        printf("  rung: %s\n", mi_rung_text(rung));
         for (uint32_t i = 0; i < plan.site_count; i++) {
             const mi_plan_site_t *s = &plan.sites[i];
             printf("  %-32s %08x  %-10s %s\n", s->name, s->rva,

@@ -44,8 +44,9 @@ typedef struct doctor_module_s {
     uint32_t *needs; // indices, in import order
     uint32_t need_count;
     bool is_crt;            // exports the allocation family
-    mi_reason_t crt_reason; // why it cannot be patched; MI_REASON_NONE = it can
-    uint32_t crt_functions; // functions that would be patched
+    mi_rung_t crt_rung;     // how it can be redirected, as far as the file tells
+    mi_reason_t crt_reason; // why not at its entries; MI_REASON_NONE = there
+    uint32_t crt_functions; // functions that would be redirected on that rung
     uint32_t crt_of; // first C runtime it imports allocation functions from, UINT32_MAX = none
     doctor_static_t has_static_crt;
     mi_pe_evidence_t evidence; // for it

@@ -86,7 +86,8 @@ static void examine_crt(doctor_module_t *m) {
     m->is_crt = true;
     mi_plan_make(&m->pe, &plan);
     m->crt_reason = plan.reason;
-    m->crt_functions = plan.patch_count;
+    m->crt_rung = mi_plan_rung(&plan);
+    m->crt_functions = (m->crt_rung == MI_RUNG_ENTRY ? plan.patch_count : plan.table_count);
 }
 
 // ---- the program ----
@@ -178,8 +179,16 @@ static void judge_crts(doctor_t *d) {
             continue;
         const mi_reason_row_t *why = mi_reason_row(m->crt_reason);
         if (m->crt_reason == MI_REASON_NONE)
-            doctor_say(d, DOCTOR_OK, "crt", "%s (%s): %u functions can be redirected", m->name,
-                       m->path, m->crt_functions);
+            doctor_say(d, DOCTOR_OK, "crt",
+                       "%s (%s): %u functions can be redirected at their entries", m->name, m->path,
+                       m->crt_functions);
+        else if (m->crt_rung == MI_RUNG_TABLES)
+            doctor_cure(
+                doctor_say(d, DOCTOR_INFO, "crt-tables",
+                           "%s (%s): %u functions can be redirected by import and export tables "
+                           "only, calls inside it stay its own: reason %d, %s",
+                           m->name, m->path, m->crt_functions, (int)m->crt_reason, why->cause),
+                "%s", why->cure);
         else
             doctor_cure(doctor_say(d, DOCTOR_WARN, "crt-refused",
                                    "%s (%s) cannot be redirected: reason %d, %s", m->name, m->path,

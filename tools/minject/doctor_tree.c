@@ -45,7 +45,10 @@ static void describe(const doctor_t *d, const doctor_module_t *m, char *out, siz
     mi_text_t t;
     mi_text_init(&t, out, cap);
     if (m->is_crt)
-        mi_text_fmt(&t, "  C runtime%s", m->crt_reason == MI_REASON_NONE ? "" : ", refused");
+        mi_text_fmt(&t, "  C runtime%s",
+                    m->crt_rung == MI_RUNG_ENTRY    ? ""
+                    : m->crt_rung == MI_RUNG_TABLES ? ", by tables"
+                                                    : ", refused");
     else if (m->role != MI_PE_ROLE_OTHER)
         mi_text_fmt(&t, "  %s", m->role == MI_PE_ROLE_REDIRECT ? "redirection" : "allocator");
     else if (m->crt_of != UINT32_MAX)

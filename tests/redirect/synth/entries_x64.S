@@ -490,7 +490,17 @@ _aligned_realloc_dbg:
     ret
     endfunc
     .p2align 4, 0xCC
+#if SYNTH_HAZARD == 10 // its first instruction exists with an 8-bit displacement only: cannot be moved
+    leaf _msize_dbg
+    jrcxz 8f
+    nop
+    nop
+    nop
+8:  jmp impl_msize_dbg
+    .p2align 4, 0xCC
+#else
     spill _msize_dbg, impl_msize_dbg
+#endif
     spill calloc, impl_calloc
     spill realloc, impl_realloc
     spill _recalloc, impl_recalloc

@@ -47,6 +47,7 @@ macro(synth_dlls out arch)
         foreach(n 1 2 3 4 5 9)
             synth_dll(${out} ${arch} synth_hazard${n} "-DSYNTH_UCRT_MID;-DSYNTH_HAZARD=${n}" "")
         endforeach()
+        synth_dll(${out} ${arch} synth_fixed "-DSYNTH_DEBUG;-DSYNTH_HAZARD=10" "")
         synth_dll(${out} ${arch} synth_hazard6 "-DSYNTH_UCRT_MID" "-_msize;+_msize=malloc")
         synth_dll(${out} ${arch} synth_hazard7 "-DSYNTH_UCRT_MID" "-free;+free=NTDLL.RtlFreeHeap")
         # Stubs with _dbg names in a release CRT, folded with other functions: no hazard, if left alone.
