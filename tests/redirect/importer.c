@@ -26,8 +26,8 @@ typedef struct delay_s {
 } delay_t;
 
 extern const uint8_t __ImageBase;
-void *__delayLoadHelper2(const delay_t *d, uintptr_t *cell);
-void *__delayLoadHelper2(const delay_t *d, uintptr_t *cell) {
+void *WINAPI __delayLoadHelper2(const delay_t *d, uintptr_t *cell);
+void *WINAPI __delayLoadHelper2(const delay_t *d, uintptr_t *cell) {
     const uint8_t *base = &__ImageBase;
     const size_t i = (size_t)(cell - (const uintptr_t *)(const void *)(base + d->cells));
     const uintptr_t name = ((const uintptr_t *)(const void *)(base + d->names))[i];

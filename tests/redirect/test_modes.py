@@ -143,7 +143,9 @@ def ladder(m):
     # Too far for an export cell: over an island. The process forbids new code: imports only.
     forced = {"MIMALLOC_REDIRECT_RUNG": "tables"}
     rung("tables", "load ucrtbase.dll fault table-far" + faulty, "ucrtbase.dll", forced)
-    rung("tables", "load ucrtbase.dll fault table-acg" + faulty, "ucrtbase.dll", forced, "theirs", exports=m.args.bits != "")
+    # On x86 every address is within reach of an export cell.
+    rung("tables", "load ucrtbase.dll fault table-acg" + faulty, "ucrtbase.dll", forced, "ours" if m.args.bits else "theirs",
+         exports=m.args.bits != "")
     m.reason(50, "load ucrtbase.dll fault table-thunks" + faulty + "malloc ucrtbase.dll", forced, malloc="theirs")
     for point in ("table-protect", "table-unprotect", "table-write", "table-switch"):
         m.reason(51, f"load ucrtbase.dll fault {point}" + faulty + "malloc ucrtbase.dll", forced, malloc="theirs")
