@@ -23,6 +23,7 @@ static uint8_t *volatile slots[SLOTS]; // blocks on their way from thread to thr
 static volatile LONG is_over;
 static volatile LONG rounds_done[THREADS];
 static volatile LONG bad;
+static volatile LONG lost; // blocks that could not be resized
 
 static bool load_crt(crt_t *crt, const char *name) {
     const HMODULE m = LoadLibraryA(name);
@@ -44,9 +45,10 @@ static void mark(uint8_t *p, uint32_t size) {
 
 static void verify(const uint8_t *p, const crt_t *crt) {
     const uint32_t size = *(const uint32_t *)(const void *)p;
+    const size_t measured = crt->size((void *)(uintptr_t)p); // -1: a heap that does not know it
     const bool is_good =
         (*(const uint32_t *)(const void *)(p + 4) == ~size && size >= 8 && size < 100000 &&
-         (size == 8 || p[size - 1] == (uint8_t)size) && crt->size((void *)(uintptr_t)p) >= size);
+         (size == 8 || p[size - 1] == (uint8_t)size) && measured >= size && measured < 200000);
     if (!is_good)
         InterlockedIncrement(&bad);
 }
@@ -70,7 +72,12 @@ static DWORD WINAPI worker(void *arg) {
         }
         mark(p, size);
         if (next_random(&state) % 4 == 0) {
-            p = (uint8_t *)crt->resize(p, size + 500);
+            uint8_t *q = (uint8_t *)crt->resize(p, size + 500);
+            if (q == NULL) {
+                InterlockedIncrement(&lost);
+                break;
+            }
+            p = q;
             verify(p, crt);
             size += 500;
             mark(p, size);
@@ -100,7 +107,7 @@ static LONG total_rounds(void) {
 // Until the threads have got on by so many rounds.
 static void let_work(LONG rounds) {
     const LONG goal = total_rounds() + rounds;
-    while (total_rounds() - goal < 0 && bad == 0)
+    while (total_rounds() - goal < 0 && bad + lost == 0)
         SwitchToThread();
 }
 
@@ -124,7 +131,7 @@ static void install_under_load(unsigned rounds) {
     bool (*const is_ours)(const void *) =
         (bool (*)(const void *))proc(allocator, "standin_is_ours");
     CHECK(enable != NULL && disable != NULL && is_ours != NULL);
-    for (unsigned i = 0; i < rounds && wtest_failed == 0 && bad == 0; i++) {
+    for (unsigned i = 0; i < rounds && wtest_failed == 0 && bad + lost == 0; i++) {
         let_work(50);
         for (unsigned c = 0; c < crt_count; c++) {
             void *p = crts[c].make(50);
@@ -142,8 +149,15 @@ static void install_under_load(unsigned rounds) {
     }
     is_over = 1;
     WaitForMultipleObjects(THREADS, threads, TRUE, INFINITE);
-    say("%ld rounds by %d threads, %ld bad\n", total_rounds(), (int)THREADS, bad);
+    say("%ld rounds by %d threads, %ld bad, %ld lost\n", total_rounds(), (int)THREADS, bad, lost);
     CHECK(bad == 0);
+    CHECK(lost == 0);
+    if (bad != 0 || lost != 0) {
+        static char text[16384];
+        ((size_t(*)(char *, size_t, int))proc(redirect, "mi_redirect_status"))(text, sizeof(text),
+                                                                               0);
+        say_text(text);
+    }
 }
 
 static void come_and_go(unsigned rounds) {
