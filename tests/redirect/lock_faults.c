@@ -1,0 +1,75 @@
+// Part of a test build of the allocator DLL: knows every lock of the core by its address, in the
+// order in which they are first taken, which threads may hold one, and stops a chosen thread for
+// ever inside a chosen lock.
+#include "core/lock.h"
+
+#define WIN32_LEAN_AND_MEAN
+#include <windows.h>
+
+enum { LOCKS_MAX = 64, THREADS_MAX = 4096 };
+
+static mi_lock_t *volatile locks[LOCKS_MAX];
+static volatile LONG lock_count;
+static volatile LONG depths[THREADS_MAX]; // by thread id: locks that it may hold
+static volatile LONG armed = -1;          // which lock
+static volatile DWORD victim;             // which thread
+static volatile LONG is_stuck;
+
+static LONG index_of(mi_lock_t *lock) {
+    for (LONG i = 0; i < LOCKS_MAX; i++) {
+        if (locks[i] == lock)
+            return i;
+        if (locks[i] == NULL &&
+            InterlockedCompareExchangePointer((void *volatile *)&locks[i], lock, NULL) == NULL) {
+            InterlockedIncrement(&lock_count);
+            return i;
+        }
+        if (locks[i] == lock)
+            return i;
+    }
+    return -1;
+}
+
+static volatile LONG *depth_of(DWORD thread) {
+    return &depths[thread / 4 % THREADS_MAX];
+}
+
+void mi_lock_wanted(void) {
+    InterlockedIncrement(depth_of(GetCurrentThreadId()));
+}
+
+void mi_lock_left(void) {
+    InterlockedDecrement(depth_of(GetCurrentThreadId()));
+}
+
+void mi_lock_entered(mi_lock_t *lock) {
+    const LONG i = index_of(lock);
+    if (i < 0 || i != armed || victim != GetCurrentThreadId())
+        return;
+    InterlockedExchange(&is_stuck, 1);
+    for (;;)
+        SuspendThread(GetCurrentThread());
+}
+
+__declspec(dllexport) LONG lock_faults_count(void);
+LONG lock_faults_count(void) {
+    return lock_count;
+}
+
+// From now on this thread stops inside the n-th lock; n = -1: nowhere.
+__declspec(dllexport) void lock_faults_arm(LONG n);
+void lock_faults_arm(LONG n) {
+    victim = GetCurrentThreadId();
+    armed = n;
+}
+
+__declspec(dllexport) LONG lock_faults_is_stuck(void);
+LONG lock_faults_is_stuck(void) {
+    return is_stuck;
+}
+
+// May the thread, which does not run, hold a lock?
+__declspec(dllexport) LONG lock_faults_holds(DWORD thread);
+LONG lock_faults_holds(DWORD thread) {
+    return *depth_of(thread) != 0;
+}

@@ -1,0 +1,90 @@
+"""Processes end within a second although their threads were killed inside locks, or anywhere.
+
+usage: test_kill.py --build folder --runner wine-run --bits "" | 32 [--rounds n]
+
+The limit for a hang is generous, since machines are loaded; the slowest end is printed. Exit codes: 0 good, 1
+failed, 77 skipped: no Wine for this architecture.
+"""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HANG_SECONDS = 30
+FAILED = []
+
+
+def check(fact, text):
+    if not fact:
+        FAILED.append(text)
+        print("failed:", text)
+
+
+class Kill:
+    def __init__(self, args, folder):
+        self.args, self.folder = args, folder
+        self.slowest = 0.0
+
+    def run(self, mode, number, crt="ucrtbase.dll"):
+        """The output; measures the time from the last line before ExitProcess to the end."""
+        words = [self.args.runner, "kill.exe", mode, str(number), f"mimalloc-redirect{self.args.bits}.dll",
+                 "mimalloc-locks.dll", crt]
+        env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
+        child = subprocess.Popen(words, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL)
+        out, leaving = "", None
+        hang = threading.Timer(HANG_SECONDS, child.kill)
+        hang.start()
+        for line in child.stdout:
+            out += line.decode("utf-8", "replace").replace("\r", "")
+            if "leaving" in out and leaving is None:
+                leaving = time.monotonic()
+        code = child.wait()
+        hang.cancel()
+        if code == 77:
+            print("skipped: no 32-bit Wine")
+            sys.exit(77)
+        if leaving is not None:
+            self.slowest = max(self.slowest, time.monotonic() - leaving)
+        check(code == 0 and leaving is not None and "late" in out.split("leaving")[-1],
+              f"{mode} {number}: exit code {code}\n{out}")
+        return out
+
+
+def stage(args, folder):
+    tests = os.path.join(args.build, "tests")
+    shutil.copy(os.path.join(args.build, f"mimalloc-redirect{args.bits}.dll"), folder)
+    for name in ("kill.exe", "late.dll", "mimalloc-locks.dll"):
+        shutil.copy(os.path.join(tests, name), folder)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--runner", required=True)
+    parser.add_argument("--bits", default="")
+    parser.add_argument("--rounds", type=int, default=1)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=args.build) as folder:
+        stage(args, folder)
+        k = Kill(args, folder)
+        found = re.search(r"locks: (\d+)", k.run("count", 0))
+        locks = int(found[1]) if found else 0
+        check(locks >= 4, f"only {locks} locks were met")
+        for _ in range(args.rounds):
+            for n in range(locks):
+                k.run("locked", n)
+        for n in range(4 * args.rounds):
+            k.run("random", n)
+        k.run("outside", 50 * args.rounds)
+    print(f"{locks} locks, {args.rounds} times each; the slowest end took {k.slowest:.2f} s; {len(FAILED)} failed")
+    return 1 if FAILED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
