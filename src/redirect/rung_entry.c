@@ -1,6 +1,7 @@
 #include "redirect/rung_entry.h"
 #include "redirect/crt_shims.h"
 #include "redirect/faults.h"
+#include "redirect/guard.h"
 #include "redirect/proof.h"
 
 // Does anybody call the original of this site?
@@ -116,6 +117,10 @@ static mi_reason_t commit(mi_crt_t *crt) {
     if (!prove_patches(crt, 0, takers))
         reason = MI_REASON_PROOF_FAILED;
     const bool was_alone = mi_patch_is_alone();
+    // From the first maker on, a CRT that is not redirected yet may hand a block of ours to
+    // HeapFree.
+    if (reason == MI_REASON_NONE && !was_alone)
+        mi_guard_install();
     if (reason == MI_REASON_NONE)
         reason = mi_patch_apply(crt->patches + takers, crt->patch_count - takers);
     if (reason != MI_REASON_NONE)

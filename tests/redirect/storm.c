@@ -22,6 +22,10 @@ static uint8_t *volatile slots[SLOTS]; // blocks on their way from thread to thr
                                        // bytes tell the size
 static volatile LONG is_over;
 static volatile LONG rounds_done[THREADS];
+// Whether b may end what a made while none is redirected: the two share a heap. Afterwards every
+// CRT may.
+static bool may_cross[CRTS_MAX][CRTS_MAX];
+static volatile LONG is_installed;
 static volatile LONG bad;
 static volatile LONG lost; // blocks that could not be resized
 
@@ -37,17 +41,20 @@ static bool load_crt(crt_t *crt, const char *name) {
     return crt->make != NULL;
 }
 
-static void mark(uint8_t *p, uint32_t size) {
-    *(uint32_t *)(void *)p = size;
-    *(uint32_t *)(void *)(p + 4) = ~size;
+// The first word: the size, and above it who made the block.
+static void mark(uint8_t *p, uint32_t size, const crt_t *crt) {
+    const uint32_t word = size | (uint32_t)(crt - crts) << 24;
+    *(uint32_t *)(void *)p = word;
+    *(uint32_t *)(void *)(p + 4) = ~word;
     p[size - 1] = (uint8_t)size;
 }
 
 static void verify(const uint8_t *p, const crt_t *crt) {
-    const uint32_t size = *(const uint32_t *)(const void *)p;
+    const uint32_t word = *(const uint32_t *)(const void *)p;
+    const uint32_t size = word & 0xFFFFFF;
     const size_t measured = crt->size((void *)(uintptr_t)p); // -1: a heap that does not know it
     const bool is_good =
-        (*(const uint32_t *)(const void *)(p + 4) == ~size && size >= 8 && size < 100000 &&
+        (*(const uint32_t *)(const void *)(p + 4) == ~word && size >= 8 && size < 100000 &&
          (size == 8 || p[size - 1] == (uint8_t)size) && measured >= size && measured < 200000);
     if (!is_good)
         InterlockedIncrement(&bad);
@@ -70,7 +77,7 @@ static DWORD WINAPI worker(void *arg) {
             InterlockedIncrement(&bad);
             break;
         }
-        mark(p, size);
+        mark(p, size, crt);
         if (next_random(&state) % 4 == 0) {
             uint8_t *q = (uint8_t *)crt->resize(p, size + 500);
             if (q == NULL) {
@@ -80,13 +87,16 @@ static DWORD WINAPI worker(void *arg) {
             p = q;
             verify(p, crt);
             size += 500;
-            mark(p, size);
+            mark(p, size, crt);
         }
         p = (uint8_t *)InterlockedExchangePointer(
             (void *volatile *)&slots[next_random(&state) % SLOTS], p);
         if (p != NULL) {
             // Made by any CRT, by any thread, before or after.
+            const unsigned maker = *(const uint32_t *)(const void *)p >> 24;
             const crt_t *other = &crts[next_random(&state) % crt_count];
+            if (maker < crt_count && !is_installed && !may_cross[maker][other - crts])
+                other = &crts[maker];
             verify(p, other);
             other->drop(p);
         }
@@ -118,14 +128,25 @@ static unsigned number(const char *text) {
     return n;
 }
 
+static void find_shared_heaps(void) {
+    for (unsigned a = 0; a < crt_count; a++)
+        for (unsigned b = 0; b < crt_count; b++) {
+            void *p = crts[a].make(50);
+            may_cross[a][b] = (crts[b].size(p) == 50);
+            crts[a].drop(p);
+        }
+}
+
 static void install_under_load(unsigned rounds) {
     HANDLE threads[THREADS];
     for (unsigned i = 5; *argument(i) != 0 && crt_count < CRTS_MAX; i++)
         CHECK_AT(load_crt(&crts[crt_count++], argument(i)), argument(i));
+    find_shared_heaps();
     for (unsigned i = 0; i < THREADS; i++)
         threads[i] = CreateThread(NULL, 0, worker, (void *)(uintptr_t)i, 0, NULL);
     let_work(2000);
     const HMODULE allocator = LoadLibraryA(argument(3)), redirect = LoadLibraryA(argument(2));
+    is_installed = 1;
     void (*const enable)(void) = (void (*)(void))proc(redirect, "mi_redirect_enable");
     void (*const disable)(void) = (void (*)(void))proc(redirect, "mi_redirect_disable");
     bool (*const is_ours)(const void *) =

@@ -36,9 +36,11 @@ class Genuine:
         if os.path.exists(os.path.join(folder, "mimalloc.dll")):
             self.allocators.append("mimalloc.dll")
 
-    def run(self, *words, seconds=300):
+    def run(self, *words, seconds=300, rung=None):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
         env["WINEDLLOVERRIDES"] = "msvcr110,msvcr120=n,b"
+        if rung:
+            env["MIMALLOC_REDIRECT_RUNG"] = rung
         done = subprocess.run([self.args.runner, *words], cwd=self.folder, env=env, capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=seconds, check=False)
         if done.returncode == 77:
@@ -62,8 +64,8 @@ def plan(g):
 
 
 def behaviour(g):
-    for allocator in g.allocators:
-        for order in ("load-redirect", "load-allocator"):
+    for allocator, order in zip(g.allocators, ("load-redirect", "load-allocator", "load-redirect")):
+        if allocator:
             out, _ = g.run("family.exe", order, g.redirect, allocator, *CRTS, "ucrtbase.dll")
             for version in ("11.0.50727.1", "12.0.21005.1"):
                 line = re.search(rf"^msvcr1\d0\.dll {re.escape(version)} at .*: redirected, (\d+) functions by entry patch, "
@@ -104,8 +106,9 @@ def main():
     parser.add_argument("--build", required=True)
     parser.add_argument("--runner", required=True)
     parser.add_argument("--bits", default="")
-    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
+    args.build, args.runner = os.path.abspath(args.build), os.path.abspath(args.runner)
     source, problem = genuine.fetch()
     if problem:
         print(f"skipped: Microsoft's CRT DLLs cannot be had: {problem}")
