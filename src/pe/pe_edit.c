@@ -8,6 +8,7 @@
 #include "pe/pe_edit.h"
 #include "base/text.h"
 #include "pe/pe_edit_layout.h"
+#include "pe/pe_overlay.h"
 #include "pe/pe_sha256.h"
 
 #include <string.h>
@@ -147,18 +148,19 @@ static bool survey_imports(mi_pe_inject_t *plan, bool *is_done) {
 
 static mi_pe_edit_t refuse_unsuitable(const mi_pe_t *pe, const mi_pe_inject_options_t *options) {
     mi_pe_clr_t clr;
-    mi_pe_load_config_t config;
     mi_pe_range_t range;
     if (pe->subsystem != 2 && pe->subsystem != 3 && pe->subsystem != 0)
         return MI_PE_EDIT_KERNEL;
     if (mi_pe_clr(pe, &clr) && clr.is_il_only)
         return MI_PE_EDIT_IL_ONLY;
-    if (mi_pe_load_config(pe, &config) && config.chpe_rva != 0)
+    if (mi_pe_hybrid(pe) != MI_PE_HYBRID_NONE)
         return MI_PE_EDIT_HYBRID;
     bool is_signed = mi_pe_directory(pe, MI_PE_DIR_SECURITY, &range) && range.bytes != 0;
     if ((is_signed || (pe->dll_characteristics & MI_PE_DLLFLAG_INTEGRITY) != 0) &&
         !options->allow_signed)
         return MI_PE_EDIT_SIGNED;
+    if (!options->allow_installer && mi_pe_overlay_breaks(mi_pe_overlay(pe)))
+        return MI_PE_EDIT_INSTALLER;
     if (pe->section_count == 0)
         return MI_PE_EDIT_NO_ROOM;
     return MI_PE_EDIT_OK;

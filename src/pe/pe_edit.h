@@ -31,6 +31,7 @@ typedef enum mi_pe_edit_e {
     MI_PE_EDIT_SIGNED,    // carries a certificate and allow_signed is false
     MI_PE_EDIT_IL_ONLY,   // .NET without native code: Windows ignores its import table
     MI_PE_EDIT_HYBRID,    // ARM64EC, ARM64X, CHPE
+    MI_PE_EDIT_INSTALLER, // would refuse to start afterwards, and allow_installer is false
     MI_PE_EDIT_KERNEL,    // driver, boot program, EFI
     MI_PE_EDIT_ALIGNMENT, // sections aligned to less than a page
     MI_PE_EDIT_NO_ROOM,   // neither a new section nor a longer last one is possible
@@ -50,6 +51,7 @@ typedef struct mi_pe_inject_options_s {
     const char *allocator_dll; // mimalloc.dll or a variant
     bool replace_variant;      // rename another variant that is imported already
     bool allow_signed;         // drop the certificate (it is kept in the undo record)
+    bool allow_installer;      // although it checks itself (pe_overlay.h)
 } mi_pe_inject_options_t;
 
 // One changed place of the original file.

@@ -239,6 +239,16 @@ typedef struct mi_pe_load_config_s {
 } mi_pe_load_config_t;
 bool mi_pe_load_config(const mi_pe_t *pe, mi_pe_load_config_t *out);
 
+// Images that are two programs in one: the loader shows another machine, and other tables, to each.
+typedef enum mi_pe_hybrid_e {
+    MI_PE_HYBRID_NONE,
+    MI_PE_HYBRID_CHPE,    // x86 with ARM64 code
+    MI_PE_HYBRID_ARM64EC, // x64 whose code is ARM64
+    MI_PE_HYBRID_ARM64X   // ARM64 that is also an x64 image, by relocations of its own headers
+} mi_pe_hybrid_t;
+mi_pe_hybrid_t mi_pe_hybrid(const mi_pe_t *pe);
+const char *mi_pe_hybrid_name(mi_pe_hybrid_t kind); // "an ARM64X", to be put before "image"
+
 typedef enum mi_pe_code_kind_e {
     MI_PE_CODE_ARM64 = 0,
     MI_PE_CODE_ARM64EC = 1,

@@ -2,6 +2,8 @@
 // ranges, .NET header, debug entries, version.
 #include "pe/pe_image.h"
 
+#define DYNAMIC_RELOCS_AT  224u // in the 64-bit load configuration
+#define ARM64X_SYMBOL      6u
 #define CHAIN_MAX          32u // links of a .pdata chain that are followed; real ones have one or two
 #define UNWIND_CHAINED     4u // flag of an x64 unwind record
 #define RESOURCE_DIR_BYTES 16u
@@ -206,6 +208,55 @@ bool mi_pe_hybrid_range_at(const mi_pe_t *pe, uint32_t i, mi_pe_extent_t *out,
     out->begin = mi_pe_u32(r) & ~3u;
     out->end = out->begin + mi_pe_u32(r + 4);
     return out->begin <= out->end && out->end <= pe->image_bytes;
+}
+
+// The dynamic relocations, in the section and at the offset that the load configuration names:
+// version and size, then for each symbol its number, the length of its rows, the rows. Symbol 6
+// holds what makes the x64 view of an ARM64X image.
+static bool has_arm64x_fixups(const mi_pe_t *pe) {
+    mi_pe_range_t dir;
+    mi_pe_section_t s;
+    if (!pe->is_pe64 || !mi_pe_directory(pe, MI_PE_DIR_LOAD_CONFIG, &dir))
+        return false;
+    const uint8_t *d = mi_pe_at(pe, dir.rva, DYNAMIC_RELOCS_AT + 6);
+    if (d == NULL || mi_pe_u32(d) < DYNAMIC_RELOCS_AT + 6)
+        return false;
+    uint32_t offset = mi_pe_u32(d + DYNAMIC_RELOCS_AT);
+    uint32_t section = mi_pe_u16(d + DYNAMIC_RELOCS_AT + 4);
+    if (section == 0 || !mi_pe_section_at(pe, section - 1, &s) || offset > UINT32_MAX - s.rva)
+        return false;
+    const uint8_t *t = mi_pe_at(pe, s.rva + offset, 8);
+    if (t == NULL || mi_pe_u32(t) != 1)
+        return false;
+    size_t room = mi_pe_room(pe, s.rva + offset) - 8;
+    size_t end = mi_pe_u32(t + 4) < room ? mi_pe_u32(t + 4) : room;
+    t += 8;
+    for (size_t at = 0; end - at >= 12;) {
+        uint32_t bytes = mi_pe_u32(t + at + 8);
+        if (mi_pe_u64(t + at) == ARM64X_SYMBOL)
+            return true;
+        at += 12;
+        if (bytes > end - at)
+            return false;
+        at += bytes;
+    }
+    return false;
+}
+
+mi_pe_hybrid_t mi_pe_hybrid(const mi_pe_t *pe) {
+    mi_pe_load_config_t config;
+    if (!mi_pe_load_config(pe, &config))
+        return MI_PE_HYBRID_NONE;
+    if (config.chpe_rva != 0 && pe->machine == MI_PE_MACHINE_X86)
+        return MI_PE_HYBRID_CHPE;
+    if (config.chpe_rva != 0 && pe->machine == MI_PE_MACHINE_X64)
+        return MI_PE_HYBRID_ARM64EC;
+    return config.chpe_rva != 0 || has_arm64x_fixups(pe) ? MI_PE_HYBRID_ARM64X : MI_PE_HYBRID_NONE;
+}
+
+const char *mi_pe_hybrid_name(mi_pe_hybrid_t kind) {
+    static const char *const names[] = {"no hybrid", "a CHPE", "an ARM64EC", "an ARM64X"};
+    return names[kind];
 }
 
 // ---- .NET, debug, version ----

@@ -88,7 +88,7 @@ def put_tls(blob, wide, base):
     return blob.put(data), len(data)
 
 
-def put_config(blob, wide, base, chpe=False, guard=0x10500):
+def put_config(blob, wide, base, chpe=False, guard=0x10500, dynamic=b""):
     data = bytearray(0x140 if wide else 0xC0)
     struct.pack_into("<I", data, 0, len(data))
     cookie = base + blob.put(struct.pack("<Q", 0x2B992DDFA232))
@@ -98,6 +98,8 @@ def put_config(blob, wide, base, chpe=False, guard=0x10500):
         ranges = blob.put(struct.pack("<4I", 0x1000 | 1, 0x10, 0x1010 | 2, 0x10))
         metadata = blob.put(struct.pack("<3I", 1, ranges, 2) + bytes(64))
         struct.pack_into("<Q" if wide else "<I", data, 200 if wide else 124, base + metadata)
+    if dynamic:
+        struct.pack_into("<IH", data, 224, blob.put(dynamic) - blob.rva, 2)  # .rdata is the second section
     return blob.put(bytes(data)), len(data)
 
 
@@ -196,7 +198,7 @@ def parts_of(o, wide, base, rdata):
     if o["tls"]:
         dirs[TLS] = put_tls(rdata, wide, base)
     if o["config"] or o["chpe"]:
-        dirs[CONFIG] = put_config(rdata, wide, base, o["chpe"])
+        dirs[CONFIG] = put_config(rdata, wide, base, o["chpe"], dynamic=o["dynamic"])
     if o["exports"]:
         dirs[EXPORT] = put_exports(rdata, "made.dll", o["exports"], o["export_step"])
     if o["clr"] is not None:
@@ -217,7 +219,7 @@ DEFAULTS = dict(machine="x64", imports=KERNEL, stamp=0, has_lookup=True, has_iat
                 config=False, chpe=False, exports=(), clr=None, debug=False, checksum=True, cert=b"", overlay=b"",
                 symbols=0, bound=False, room=True, extra_sections=0, bss=0, dll=False, subsystem=3, file_align=0x200,
                 section_align=0x1000, text_bytes=0, characteristics=0, dll_flags=0x8160, junk_in_header=False,
-                iat_blob=None, first_rva=0x1000, resources={}, rich=(), groups=(), strings=b"", export_step=0, code=b"")
+                iat_blob=None, first_rva=0x1000, resources={}, rich=(), groups=(), strings=b"", export_step=0, code=b"", dynamic=b"", burn=False)
 
 
 def section_list(o, rdata):
@@ -225,6 +227,8 @@ def section_list(o, rdata):
     code = (o["code"] or CODE.get(o["machine"], b"\xC3")).ljust(max(o["text_bytes"], 64), b"\xCC")
     rows = [(b".text", code, len(code), CODE_FLAG | READ | EXEC),
             (b".rdata", bytes(rdata.data), len(rdata.data), DATA_FLAG | READ | (WRITE if o["tls"] or o["config"] else 0))]
+    if o["burn"]:
+        rows.append((b".wixburn", struct.pack("<6I", 0x00F14300, 2, 0, 0, 0, 0x600), 64, DATA_FLAG | READ))
     for i in range(o["extra_sections"]):
         rows.append((b".x%d" % i, b"extra %d " % i * 8, 64, DATA_FLAG | READ))
     if o["bss"]:
@@ -330,6 +334,20 @@ MI = (("KERNEL32.dll", ("ExitProcess",)), ("mimalloc.dll", ("mi_version",)),
       ("mimalloc-redirect.dll", ("mi_allocator_init",)))
 
 
+def nsis_header(flags):
+    """NSIS' first header: flags, the mark, two sizes."""
+    return struct.pack("<II12sII", flags, 0xDEADBEEF, b"NullsoftInst", 0x100, 0x200) + bytes(0x1E4)
+
+
+INNO = {(10, 11111): b"rDlPtS\xCD\xE6\xD7\x7B\x0B\x2A" + struct.pack("<10I", 1, *range(9))}
+
+
+def dynamic_relocs(*symbols):
+    """A table of dynamic relocations, version 1, with a row of 12 bytes for each symbol."""
+    rows = b"".join(struct.pack("<QI", s, 12) + struct.pack("<III", 0x1000, 12, 0) for s in symbols)
+    return struct.pack("<II", 1, len(rows)) + rows
+
+
 def corpus():
     """Images that can be injected (some need --force: names that start with signed)."""
     many = tuple((f"api-{i}.dll", tuple(f"function_{i}_{k}" for k in range(i % 5 + 1))) for i in range(60))
@@ -350,6 +368,8 @@ def corpus():
         "tls-x86": make(machine="x86", tls=True), "symbols": make(symbols=100), "symbols-overlay": make(symbols=100, overlay=ZIP_TAIL),
         "symbols-no-room": make(symbols=7, room=False), "config": make(config=True), "config-x86": make(machine="x86", config=True),
         "debug": make(debug=True), "debug-overlay": make(debug=True, overlay=b"old debug data of another time"),
+        "nsis-free": make(overlay=nsis_header(4)), "nsis-later": make(overlay=b"data" * 128 + nsis_header(0)),
+        "dynamic-relocs-x64": make(config=True, dynamic=dynamic_relocs(3, 4, 5)),
         "mixed-clr": make(clr=0x10), "no-iat-dir": make(has_iat_dir=False), "no-lookup": make(has_lookup=False),
         "file-align-4096": make(file_align=0x1000), "section-align-64k": make(section_align=0x10000),
         "everything": make(symbols=50, overlay=ZIP_TAIL, delay=True, tls=True, config=True, debug=True, bound=True, stamp=0xFFFFFFFF),
@@ -436,6 +456,11 @@ def refused():
         "endless-imports": (bytes(endless), 12), "far-header": (bytes(far), 11), "tangled": (bytes(tangled), 12), "arm32": (make(machine="arm"), 13),
         "ia64": (make(machine="ia64"), 13), "signed": (make(cert=CERT), 14), "il-only": (make(clr=1), 15),
         "arm64x": (make(machine="arm64", chpe=True), 16), "arm64ec": (make(machine="x64", chpe=True), 16),
+        "arm64x-relocs": (make(machine="arm64", config=True, dynamic=dynamic_relocs(3, 6)), 16),
+        "chpe": (make(machine="x86", chpe=True), 16),
+        "nsis": (make(overlay=nsis_header(0)), 23), "nsis-forced": (make(machine="x86", overlay=nsis_header(12)), 23),
+        "inno": (make(overlay=b"zlb\x1A" * 100, resources=INNO), 23),
+        "burn": (make(overlay=b"MSCF" * 100, burn=True), 23),
         "driver": (make(subsystem=1), 17), "efi": (make(subsystem=10), 17), "low-alignment": (make(section_align=0x200), 18),
         "huge-bss-no-room": (make(room=False, bss=0x10000000), 18), "headers-in-section": (bytes(shown), 18),
     }

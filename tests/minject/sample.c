@@ -1,7 +1,8 @@
 // A program for the tools' tests: echoes its arguments and its standard input through allocated
 // memory, writes to both streams, ends with 77. --spawn does that in a child. With
 // SAMPLE_LINKS_ALLOCATOR it also calls the allocator's DLL, as a linked user would. --control waits
-// for Ctrl-C and ends with 78; --where tells its folder and an environment variable.
+// for Ctrl-C and ends with 78; --where tells its folder and an environment variable. --payload N
+// shows what is appended to its own file, N bytes from the end or, with N negative, from the start.
 #include <windows.h>
 
 #include <process.h>
@@ -40,7 +41,22 @@ static int tell_where(void) {
     return 79;
 }
 
+// A self-extracting program in small: its data found from the end, or at a place it was told.
+static int show_payload(const char *self, long at) {
+    char *text = (char *)calloc(1, 65);
+    FILE *f = fopen(self, "rb");
+    if (f == NULL || text == NULL || fseek(f, -at, at < 0 ? SEEK_SET : SEEK_END) != 0)
+        return 1;
+    fread(text, 1, 64, f);
+    printf("payload: %s\n", text);
+    fclose(f);
+    free(text);
+    return 80;
+}
+
 int main(int argc, char **argv) {
+    if (argc >= 3 && strcmp(argv[1], "--payload") == 0)
+        return show_payload(argv[0], atol(argv[2]));
     if (argc >= 2 && strcmp(argv[1], "--control") == 0)
         return wait_for_control();
     if (argc >= 2 && strcmp(argv[1], "--where") == 0)

@@ -42,7 +42,19 @@ def check(fact, what):
     return fact
 
 
-retries = []
+retries, codes_seen = [], set()
+# What a message of each exit code tells to do. test_codes holds the tables against each other.
+CURES = {
+    1: ["close other programs"], 2: ["did you mean", "'minject help' shows", "as in --", "--output goes with", "cannot be injected",
+                                     "there is bash and powershell"],
+    3: ["check the spelling"], 4: ["check that it is a file"], 5: ["choose another place", "is the disk full"],
+    6: ["make it writable"], 7: ["name a program or DLL in it"], 8: ["copy or download it again"], 9: ["name a Windows .exe or .dll"],
+    10: ["name a Windows .exe or .dll"], 11: ["copy or download it again"],
+    12: ["name a Windows .exe or .dll", "as its maker built it", "use 'minject run'"], 13: ["name a Windows .exe or .dll"],
+    14: ["use --force to drop the signature"], 15: ["let a native DLL that it calls"], 16: ["build it for one machine"],
+    17: ["leave it as it is"], 18: ["use 'minject run'"], 19: ["use --force"], 20: ["from your backup"], 21: ["use your backup"],
+    22: ["name the program that loads it", "may tell more"], 23: ["use 'minject run', or --force"],
+}
 
 
 def minject_once(words, cwd, more):
@@ -63,6 +75,7 @@ def minject(*words, cwd, **more):
         retries.append(words)
         print(f"tried again, Wine did not start it: {words}")
         r = minject_once(words, cwd, more)
+    codes_seen.add(r.returncode)
     return r
 
 
@@ -249,6 +262,8 @@ def refusal(words, code, needles, folder, what, **more):
     check(r.returncode == code, f"{what}: exit code {r.returncode}, not {code}: {r.stderr}")
     for needle in needles:
         check(needle in r.stderr, f"{what}: says '{needle}': {r.stderr}")
+    check(any(c in r.stderr for c in CURES[code]), f"{what}: says what to do: {r.stderr}")
+    check(r.stdout == "", f"{what}: no result: {r.stdout}")
     after = {p.name: (p.read_bytes() if p.is_file() else None) for p in folder.iterdir()}
     check(before == after, f"{what}: nothing was written")
 
@@ -274,6 +289,51 @@ def test_bad_inputs(folder):
     os.chmod(folder / "good.exe", 0o444)
     refusal(["inject", "--inplace", "good.exe"], 6, ["is read-only"], folder, "read-only, in place")
     os.chmod(folder / "good.exe", 0o644)
+
+
+def test_installers(folder):
+    """An installer that checks itself is changed with --force only, and that is said; remove gives it back."""
+    for name, words in (("nsis", ["verifies a checksum", "option /NCRC"]), ("inno", ["Inno Setup", "refuse to start"]),
+                        ("burn", ["WiX bundle", "refuse to start"])):
+        data, _ = make_pe.refused()[name]
+        (folder / f"{name}.exe").write_bytes(data)
+        refusal(["inject", f"{name}.exe"], 23, words[:1], folder, name)
+        r = minject("inject", "--force", f"{name}.exe", cwd=folder)
+        check(r.returncode == 0 and all(w in r.stderr for w in words), f"{name} with --force: {r.stderr}")
+        check(minject("remove", f"{name}-mi.exe", cwd=folder).returncode == 0 and (folder / f"{name}-mi.exe").read_bytes() == data,
+              f"{name}: remove gives the original")
+    for name in ("nsis-free", "nsis-later"):
+        (folder / f"{name}.exe").write_bytes(make_pe.corpus()[name])
+        r = minject("inject", f"{name}.exe", cwd=folder)
+        check(r.returncode == 0 and "moves by" in r.stderr and "refuse to start" not in r.stderr, f"{name}: {r.stderr}")
+    for name, kind in (("arm64x", "an ARM64X image"), ("arm64x-relocs", "an ARM64X image"), ("arm64ec", "an ARM64EC image"),
+                       ("chpe", "a CHPE image")):
+        (folder / f"{name}.exe").write_bytes(make_pe.refused()[name][0])
+        refusal(["inject", f"{name}.exe", "--force"], 16, [kind], folder, f"{name} with --force")
+
+
+def limit_memory():
+    import resource
+    resource.setrlimit(resource.RLIMIT_AS, (48 << 20, 48 << 20))
+
+
+def test_codes(folder):
+    """The rest of the exit codes; then each has been seen, with a sentence that tells what to do."""
+    (folder / "p.dll").write_bytes(make_pe.make(dll=True, exports=("f",)))
+    refusal(["run", "p.dll"], 22, ["is a DLL"], folder, "run of a DLL")
+    if not args.runner:
+        refusal(["/dev/null"], 4, ["/dev/null: cannot be read"], folder, "no file")
+        with open(folder / "big.exe", "wb") as f:
+            f.truncate(64 << 20)
+        refusal(["big.exe"], 1, ["big.exe: cannot be read"], folder, "no memory", preexec_fn=limit_memory)
+        with open("/dev/full", "w") as full:
+            r = subprocess.run(TOOL + ["help"], stdout=full, stderr=subprocess.PIPE, text=True)
+        check(r.returncode == 5 and "is the disk full" in r.stderr, f"no room for the result: {r.returncode} {r.stderr}")
+    table = {int(line.split()[0]) for line in minject("help", "codes", cwd=folder).stdout.splitlines()[1:]}
+    check(set(CURES) | {0, 30, 31, 32} == table, f"each code has its cures here: {table ^ set(CURES)}")
+    # 30 to 32 belong to check: test_check.py, test_live.py.
+    missing = table - codes_seen - {30, 31, 32} - ({1, 4} if args.runner else set())
+    check(not missing, f"each exit code was seen: not {missing}")
 
 
 def test_usage(folder):
@@ -629,8 +689,8 @@ def test_large(folder):
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_write_failure,
-             test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large]
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_installers, test_write_failure,
+             test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large, test_codes]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))
         try:

@@ -58,7 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     // The last byte of an image means nothing to the reader, so the fuzzer chooses with it.
     uint8_t choice = size != 0 ? data[size - 1] : 0;
     const mi_pe_inject_options_t options = {mi_pe_redirect_name(pe.machine), "mimalloc-debug.dll",
-                                            (choice & 1) != 0, (choice & 2) == 0};
+                                            (choice & 1) != 0, (choice & 2) == 0,
+                                            (choice & 4) == 0};
     // A last section that is repeated may be long; that costs time and shows nothing new.
     if (mi_pe_inject_plan(&plan, &pe, &options) != MI_PE_EDIT_OK ||
         plan.out_bytes > size + (1u << 18))

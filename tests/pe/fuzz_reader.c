@@ -3,6 +3,7 @@
 #include "pe/pe_evidence.h"
 #include "pe/pe_image.h"
 #include "pe/pe_names.h"
+#include "pe/pe_overlay.h"
 #include "pe/plan.h"
 
 #include <stdio.h>
@@ -90,6 +91,7 @@ static void read_rest(const mi_pe_t *pe) {
     for (uint32_t i = 0; i < STEPS_MAX && mi_pe_debug_at(pe, i, &debug); i++)
         sink += debug.type;
     sink += mi_pe_load_config(pe, &config) + mi_pe_clr(pe, &clr) + mi_pe_file_version(pe, &version);
+    touch(mi_pe_hybrid_name(mi_pe_hybrid(pe)));
     require(mi_pe_end_of_contents(pe) <= pe->size);
     for (uint32_t i = 0; i < 64; i++) {
         rva = i * 0x333;
@@ -110,6 +112,7 @@ static void read_doctor(const mi_pe_t *pe) {
     mi_assembly_t a;
     mi_api_sets_t sets;
     char text[64];
+    touch(mi_pe_overlay_text(mi_pe_overlay(pe)));
     mi_pe_evidence(pe, &e);
     require(e.confidence <= 99);
     mi_pe_evidence_text(&e, text, sizeof text);

@@ -295,7 +295,9 @@ minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe) {
     else if (status == PLAT_NOT_FOUND)
         say_error("%s: there is no such file; check the spelling and the folder", path);
     else if (status != PLAT_OK)
-        say_error("%s: cannot be read: %s", path, plat_last_error());
+        say_error("%s: cannot be read: %s; %s", path, plat_last_error(),
+                  status == PLAT_NO_MEMORY ? "close other programs"
+                                           : "check that it is a file, and its permissions");
     if (status != PLAT_OK)
         return exit_of_status(status);
     if (mi_pe_open(pe, file->bytes, file->size, false))

@@ -1,6 +1,7 @@
 // list, inject and remove.
 #include "minject/write.h"
 #include "base/text.h"
+#include "pe/pe_overlay.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -138,7 +139,7 @@ static bool may_replace(const cli_t *cli, const char *output, const plat_file_t 
 
 // ---- inject ----
 
-static minject_exit_t refuse(const char *path, mi_pe_edit_t reason) {
+static minject_exit_t refuse(const char *path, const mi_pe_t *pe, mi_pe_edit_t reason) {
     static const struct {
         minject_exit_t code;
         const char *text;
@@ -150,25 +151,37 @@ static minject_exit_t refuse(const char *path, mi_pe_edit_t reason) {
                                 "is a .NET program without native code: Windows does not read its "
                                 "import table; let a native DLL that it calls load mimalloc.dll"},
         [MI_PE_EDIT_HYBRID] = {EXIT_HYBRID,
-                               "holds code for ARM64EC or ARM64X, whose import table exists twice; "
-                               "this kind of image is not supported"},
+                               "whose tables exist once for each of its two machines, and a change "
+                               "of one would tear them apart; build it for one machine"},
+        [MI_PE_EDIT_INSTALLER] = {EXIT_INSTALLER,
+                                  "and would not start once it is changed; use 'minject run', or "
+                                  "--force if its own option skips that"},
         [MI_PE_EDIT_KERNEL] =
             {EXIT_KERNEL, "is a driver, a native or a boot program, where no allocator DLL can "
-                          "be loaded"},
+                          "be loaded; leave it as it is"},
         [MI_PE_EDIT_ALIGNMENT] =
             {EXIT_NO_ROOM, "has sections aligned to less than a page, so that nothing can be "
-                           "added to the file"},
+                           "added to the file; use 'minject run'"},
         [MI_PE_EDIT_NO_ROOM] = {EXIT_NO_ROOM,
-                                "has room neither for another section nor behind its last one"},
+                                "has room neither for another section nor behind its last one; use "
+                                "'minject run'"},
         [MI_PE_EDIT_IMPORTS] = {EXIT_MALFORMED,
-                                "has an import table that cannot be read to its end"},
-        [MI_PE_EDIT_NOT_OURS] = {EXIT_NOT_INJECTED,
-                                 "was not injected by minject, so there is nothing to take out"},
+                                "has an import table that cannot be read to its end; get the file "
+                                "as its maker built it"},
+        [MI_PE_EDIT_NOT_OURS] =
+            {EXIT_NOT_INJECTED,
+             "was not injected by minject, so there is nothing to take out; take "
+             "the original from your backup"},
         [MI_PE_EDIT_CHANGED] =
             {EXIT_CHANGED, "was changed after the injection (signed, packed or edited), so the "
                            "original cannot be given back; use your backup"},
     };
-    say_error("%s: %s. Nothing was written", path, table[reason].text);
+    char kind[128] = "";
+    if (reason == MI_PE_EDIT_HYBRID)
+        snprintf(kind, sizeof kind, "is %s image, ", mi_pe_hybrid_name(mi_pe_hybrid(pe)));
+    else if (reason == MI_PE_EDIT_INSTALLER)
+        snprintf(kind, sizeof kind, "is %s, ", mi_pe_overlay_text(mi_pe_overlay(pe)));
+    say_error("%s: %s%s. Nothing was written", path, kind, table[reason].text);
     return table[reason].code;
 }
 
@@ -221,7 +234,12 @@ static void warn_about_image(const cli_t *cli, const char *path, const mi_pe_t *
                     path);
     if (mi_pe_clr(pe, &clr))
         say_warning(cli, "%s is a .NET program: only its native part is redirected", path);
-    if (plan->has_overlay)
+    mi_pe_overlay_t kind = mi_pe_overlay(pe);
+    if (mi_pe_overlay_breaks(kind))
+        say_warning(cli, "%s is %s; the result will refuse to start%s", path,
+                    mi_pe_overlay_text(kind),
+                    kind == MI_PE_OVERLAY_NSIS ? ", unless with its option /NCRC" : "");
+    else if (plan->has_overlay)
         say_warning(cli,
                     "%s carries data behind its last section (an installer, an archive); it stays "
                     "at the end of "
@@ -257,7 +275,7 @@ static minject_exit_t write_temporary(const cli_t *cli, const char *path, const 
     progress_t p;
     uint8_t *block = (uint8_t *)malloc(plan->block_bytes);
     if (block == NULL) {
-        say_error("%s: no memory for the result", path);
+        say_error("%s: no memory for the result; close other programs", path);
         return EXIT_INTERNAL;
     }
     const inject_source_t from = {plan, block};
@@ -278,8 +296,8 @@ static minject_exit_t write_temporary(const cli_t *cli, const char *path, const 
         return rc;
     if (plat_out_map(out, &written) != PLAT_OK || written.size != plan->out_bytes ||
         !mi_pe_inject_is_sound(plan, written.bytes)) {
-        say_error("%s: its tables lie in each other, so that it cannot be changed safely. "
-                  "Nothing was written",
+        say_error("%s: its tables lie in each other, so that it cannot be changed safely; use "
+                  "'minject run'. Nothing was written",
                   path);
         rc = EXIT_MALFORMED;
     }
@@ -295,7 +313,7 @@ static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_fi
     static plat_out_t out; // large
     const mi_pe_inject_options_t *names = &plan->options;
     if (!default_output(path, output, sizeof output)) {
-        say_error("%s: its name is too long", path);
+        say_error("%s: its name is too long; go into its folder first", path);
         return EXIT_INTERNAL;
     }
     const char *to = cli->is_inplace ? path : cli->output != NULL ? cli->output : output;
@@ -376,14 +394,14 @@ static int inject_file(const cli_t *cli, const char *path) {
     if (found != NULL) // the name lies in the file, which may be exchanged below
         snprintf(debug_crt, sizeof debug_crt, "%s", found);
     const mi_pe_inject_options_t options = {mi_pe_redirect_name(pe.machine), allocator,
-                                            cli->has_postfix, cli->is_forced};
+                                            cli->has_postfix, cli->is_forced, cli->is_forced};
     mi_pe_edit_t edit = mi_pe_inject_plan(&plan, &pe, &options);
     if (edit == MI_PE_EDIT_OK && undo_in_memory(&file, &pe))
         edit = mi_pe_inject_plan(&plan, &pe, &options);
     if (edit == MI_PE_EDIT_NOTHING) {
         rc = say_nothing_to_do(cli, path, &file);
     } else if (edit != MI_PE_EDIT_OK) {
-        rc = refuse(path, edit);
+        rc = refuse(path, &pe, edit);
     } else if (cli->is_inplace && plat_is_read_only(path) && !cli->is_forced) {
         say_error("%s: is read-only; make it writable, leave --inplace away, or use --force. "
                   "Nothing was written",
@@ -428,7 +446,7 @@ static minject_exit_t write_original(const cli_t *cli, const char *path, plat_fi
     mi_sha256_end(&hash, digest);
     if (!mi_pe_undo_is(undo, digest)) {
         plat_out_abort(&out);
-        return refuse(path, MI_PE_EDIT_CHANGED);
+        return refuse(path, pe, MI_PE_EDIT_CHANGED);
     }
     plat_free_file(file);
     rc = write_commit(&out, path);
@@ -443,7 +461,7 @@ static minject_exit_t remove_opened(const cli_t *cli, const char *path, plat_fil
     mi_pe_undo_t undo;
     mi_pe_edit_t edit = mi_pe_undo_find(&undo, pe);
     if (edit != MI_PE_EDIT_OK)
-        return refuse(path, edit);
+        return refuse(path, pe, edit);
     if (cli->output == NULL && plat_is_read_only(path) && !cli->is_forced) {
         say_error(
             "%s: is read-only; make it writable, or use --output or --force. Nothing was written",

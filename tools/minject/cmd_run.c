@@ -88,6 +88,7 @@ int cmd_run(const cli_t *cli) {
     int exit_code = 0;
     if (plat_run(&run, &exit_code))
         return exit_code;
-    say_error("%s: cannot be started: %s", program, plat_last_error());
+    say_error("%s: cannot be started: %s; 'minject check' may tell more", program,
+              plat_last_error());
     return EXIT_NO_RUNNER;
 }

@@ -1,6 +1,7 @@
 // Our two DLLs: are they there, do they fit, do they come first.
 #include "minject/doctor.h"
 #include "base/text.h"
+#include "pe/pe_overlay.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -175,7 +176,10 @@ void doctor_judge_halves(doctor_t *d) {
         doctor_cure(doctor_say(d, DOCTOR_BAD, "not-injected",
                                "neither %s nor its DLLs import the allocator's DLL",
                                d->modules[0]->name),
-                    "minject inject %s, or start it with minject run", d->modules[0]->name);
+                    mi_pe_overlay_breaks(mi_pe_overlay(&d->modules[0]->pe))
+                        ? "start it with minject run %s"
+                        : "minject inject %s, or start it with minject run",
+                    d->modules[0]->name);
         return;
     }
     bool good = judge_half(d, allocator, allocator_exports, "allocator");

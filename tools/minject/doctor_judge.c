@@ -1,6 +1,7 @@
 // The conclusions: what the files say about the redirection, each with a cure.
 #include "minject/doctor.h"
 #include "base/text.h"
+#include "pe/pe_overlay.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -92,10 +93,21 @@ static void examine_crt(doctor_module_t *m) {
 
 // ---- the program ----
 
+static void judge_installer(doctor_t *d, const doctor_module_t *m) {
+    mi_pe_undo_t undo;
+    mi_pe_overlay_t kind = mi_pe_overlay(&m->pe);
+    if (!mi_pe_overlay_breaks(kind))
+        return;
+    bool is_changed = mi_pe_undo_find(&undo, &m->pe) == MI_PE_EDIT_OK;
+    doctor_cure(doctor_say(d, is_changed ? DOCTOR_BAD : DOCTOR_INFO, "installer", "%s is %s%s",
+                           m->name, mi_pe_overlay_text(kind),
+                           is_changed ? "; it was changed and will refuse to start" : ""),
+                "%s", is_changed ? "minject remove, then minject run" : "use minject run");
+}
+
 static void judge_program(doctor_t *d) {
     const doctor_module_t *m = d->modules[0];
     mi_pe_clr_t clr;
-    mi_pe_load_config_t config;
     mi_pe_range_t range;
     mi_pe_import_t imp;
     if (mi_pe_clr(&m->pe, &clr))
@@ -104,9 +116,12 @@ static void judge_program(doctor_t *d) {
                        "%s is a .NET program%s", m->name,
                        clr.is_il_only ? " without native code; its import table is not read" : ""),
             "%s", clr.is_il_only ? "let a native DLL that it calls load mimalloc.dll" : "");
-    if (mi_pe_load_config(&m->pe, &config) && config.chpe_rva != 0)
-        doctor_say(d, DOCTOR_BAD, "hybrid",
-                   "%s holds ARM64EC or ARM64X code, which is not supported", m->name);
+    if (mi_pe_hybrid(&m->pe) != MI_PE_HYBRID_NONE)
+        doctor_cure(doctor_say(d, DOCTOR_BAD, "hybrid",
+                               "%s is %s image: its tables exist once for each of two machines, "
+                               "which is not supported",
+                               m->name, mi_pe_hybrid_name(mi_pe_hybrid(&m->pe))),
+                    "build it for one machine");
     if ((m->pe.dll_characteristics & MI_PE_DLLFLAG_INTEGRITY) != 0)
         doctor_say(d, DOCTOR_INFO, "integrity", "%s demands a valid signature of every module",
                    m->name);
@@ -122,6 +137,7 @@ static void judge_program(doctor_t *d) {
     else if (mi_pe_end_of_contents(&m->pe) < m->pe.size)
         doctor_say(d, DOCTOR_INFO, "overlay", "%s carries %llu bytes behind its last section",
                    m->name, (unsigned long long)(m->pe.size - mi_pe_end_of_contents(&m->pe)));
+    judge_installer(d, m);
     if (mi_pe_directory(&m->pe, MI_PE_DIR_BOUND_IMPORT, &range))
         doctor_say(d, DOCTOR_INFO, "bound", "%s has bound imports; they are cleared by inject",
                    m->name);

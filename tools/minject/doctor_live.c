@@ -80,7 +80,8 @@ minject_exit_t doctor_live(doctor_t *d, char **args, bool *agrees) {
     int exit_code = 0;
     *agrees = true;
     if (!plat_run_logged(args, &log, &exit_code)) {
-        say_error("%s: cannot be started: %s", args[0], plat_last_error());
+        say_error("%s: cannot be started: %s; without --live it is only read", args[0],
+                  plat_last_error());
         return EXIT_NO_RUNNER;
     }
     add_predictions(d);

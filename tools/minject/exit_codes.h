@@ -27,6 +27,7 @@
     X(NOT_INJECTED, 20, "remove: the file was not injected by minject")                            \
     X(CHANGED, 21, "remove: the file was changed after the injection")                             \
     X(NO_RUNNER, 22, "run: the program cannot be started here")                                    \
+    X(INSTALLER, 23, "an installer that checks its own file, and --force was not given")           \
     X(CHECK_PARTLY, 30, "check: redirected, but not everything")                                   \
     X(CHECK_NOT, 31, "check: will not be redirected")                                              \
     X(CHECK_DIFFERS, 32, "check --live: what happened differs from the prediction")

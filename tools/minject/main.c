@@ -50,7 +50,7 @@ int minject_main(int argc, char **argv) {
         exit_code = run_command(&cli);
     cli_free(&cli);
     if (is_good && (fflush(stdout) != 0 || ferror(stdout))) {
-        say_error("standard output cannot be written");
+        say_error("standard output cannot be written; is the disk full?");
         return exit_code == EXIT_OK ? EXIT_UNWRITABLE : exit_code;
     }
     return exit_code;

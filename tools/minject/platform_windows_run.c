@@ -135,7 +135,7 @@ static bool write_directories(const target_t *t, const mi_pe_range_t *imports) {
 static bool edit_imports(target_t *t, const plat_run_t *run) {
     static mi_pe_inject_t plan;
     const mi_pe_inject_options_t options = {run->redirect_dll, run->allocator_dll,
-                                            run->postfix != NULL, true};
+                                            run->postfix != NULL, true, true};
     mi_pe_edit_t edit = mi_pe_memory_plan(&plan, &t->pe, &options);
     if (edit == MI_PE_EDIT_NOTHING)
         return true;
