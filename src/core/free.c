@@ -27,11 +27,12 @@ static mi_free_result_t free_find(const void *p, free_target_t *t) {
     return MI_FREE_OK;
 }
 
-// Is it the calling thread's? theap: its thread heap in the main heap.
-static bool free_is_mine(const mi_theap_t *theap, const mi_theap_t *owner) {
+// Is it the calling thread's? theap: its thread heap in the main heap. Pages with a far_class are
+// that heap's: of these the owner is not asked, whose line would have to be fetched.
+static bool free_is_mine(const mi_theap_t *theap, const mi_page_t *page, const mi_theap_t *owner) {
     if (MI_LIKELY(owner == theap))
         return true;
-    return mi_theap_heap(owner) != &mi_heap_main_state &&
+    return page->far_class == 0 && mi_theap_heap(owner) != &mi_heap_main_state &&
            mi_load_relaxed(&owner->thread_id) == mi_os_thread_id();
 }
 
@@ -61,7 +62,7 @@ mi_free_result_t mi_core_free(void *p) {
     mi_theap_t *const owner = mi_load_acquire(&t.page->theap); // with mi_page_set_owner
     if (MI_UNLIKELY(owner == NULL))
         return MI_FREE_INVALID;
-    const bool is_mine = free_is_mine(theap, owner);
+    const bool is_mine = free_is_mine(theap, t.page, owner);
     if (MI_DEBUG && is_mine && !mi_block_is_plain(t.page, t.block))
         return MI_FREE_INVALID; // never handed out
     mi_ledger_drop(p);

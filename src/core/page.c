@@ -3,6 +3,7 @@
 #include "core/page.h"
 
 #include "core/arena.h"
+#include "core/guest.h"
 #include "core/heap.h"
 #include "core/limits.h"
 #include "core/lock.h"
@@ -124,8 +125,7 @@ static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class
     page->far_start = (uint32_t)((uintptr_t)span->start >> MI_SLICE_SHIFT);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
-    const size_t batch = MI_BATCH_BYTES / block_bytes;
-    page->batch_max = (uint8_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch < 2 ? 0 : batch);
+    page->far_class = mi_guest_class(class_index);
 #if MI_SECURE
     page->link_key = (uintptr_t)mi_os_random();
 #endif
@@ -152,7 +152,7 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
     mi_page_t *const page = span->page;
     page_describe(page, span, class_index, block_bytes);
     if (mi_theap_heap(theap) != mi_core_heap_main())
-        page->batch_max = 0; // its heap may be destroyed while another thread holds blocks back
+        page->far_class = 0; // its heap may be destroyed while another thread holds blocks back
     if (page->arena == NULL)
         page_own_link(page);
     page->owner_fast = theap;

@@ -12,7 +12,8 @@
 //   current) available (in the queue)     used = live            (0: the page is empty, let it
 //   retire) full (in no queue)           used + hidden = live   (0: so many were freed that the
 //   page is worth a visit)
-// Live blocks include those in remote lists and in the remote batches of threads.
+// Live blocks include those in remote lists, in the remote batches of threads and in their guest
+// lists.
 #ifndef MI_CORE_PAGE_H
 #define MI_CORE_PAGE_H
 
@@ -35,6 +36,7 @@ typedef enum mi_page_state_e {
     MI_PAGE_CURRENT,   // the page its class allocates from
     MI_PAGE_AVAILABLE, // in the queue of its class
     MI_PAGE_FULL,      // in no list; found again when a block of it is freed
+    MI_PAGE_GUESTS,    // no page at all: a list of other threads' blocks (guest.h)
 } mi_page_state_t;
 
 struct mi_page_s {
@@ -64,7 +66,7 @@ struct mi_page_s {
     uint32_t slices;        // length; changes only while its one block is resized in place
     uint32_t slack;    // whoever holds the one block of an exact page: its unused bytes (exact.h)
     uint16_t reserved; // constant; blocks that fit
-    uint8_t batch_max; // constant; remote frees that a thread may hold back, 0 = none
+    uint8_t far_class; // constant; of blocks that a thread may hold back (remote.h), 0 = none
     _Atomic(bool) has_interior; // blocks may have been handed out with an offset inside
 #if MI_SECURE
     uintptr_t link_key; // constant; encodes links

@@ -2,6 +2,8 @@
 // nothing here blocks.
 #include "core/remote.h"
 
+#include "core/guest.h"
+
 // Step 3. true: the page still belongs to theap after the push, so theap's owner will find it.
 static bool remote_push_once(mi_theap_t *theap, mi_page_t *page) {
     mi_page_t *head = mi_load_relaxed(&theap->pending);
@@ -90,15 +92,11 @@ static void remote_flush_slot(mi_batch_t *slot) {
         remote_push(page, slot->head, slot->tail);
 }
 
-void mi_remote_flush(mi_theap_t *theap) {
-    for (uint32_t i = 0; i < MI_BATCH_SLOTS; i++)
-        remote_flush_slot(&theap->batch[i]);
-}
-
-void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
-    if (theap == NULL || page->batch_max == 0) {
+// Holds the block back in the batch of its page. true: that batch was full and was handed over.
+static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, uint32_t most) {
+    if (most < 2) {
         remote_push(page, block, block);
-        return;
+        return true;
     }
     mi_batch_t *const slot = &theap->batch[((uintptr_t)page / sizeof(mi_page_t)) % MI_BATCH_SLOTS];
     if (slot->page != page) {
@@ -107,10 +105,43 @@ void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
         slot->head = block;
         slot->tail = block;
         slot->count = 1;
-        return;
+    } else {
+        mi_block_set_next(page, block, slot->head);
+        slot->head = block;
+        slot->count++;
     }
-    mi_block_set_next(page, block, slot->head);
-    slot->head = block;
-    if (++slot->count >= page->batch_max)
-        remote_flush_slot(slot);
+    if (slot->count < most)
+        return false;
+    remote_flush_slot(slot);
+    return true;
+}
+
+void mi_remote_flush(mi_theap_t *theap) {
+    uint32_t at = 0;
+    for (mi_block_t *block; (block = mi_guest_drain(theap, &at)) != NULL;)
+        for (mi_block_t *next; block != NULL; block = next) {
+            mi_page_t *const page = mi_page_map_find(block);
+            next =
+                mi_block_next(page, block); // links of guests are plain in every build that has any
+            (void)remote_hold(theap, page, block, MI_BATCH_MAX);
+        }
+    for (uint32_t i = 0; i < MI_BATCH_SLOTS; i++)
+        remote_flush_slot(&theap->batch[i]);
+}
+
+// The batches, which a fork() must not find half changed.
+static void remote_batch(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, uint32_t most) {
+    const uint32_t was = mi_theap_enter(theap);
+    if (remote_hold(theap, page, block, most))
+        mi_theap_tick(theap); // a thread may do nothing but free
+    mi_theap_leave(theap, was);
+}
+
+void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
+    mi_page_t *const list =
+        (theap == NULL || page->far_class == 0 ? NULL : mi_guest_list(theap, page->far_class));
+    if (MI_UNLIKELY(list == NULL))
+        remote_push(page, block, block);
+    else if (MI_UNLIKELY(!mi_guest_put(list, block)))
+        remote_batch(theap, page, block, list->hidden);
 }

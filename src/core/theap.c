@@ -5,6 +5,7 @@
 
 #include "core/alloc_inline.h"
 #include "core/arena.h"
+#include "core/guest.h"
 #include "core/harden.h"
 #include "core/limits.h"
 #include "core/orphan.h"
@@ -79,7 +80,7 @@ static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t
 
 // The page stops being current: nothing allocates from it any more until it is current again.
 static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
-    if (page == &mi_page_empty)
+    if (page == &mi_page_empty || page->state == MI_PAGE_GUESTS)
         return;
     const uint32_t live = page->used - 1;
     page->used = live;
@@ -179,7 +180,7 @@ void mi_theap_trim(mi_theap_t *theap, bool all) {
             mi_page_release(page);
         }
         mi_page_t *const page = theap->current[c];
-        if (page != &mi_page_empty && page->used == 1 &&
+        if (page->state == MI_PAGE_CURRENT && page->used == 1 &&
             (all || page_touched(page) > MI_CURRENT_KEEP)) {
             mi_theap_detach(theap, page);
             mi_page_release(page);
@@ -190,8 +191,7 @@ void mi_theap_trim(mi_theap_t *theap, bool all) {
 // ---- The slow path of malloc
 // -------------------------------------------------------------------------------
 
-// Now and then: what is due.
-static void theap_tick(mi_theap_t *theap) {
+void mi_theap_tick(mi_theap_t *theap) {
     if (++theap->tick % MI_TICKS != 0)
         return;
     const uint64_t now = mi_os_clock_ms();
@@ -214,11 +214,15 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
     mi_page_t *page = theap->current[class_index];
     if (page->free != NULL)
         return page;
+    const bool is_done = (page->state == MI_PAGE_GUESTS || page->capacity == page->reserved);
     // Blocks that were used before come first: their memory is there.
+    mi_page_t *const guests = mi_guest_serve(theap, class_index);
     mi_page_t *const first = theap->queue[class_index].first;
-    if (first != NULL && (first->free != NULL || page->capacity == page->reserved)) {
+    if (guests != NULL) {
+        page = guests;
+    } else if (first != NULL && (first->free != NULL || is_done)) {
         page = first;
-    } else if (page->capacity == page->reserved) {
+    } else if (is_done) {
         page = mi_orphan_steal(theap, class_index);
         if (page == NULL)
             page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
@@ -257,7 +261,7 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
     if (MI_SECURE && !is_huge)
         mi_page_check_list(theap->current[class_index]);
     const uint32_t was = mi_theap_enter(theap);
-    theap_tick(theap);
+    mi_theap_tick(theap);
     if (is_huge) {
         p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, is_zero) : NULL);
     } else {
@@ -283,7 +287,7 @@ void mi_page_used_up(mi_page_t *page) {
     }
     if (page->used == 0)
         mi_theap_retire(theap, page);
-    theap_tick(theap);
+    mi_theap_tick(theap);
     mi_theap_leave(theap, was);
 }
 

@@ -63,6 +63,7 @@ struct mi_theap_s {
     uint32_t tick;                  // slow paths taken; paces the clock checks
     uint32_t pressure_seen;         // mi_arena_pressure() at the last trim
     mi_batch_t batch[MI_BATCH_SLOTS];
+    mi_page_t *guests[2]; // owner; guest lists by class, plain and exact; NULL = none yet (guest.h)
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
     uint32_t side_count;     // main heap's only: thread heaps of this thread in other heaps
@@ -127,6 +128,9 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page);
 // Gives back pages without live blocks: the kept ones and, when all, the current ones too.
 void mi_theap_trim(mi_theap_t *theap, bool all);
+// Now and then, from slow paths: gives back what has lain idle long enough. The theap is marked
+// busy.
+void mi_theap_tick(mi_theap_t *theap);
 // Takes a page out of the queue, or from being current. It is in no list then, and used counts live
 // blocks.
 void mi_theap_detach(mi_theap_t *theap, mi_page_t *page);

@@ -1,0 +1,71 @@
+// Making, using and emptying guest lists. All of it by the owner of the thread heap.
+#include "core/guest.h"
+
+#include "core/meta.h"
+
+static_assert(MI_GUEST_LAST < MI_GUEST_EXACT, "class and mark in one byte");
+
+static uint16_t guest_count(size_t bytes, size_t block_bytes) {
+    const size_t count = bytes / block_bytes;
+    return (uint16_t)(count < 1 ? 1 : count > MI_GUEST_TOP_COUNT ? MI_GUEST_TOP_COUNT : count);
+}
+
+// As at the start: a list proves its use anew after it was emptied.
+static void guest_reset(mi_page_t *list) {
+    const uint16_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
+    list->reserved = (uint16_t)(first < MI_GUEST_FIRST_COUNT ? first : MI_GUEST_FIRST_COUNT);
+    list->free = NULL;
+    list->used = 0;
+    list->capacity = 0;
+}
+
+mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
+    const uint32_t kind = far_class / MI_GUEST_EXACT;
+    const uint32_t plain = far_class % MI_GUEST_EXACT;
+    if (theap->guests[kind] == NULL)
+        theap->guests[kind] = (mi_page_t *)mi_meta_alloc((MI_GUEST_LAST + 1) * sizeof(mi_page_t));
+    if (theap->guests[kind] == NULL)
+        return NULL;
+    mi_page_t *const list = &theap->guests[kind][plain];
+    const size_t bytes = mi_class_bytes(plain);
+    const size_t batch = MI_BATCH_BYTES / bytes;
+    list->hidden = (uint32_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
+    list->class_index = (uint16_t)(plain + kind * MI_CLASS_EXACT);
+    list->state = MI_PAGE_GUESTS;
+    list->is_exact = (kind != 0);
+    list->recip = mi_page_reciprocal(bytes);
+    list->block_bytes = bytes; // from now on it is a list
+    guest_reset(list);
+    return list;
+}
+
+mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t plain = mi_class_plain(class_index);
+    mi_page_t *const lists = theap->guests[plain != class_index];
+    if (MI_LIKELY(lists == NULL) || plain > MI_GUEST_LAST)
+        return NULL;
+    mi_page_t *const list = &lists[plain];
+    const uint32_t held = list->capacity - list->used;
+    if (list->free == NULL || (held < MI_GUEST_LEAST && list->block_bytes <= MI_GUEST_LEAST_BYTES))
+        return NULL;
+    const uint16_t top = guest_count(MI_GUEST_TOP_BYTES, list->block_bytes);
+    list->reserved = (uint16_t)(list->reserved * 2 < top ? list->reserved * 2 : top);
+    return list;
+}
+
+mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at) {
+    for (; *at < 2 * (MI_GUEST_LAST + 1); ++*at) {
+        mi_page_t *const lists = theap->guests[*at / (MI_GUEST_LAST + 1)];
+        if (lists == NULL) {
+            *at += MI_GUEST_LAST;
+            continue;
+        }
+        mi_page_t *const list = &lists[*at % (MI_GUEST_LAST + 1)];
+        mi_block_t *const first = list->free;
+        if (list->capacity != 0)
+            guest_reset(list);
+        if (first != NULL)
+            return first;
+    }
+    return NULL;
+}

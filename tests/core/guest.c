@@ -1,0 +1,237 @@
+// Blocks that one thread frees and another's page owns: they serve the thread that freed them, go
+// home when they are too many, and do not bring two threads to one cache line.
+#include "use.h"
+
+#include <pthread.h>
+
+enum { SET = 600, SLEEPERS = 24 };
+
+typedef struct maker_s {
+    void *block[SET];
+    int count;
+    size_t size;
+} maker_t;
+
+static void *make(void *arg) {
+    maker_t *const m = (maker_t *)arg;
+    for (int i = 0; i < m->count; i++) {
+        m->block[i] = use_malloc(m->size);
+        use_fill(m->block[i], m->size, (uint8_t)i);
+    }
+    return NULL;
+}
+
+// Blocks from a thread that is gone.
+static void make_elsewhere(maker_t *m) {
+    pthread_t thread;
+    pthread_create(&thread, NULL, make, m);
+    pthread_join(thread, NULL);
+}
+
+static bool is_among(const maker_t *m, const void *p) {
+    for (int i = 0; i < m->count; i++)
+        if (m->block[i] == p)
+            return true;
+    return false;
+}
+
+static uint64_t page_count(void) {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    return stats.page_count;
+}
+
+static void collect_all(void) {
+    mi_core_collect(true); // hands over what this thread holds
+    mi_core_collect(true); // and takes back what others did
+}
+
+// What was freed last is handed out first, as large as any block of its class, and comes home.
+static void test_reuse(size_t size) {
+    static maker_t m;
+    void *again[4];
+    m.count = 4;
+    m.size = size;
+    make_elsewhere(&m);
+    for (int i = 0; i < m.count; i++)
+        CHECK(use_free(m.block[i]) == MI_FREE_OK);
+    for (int i = 0; i < 4; i++) {
+        again[i] = use_malloc(size);
+        CHECK_MSG(MI_SECURE || is_among(&m, again[i]), "block %d of %d bytes is another", i,
+                  (int)size);
+        CHECK(mi_core_usable(again[i], NULL) >= size);
+        use_fill(again[i], size, (uint8_t)(0x40 + i));
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK(use_check(again[i], size, (uint8_t)(0x40 + i)));
+        CHECK(use_free(again[i]) == MI_FREE_OK);
+    }
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
+// Zeroed blocks are zero, exact ones exact, wherever they come from.
+static void test_kinds(void) {
+    static maker_t m;
+    m.count = 4;
+    m.size = 704;
+    make_elsewhere(&m);
+    for (int i = 0; i < m.count; i++)
+        CHECK(use_free(m.block[i]) == MI_FREE_OK);
+    for (int i = 0; i < 4; i++) {
+        uint8_t *p = MI_DEBUG ? NULL : mi_zalloc_try(700);
+        if (p == NULL)
+            p = mi_core_malloc(700, true);
+        CHECK(use_is_zero(p, 700));
+        m.block[i] = p;
+    }
+    for (int i = 0; i < 4; i++)
+        CHECK(use_free(m.block[i]) == MI_FREE_OK);
+    collect_all();
+    CHECK(page_count() == 0);
+}
+
+static void *make_exact(void *arg) {
+    maker_t *const m = (maker_t *)arg;
+    for (int i = 0; i < m->count; i++)
+        m->block[i] = mi_core_malloc_exact(m->size, false);
+    return NULL;
+}
+
+static void test_exact(void) {
+    static maker_t m;
+    void *again[8];
+    pthread_t thread;
+    m.count = 8;
+    m.size = 700;
+    pthread_create(&thread, NULL, make_exact, &m);
+    pthread_join(thread, NULL);
+    for (int i = 0; i < m.count; i++)
+        CHECK(use_free(m.block[i]) == MI_FREE_OK);
+    for (int i = 0; i < 8; i++) {
+        const size_t size = (size_t)(650 + i * 6);
+        void *p = mi_malloc_exact_try(size);
+        if (p == NULL)
+            p = mi_core_malloc_exact(size, false);
+        CHECK(mi_core_usable(p, NULL) == size);
+        CHECK_MSG(MI_SECURE || MI_DEBUG || is_among(&m, p), "block %d is another", i);
+        again[i] = p;
+    }
+    for (int i = 0; i < 8; i++)
+        CHECK(use_free(again[i]) == MI_FREE_OK);
+    collect_all();
+    CHECK(page_count() == 0);
+}
+
+// A few small ones are not handed out again: others of their cache lines are another thread's.
+static void test_lines(void) {
+    static maker_t m;
+    m.count = 16;
+    m.size = 16;
+    make_elsewhere(&m);
+    for (int i = 0; i < 8; i += 2) // less than a list must have
+        CHECK(use_free(m.block[i]) == MI_FREE_OK);
+    void *mine[100];
+    for (int k = 0; k < 100; k++) {
+        mine[k] = use_malloc(16);
+        for (int i = 1; i < 8; i += 2)
+            CHECK(((uintptr_t)mine[k] ^ (uintptr_t)m.block[i]) >> 6 != 0);
+    }
+    for (int k = 0; k < 100; k++)
+        CHECK(use_free(mine[k]) == MI_FREE_OK);
+    for (int i = 0; i < 16; i++)
+        if (i % 2 == 1 || i >= 8)
+            CHECK(use_free(m.block[i]) == MI_FREE_OK);
+    collect_all();
+    CHECK(page_count() == 0);
+}
+
+// A thread that only frees keeps a few; the owner gets the rest without asking.
+static pthread_barrier_t turn;
+static maker_t owner_set;
+
+static void *owner(void *arg) {
+    (void)arg;
+    make(&owner_set);
+    pthread_barrier_wait(&turn); // they are there
+    pthread_barrier_wait(&turn); // they are freed
+    const uint64_t before = page_count();
+    make(&owner_set);
+    CHECK_MSG(page_count() <= before + 1, "%d pages, then %d", (int)before, (int)page_count());
+    for (int i = 0; i < owner_set.count; i++)
+        CHECK(use_free(owner_set.block[i]) == MI_FREE_OK);
+    return NULL;
+}
+
+static void test_bound(void) {
+    pthread_t thread;
+    owner_set.count = SET;
+    owner_set.size = 1024;
+    pthread_barrier_init(&turn, NULL, 2);
+    pthread_create(&thread, NULL, owner, NULL);
+    pthread_barrier_wait(&turn);
+    for (int i = 0; i < SET; i++)
+        CHECK(use_free(owner_set.block[i]) == MI_FREE_OK);
+    pthread_barrier_wait(&turn);
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&turn);
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
+// Threads that replace what the one before them made, one block at a time, and then sleep: all of
+// them together need hardly more than one set.
+static maker_t passed;
+static pthread_barrier_t asleep;
+
+static void *replace(void *arg) {
+    (void)arg;
+    for (int round = 0; round < 3; round++)
+        for (int i = 0; i < SET; i++) {
+            CHECK(use_free(passed.block[i]) == MI_FREE_OK);
+            passed.block[i] = use_malloc(passed.size);
+        }
+    pthread_barrier_wait(&turn);
+    pthread_barrier_wait(&asleep);
+    return NULL;
+}
+
+static void test_sleepers(void) {
+    pthread_t thread[SLEEPERS];
+    passed.count = SET;
+    passed.size = 1000;
+    make_elsewhere(&passed);
+    const uint64_t before = page_count();
+    pthread_barrier_init(&turn, NULL, 2);
+    pthread_barrier_init(&asleep, NULL, SLEEPERS + 1);
+    for (int i = 0; i < SLEEPERS; i++) {
+        pthread_create(&thread[i], NULL, replace, NULL);
+        pthread_barrier_wait(&turn);
+    }
+    // Each thread founds a page, and a block or two that it held went home to one that sleeps.
+    CHECK_MSG(MI_SECURE || page_count() <= before + 2 * SLEEPERS, "%d pages, then %d", (int)before,
+              (int)page_count());
+    pthread_barrier_wait(&asleep);
+    for (int i = 0; i < SLEEPERS; i++)
+        pthread_join(thread[i], NULL);
+    for (int i = 0; i < SET; i++)
+        CHECK(use_free(passed.block[i]) == MI_FREE_OK);
+    pthread_barrier_destroy(&turn);
+    pthread_barrier_destroy(&asleep);
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
+int main(void) {
+    mi_core_thread_init(); // only a thread that has a heap keeps guests
+    test_reuse(200);
+    test_reuse(3000);
+    test_reuse(20000);
+    test_kinds();
+    test_exact();
+    if (!MI_SECURE) // which links blocks in a random order, and keeps no guests
+        test_lines();
+    test_bound();
+    test_sleepers();
+    return test_result();
+}
