@@ -13,13 +13,19 @@ static size_t rss(void) {
     return info.current_rss;
 }
 
-// Some activity for a while, as any program has it.
+// Some activity for a while, as any program has it: a little is allocated and kept. Memory that is
+// due goes back on the slow path of malloc, so there must be some: a block that is freed at once
+// and allocated again never leads there.
 static void live_on(unsigned ms) {
+    static void *kept[1000];
     const uint64_t end = mi_os_clock_ns() + ms * 1000000ull;
-    for (size_t i = 0; mi_os_clock_ns() < end; i++) {
-        (void)use_free(use_malloc(10 + i % 5000));
+    size_t count = 0;
+    for (; (mi_os_clock_ns() < end || count < 500) && count < 1000; count++) {
+        kept[count] = use_malloc(10 + count * 37 % 5000);
         usleep(1000);
     }
+    while (count > 0)
+        (void)use_free(kept[--count]);
 }
 
 static void test_start(size_t start) {
@@ -61,7 +67,7 @@ static void test_peak(size_t total, size_t size) {
               (freed - before) >> 20);
     live_on(700);
     const size_t later = rss();
-    CHECK_MSG(later <= before + 28 * MI_MiB, "blocks of %zu: %zu MiB later", size,
+    CHECK_MSG(later <= before + 12 * MI_MiB, "blocks of %zu: %zu MiB later", size,
               (later - before) >> 20);
 }
 
@@ -81,7 +87,7 @@ static void test_threads(void) {
     }
     live_on(700);
     const size_t later = rss();
-    CHECK_MSG(later <= before + 32 * MI_MiB, "%zu MiB after 200 threads", (later - before) >> 20);
+    CHECK_MSG(later <= before + 12 * MI_MiB, "%zu MiB after 200 threads", (later - before) >> 20);
 }
 
 int main(void) {

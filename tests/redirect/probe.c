@@ -5,6 +5,7 @@
 //   malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json |
 //   active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
 //   handler CRT (new-handler and new-mode)
+#include "base/atomic.h"
 #include "wtest.h"
 
 static HMODULE redirect_module(void) {
@@ -206,25 +207,29 @@ static void pair(const char *crt) {
     say("pair: direct %ld ps, through %s %ld ps\n", best[0], crt, best[1]);
 }
 
+static _Atomic(unsigned) busy_count; // threads at work
+
 static DWORD WINAPI busy(void *arg) {
     const HMODULE c = (HMODULE)arg;
     void *(*const f)(size_t) = (void *(*)(size_t))proc(c, "malloc");
     void (*const g)(void *) = (void (*)(void *))proc(c, "free");
     void *held[64] = {0};
+    (void)mi_fetch_add_relaxed(&busy_count, 1u);
     for (unsigned i = 0;; i++) {
         g(held[i % 64]);
         held[i % 64] = f((i * 2654435761u) >> (i % 8 == 0 ? 14 : 22));
     }
 }
 
-// Threads are killed wherever they stand, then the process ends while others are still at work: it
-// must not wait.
+// Threads are killed wherever they stand in our code, then the process ends while others are still
+// at work: it must not wait. None is killed while it starts: that leaves a lock of the loader
+// taken, with or without us.
 static void kill_and_exit(const char *crt) {
     HANDLE threads[12];
     for (unsigned i = 0; i < 12; i++)
         threads[i] = CreateThread(NULL, 0, busy, GetModuleHandleA(crt), 0, NULL);
     const ULONGLONG start = GetTickCount64();
-    while (GetTickCount64() - start < 30)
+    while (GetTickCount64() - start < 30 || mi_load_relaxed(&busy_count) < 12)
         SwitchToThread();
     for (unsigned i = 0; i < 6; i++)
         TerminateThread(threads[i], 1);
