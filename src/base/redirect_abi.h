@@ -18,7 +18,7 @@
 
 #define MI_REDIRECT_ABI_MAJOR 1u // another major: the halves use the original's interface only
 #define MI_REDIRECT_ABI_MINOR                                                                      \
-    0u // fields are only ever added at the end; table_bytes says how many there are
+    2u // fields are only ever added at the end; table_bytes says how many there are
 #define MI_REDIRECT_ABI ((MI_REDIRECT_ABI_MAJOR << 16) | MI_REDIRECT_ABI_MINOR)
 
 // One redirected CRT. The redirect DLL owns it and it lives until the process ends. The allocator
@@ -91,6 +91,15 @@ typedef struct mi_redirect_debug_s {
     void (*forget)(mi_debug_owner_t *owner); // all of its blocks, which stay allocated
 } mi_redirect_debug_t;
 
+// A live block, for walks over the heap.
+typedef struct mi_redirect_block_s {
+    const void *p;
+    size_t size; // as asked for, where the allocator knows it, or MI_REDIRECT_GONE
+} mi_redirect_block_t;
+
+#define MI_REDIRECT_GONE SIZE_MAX // takes the other entry of this address back
+#define MI_REDIRECT_BUSY SIZE_MAX
+
 // The allocator's side. The crt_ functions have the shape of the CRT function plus the context of
 // the CRT that was called, so that a patched entry can jump straight to them.
 typedef struct mi_redirect_allocator_s {
@@ -118,6 +127,14 @@ typedef struct mi_redirect_allocator_s {
     uint64_t (*allocation_count)(void);
     // Since minor version 1: the bookkeeping for debug CRTs, NULL = a build without it.
     const mi_redirect_debug_t *debug;
+    // Since minor version 2: for the functions of a CRT that look at its whole heap.
+    // Gives back what is free.
+    void (*collect)(void);
+    // Every live block; the caller has stopped all other threads, wherever they were. Writes at
+    // most cap, returns how many there are, MI_REDIRECT_BUSY = a stopped thread stands in the way:
+    // let it go on and ask again. *damaged: where the records contradict themselves, NULL =
+    // nowhere; a thread stopped halfway may look like that once.
+    size_t (*list)(mi_redirect_block_t *out, size_t cap, const void **damaged);
 } mi_redirect_allocator_t;
 
 typedef const mi_redirect_allocator_t *(*mi_redirect_allocator_fn)(uint32_t abi);

@@ -441,23 +441,40 @@ void mi_arena_purge(bool is_forced) {
 
 // The next page at or after a slice that is taken, and its slice; NULL = none. Under the lock the
 // arena cannot be unloaded.
-static mi_page_t *arena_next_page(size_t index, const mi_theap_t *of, size_t *slice) {
-    mi_page_t *found = NULL;
-    mi_lock(&arena_lock);
+static mi_page_t *arena_next_page_locked(size_t index, const mi_theap_t *of, size_t *slice) {
     mi_arena_t *const a = arena_at(index);
     for (size_t s = (*slice == 0 && a != NULL ? a->head_slices : *slice);
-         a != NULL && found == NULL && s < a->slices; s++) {
+         a != NULL && s < a->slices; s++) {
         s = mi_bitmap_next(a->free, a->slices, s, false);
         if (s >= a->slices)
             break;
         const mi_theap_t *const theap = mi_load_acquire(&a->pages[s].theap); // with mi_page_new
         if (theap != NULL && (of == NULL || theap == of)) {
-            found = &a->pages[s];
             *slice = s + 1;
+            return &a->pages[s];
         }
     }
+    return NULL;
+}
+
+static mi_page_t *arena_next_page(size_t index, const mi_theap_t *of, size_t *slice) {
+    mi_lock(&arena_lock);
+    mi_page_t *const found = arena_next_page_locked(index, of, slice);
     mi_unlock(&arena_lock);
     return found;
+}
+
+bool mi_arena_try_visit_all(mi_page_visit_fn visit, void *arg) {
+    if (!mi_lock_try(&arena_lock))
+        return false;
+    const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
+    for (size_t i = 0; i < n; i++) {
+        size_t slice = 0;
+        for (mi_page_t *page; (page = arena_next_page_locked(i, NULL, &slice)) != NULL;)
+            (void)visit(page, arg);
+    }
+    mi_unlock(&arena_lock);
+    return true;
 }
 
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {

@@ -40,6 +40,9 @@ uint32_t mi_arena_pressure(void);
 // Visits every page struct in use whose thread heap is `of` (NULL = any). Pages of other threads
 // change meanwhile: only their theap field may be read.
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg);
+// The same of all thread heaps for whoever has stopped all other threads, and without an end. false
+// = one of them holds the lock, nothing was visited.
+bool mi_arena_try_visit_all(mi_page_visit_fn visit, void *arg);
 // Slices for the allocator's own needs, counted like others and never freed.
 void *mi_arena_alloc_meta(size_t slices);
 void mi_arena_stats(mi_core_stats_t *stats);

@@ -59,6 +59,11 @@ bool mi_pad_is_intact(const mi_page_t *page, const void *block) {
            pad_gap_is_intact(page, (const uint8_t *)block, end);
 }
 
+bool mi_pad_is_closed(const mi_page_t *page, const void *block) {
+    const pad_t *const pad = pad_of(page, block);
+    return pad->end == HARDEN_FREED && pad->canary == pad_canary(block, HARDEN_FREED);
+}
+
 mi_free_result_t mi_pad_close(const mi_page_t *page, void *block) {
     pad_t *const pad = pad_of(page, block);
     uint8_t *const p = (uint8_t *)block;

@@ -31,6 +31,8 @@ void mi_pad_open(const mi_page_t *page, void *block, size_t size, bool is_zeroed
 mi_free_result_t mi_pad_close(const mi_page_t *page, void *block);
 // Is the live block's pad, and what lies before it, as it was left?
 bool mi_pad_is_intact(const mi_page_t *page, const void *block);
+// Was it freed properly, wherever it waits now?
+bool mi_pad_is_closed(const mi_page_t *page, const void *block);
 // Bytes from the block's start that are the caller's; more than the block has: the record is
 // damaged.
 size_t mi_pad_end(const mi_page_t *page, const void *block);

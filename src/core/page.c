@@ -65,6 +65,16 @@ bool mi_page_visit_own(mi_page_visit_fn visit, void *arg) {
     return go_on;
 }
 
+bool mi_page_try_visit_own(mi_page_visit_fn visit, void *arg) {
+    if (!mi_lock_try(&page_lock))
+        return false;
+    for (mi_page_t *page = page_own_first; page != NULL; page = page->next)
+        if (mi_load_acquire(&page->theap) != NULL) // with page_found; before, it holds no block
+            (void)visit(page, arg);
+    mi_unlock(&page_lock);
+    return true;
+}
+
 // Address space of its own for one block. The struct comes from the pool.
 static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
     const size_t bytes = slices << MI_SLICE_SHIFT;

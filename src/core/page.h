@@ -176,6 +176,9 @@ bool mi_page_is_valid(const mi_page_t *page);
 // Every page with a reservation of its own, under the page lock: visit may not allocate.
 typedef bool (*mi_page_visit_fn)(mi_page_t *page, void *arg);
 bool mi_page_visit_own(mi_page_visit_fn visit, void *arg);
+// The same for whoever has stopped all other threads, and without an end. false = one of them holds
+// the lock, nothing was visited.
+bool mi_page_try_visit_own(mi_page_visit_fn visit, void *arg);
 
 typedef struct mi_core_stats_s mi_core_stats_t;
 void mi_page_stats(mi_core_stats_t *stats);

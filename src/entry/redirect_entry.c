@@ -8,6 +8,7 @@
 #include "base/atomic.h"
 #include "core/alloc_inline.h"
 #include "core/ledger.h"
+#include "core/snapshot.h"
 #include "entry/entry.h"
 #include "entry/guarded.h"
 #include "mimalloc.h"
@@ -164,6 +165,21 @@ static uint64_t plain_allocation_count(void) {
     return stats.malloc_count;
 }
 
+// ---- the whole heap ----
+
+static void whole_collect(void) {
+    mi_collect(true);
+}
+
+static_assert(sizeof(mi_redirect_block_t) == sizeof(mi_snapshot_block_t) &&
+                  offsetof(mi_redirect_block_t, size) == offsetof(mi_snapshot_block_t, size) &&
+                  MI_REDIRECT_BUSY == MI_SNAPSHOT_BUSY && MI_REDIRECT_GONE == MI_SNAPSHOT_GONE,
+              "one layout, seen from both sides");
+
+static size_t whole_list(mi_redirect_block_t *out, size_t cap, const void **damaged) {
+    return mi_core_snapshot((mi_snapshot_block_t *)(void *)out, cap, damaged);
+}
+
 // ---- debug CRTs ----
 
 #if MI_DEBUG
@@ -219,6 +235,8 @@ const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         .set_foreign = foreign_set,
         .allocation_count = plain_allocation_count,
         .debug = DEBUG_TABLE,
+        .collect = whole_collect,
+        .list = whole_list,
     };
     return abi >> 16 == MI_REDIRECT_ABI_MAJOR ? &table : NULL;
 }

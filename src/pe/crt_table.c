@@ -4,6 +4,7 @@
 #define MAKES    MI_CRT_MAKES
 #define TAKES    MI_CRT_TAKES
 #define INSPECTS MI_CRT_INSPECTS
+#define SURVEYS  MI_CRT_SURVEYS
 
 const mi_crt_function_t mi_crt_functions[MI_CRT_FN_COUNT] = {
     [MI_CRT_MALLOC] = {"malloc", MAKES, 1, true, MI_CRT_MALLOC},
@@ -56,6 +57,10 @@ const mi_crt_function_t mi_crt_functions[MI_CRT_FN_COUNT] = {
     [MI_CRT_DUMP_SINCE] = {"_CrtMemDumpAllObjectsSince", INSPECTS, 1, false, MI_CRT_DUMP_SINCE},
     [MI_CRT_FOR_ALL_CLIENTS] = {"_CrtDoForAllClientObjects", INSPECTS, 2, false,
                                 MI_CRT_FOR_ALL_CLIENTS},
+    [MI_CRT_HEAP_CHECK] = {"_heapchk", SURVEYS, 1, false, MI_CRT_HEAP_CHECK},
+    [MI_CRT_HEAP_SET] = {"_heapset", SURVEYS, 1, false, MI_CRT_HEAP_CHECK},
+    [MI_CRT_HEAP_MIN] = {"_heapmin", SURVEYS, 1, false, MI_CRT_HEAP_MIN},
+    [MI_CRT_HEAP_WALK] = {"_heapwalk", SURVEYS, 1, false, MI_CRT_HEAP_WALK},
 };
 
 const mi_crt_name_t mi_crt_names[] = {
@@ -156,6 +161,14 @@ const mi_crt_name_t mi_crt_names[] = {
     {"?\?_V@YAXPAXABUnothrow_t@std@@@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
     {"?\?_V@YAXPAXI@Z", MI_CRT_DELETE, MI_CRT_OPERATOR},
     {"?\?_V@YAXPAXHPBDH@Z", MI_CRT_DELETE, MI_CRT_OPERATOR | MI_CRT_DEBUG},
+    // Last, so that of two names at one address the other one comes first.
+    {"_heapchk", MI_CRT_HEAP_CHECK, MI_CRT_PUBLIC},
+    {"_heapset", MI_CRT_HEAP_SET, MI_CRT_PUBLIC},
+    {"_heapmin", MI_CRT_HEAP_MIN, MI_CRT_PUBLIC},
+    {"_heapwalk", MI_CRT_HEAP_WALK, MI_CRT_PUBLIC},
+    {"_o__heapchk", MI_CRT_HEAP_CHECK, MI_CRT_PRIVATE},
+    {"_o__heapmin", MI_CRT_HEAP_MIN, MI_CRT_PRIVATE},
+    {"_o__heapwalk", MI_CRT_HEAP_WALK, MI_CRT_PRIVATE},
 };
 
 const size_t mi_crt_name_count = sizeof(mi_crt_names) / sizeof(mi_crt_names[0]);
@@ -186,7 +199,8 @@ static const struct {
     const char *prefix;
     const char *why;
 } left_alone[] = {
-    {"_heap", "walks or checks the CRT's own heap, which goes on to exist"},
+    {"_heapadd", "gives memory to a CRT of long ago; every newer one refuses"},
+    {"_heapused", "a counter of long ago; every newer one refuses"},
     {"_get_heap_handle", "names the CRT's own heap, which goes on to exist"},
     {"_callnewh", "the new-handler belongs to the CRT; we call it"},
     {"_set_malloc_crt_max_wait", "a delay of the CRT's own retry loop"},

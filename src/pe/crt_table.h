@@ -52,13 +52,20 @@ typedef enum mi_crt_fn_e {
     MI_CRT_CHECKPOINT,            // (state)
     MI_CRT_DUMP_SINCE,            // (state)
     MI_CRT_FOR_ALL_CLIENTS,       // (function, argument)
+    // What every CRT is asked about its whole heap.
+    MI_CRT_HEAP_CHECK, // ()
+    MI_CRT_HEAP_SET,   // (fill)
+    MI_CRT_HEAP_MIN,   // ()
+    MI_CRT_HEAP_WALK,  // (entry)
     MI_CRT_FN_COUNT
 } mi_crt_fn_t;
 
 typedef enum mi_crt_kind_e {
-    MI_CRT_MAKES,   // returns a new block and takes none
-    MI_CRT_TAKES,   // is given a block: must know whose it is
-    MI_CRT_INSPECTS // debug CRTs: asks about blocks; where it cannot be patched, it is left alone
+    MI_CRT_MAKES, // returns a new block and takes none
+    MI_CRT_TAKES, // is given a block: must know whose it is
+    // Asks about blocks; where it cannot be patched, it is left alone.
+    MI_CRT_INSPECTS, // in debug CRTs only
+    MI_CRT_SURVEYS   // in every CRT
 } mi_crt_kind_t;
 
 // The order in which functions are redirected and proven: a block of ours must not be in the world
@@ -98,6 +105,12 @@ extern const mi_crt_name_t mi_crt_names[];
 extern const size_t mi_crt_name_count;
 
 mi_crt_stage_t mi_crt_stage_of(mi_crt_fn_t fn);
+
+// A CRT may be redirected without it.
+MI_INLINE bool mi_crt_is_optional(mi_crt_fn_t fn) {
+    return mi_crt_functions[fn].kind == MI_CRT_INSPECTS ||
+           mi_crt_functions[fn].kind == MI_CRT_SURVEYS;
+}
 
 // The row of a name, or NULL.
 const mi_crt_name_t *mi_crt_name_find(const char *name);

@@ -97,10 +97,11 @@ static void plan_add_alias(mi_plan_t *plan, mi_plan_site_t *first, const mi_crt_
         return;
     // In a release CRT the _dbg names may be stubs that share one address, "return 1" or the like.
     site->reason = MI_REASON_ALIAS_CONFLICT;
-    site->verdict =
-        ((row->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug ? MI_SITE_LEFT : MI_SITE_REFUSED);
-    // Two questions about the debug heap at one address: neither can be answered, both stay.
-    if (mi_crt_functions[a].kind == MI_CRT_INSPECTS && mi_crt_functions[b].kind == MI_CRT_INSPECTS)
+    site->verdict = (((row->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug) || mi_crt_is_optional(b)
+                         ? MI_SITE_LEFT
+                         : MI_SITE_REFUSED);
+    // Two questions about the heap at one address: neither can be answered, both stay.
+    if (mi_crt_is_optional(a) && mi_crt_is_optional(b))
         site->verdict = first->verdict = MI_SITE_LEFT;
 }
 
@@ -207,7 +208,7 @@ static void plan_derive(const mi_pe_t *pe, mi_plan_t *plan) {
     const uint32_t exported = plan->site_count;
     for (uint32_t k = 0; k < exported; k++) {
         const mi_plan_site_t site = plan->sites[k];
-        if (site.verdict != MI_SITE_PATCH)
+        if (site.verdict != MI_SITE_PATCH || mi_crt_is_optional((mi_crt_fn_t)site.fn))
             continue;
         const uint32_t target = plan_tail_target(pe, plan->cpu, site.rva);
         if (target == 0 || plan_site_at(plan, target) != NULL || !plan_may_begin(pe, target))
@@ -244,18 +245,20 @@ static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *sit
     const bool makes = (fn->kind != MI_CRT_TAKES && (!fn->is_core || site->flags != MI_CRT_PUBLIC));
     const bool ends_in_public = ((site->flags & (MI_CRT_PRIVATE | MI_CRT_INTERNAL)) != 0 ||
                                  ((site->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug));
-    if (site->is_derived || fn->kind == MI_CRT_INSPECTS ||
+    if (site->is_derived || mi_crt_is_optional((mi_crt_fn_t)site->fn) ||
         ((makes || ends_in_public) && site->reason != MI_REASON_ALREADY_HOOKED))
         site->verdict = MI_SITE_LEFT;
 }
 
-// The _dbg names of a release CRT may be empty stubs that the linker has folded with quite other
-// functions.
+// The _dbg names of a release CRT and the functions about its whole heap may be empty stubs that
+// the linker has folded with quite other functions.
 static bool plan_is_shared_stub(const mi_pe_t *pe, const mi_plan_t *plan,
                                 const mi_plan_site_t *site) {
     mi_pe_exports_t ex;
     mi_pe_export_t e;
-    if ((site->flags & MI_CRT_DEBUG) == 0 || plan->is_debug || !mi_pe_exports_open(pe, &ex))
+    const bool may_be_stub = ((site->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug) ||
+                             mi_crt_functions[site->fn].kind == MI_CRT_SURVEYS;
+    if (!may_be_stub || !mi_pe_exports_open(pe, &ex))
         return false;
     for (uint32_t i = 0; i < ex.name_count; i++)
         if (mi_pe_export_by_index(&ex, i, &e) && e.forwarder == NULL && e.rva == site->rva &&
@@ -285,7 +288,7 @@ static void plan_verify_site(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t 
         plan_forgive(pe, plan, site);
     // The answers for blocks of before come from the original.
     if (site->verdict == MI_SITE_PATCH && !site->is_movable &&
-        mi_crt_functions[site->fn].kind == MI_CRT_INSPECTS) {
+        mi_crt_is_optional((mi_crt_fn_t)site->fn)) {
         site->verdict = MI_SITE_LEFT;
         site->reason = MI_REASON_NOT_RELOCATABLE;
     }

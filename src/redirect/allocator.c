@@ -51,6 +51,10 @@ static mi_reason_t bind_table(const mi_redirect_allocator_t *t) {
     mi_alloc.realloc_in_place = t->realloc_in_place;
     mi_alloc.free = t->free;
     mi_alloc.usable_size = t->usable_size;
+    if (t->table_bytes >= offsetof(mi_redirect_allocator_t, list) + sizeof(void *)) {
+        mi_alloc.collect_opt = t->collect;
+        mi_alloc.list_opt = t->list;
+    }
     return MI_REASON_NONE;
 }
 

@@ -32,6 +32,9 @@ typedef struct mi_allocator_s {
     void *(*realloc_in_place)(void *p, size_t size); // p or NULL
     void (*free)(void *p);                           // p is ours
     size_t (*usable_size)(const void *p);
+    void (*collect_opt)(void); // gives back what is free; NULL = an original half
+    // Every live block, see redirect_abi.h; NULL = an original half
+    size_t (*list_opt)(mi_redirect_block_t *out, size_t cap, const void **damaged);
     void (*entry)(DWORD reason); // original half only: process and thread attach and detach
 } mi_allocator_t;
 

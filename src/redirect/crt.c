@@ -166,6 +166,10 @@ void mi_crt_find_originals(mi_crt_t *crt) {
     own->new_original = (void *(*)(size_t))original_of(crt, sizeof(void *) == 8 ? "?\?2@YAPEAX_K@Z"
                                                                                 : "?\?2@YAPAXI@Z");
     own->aligned_msize = (size_t(*)(void *, size_t, size_t))original_of(crt, "_aligned_msize");
+    own->heap_check = (int (*)(void))original_of(crt, "_heapchk");
+    own->heap_set = (int (*)(unsigned))original_of(crt, "_heapset");
+    own->heap_min = (int (*)(void))original_of(crt, "_heapmin");
+    own->heap_walk = (int (*)(mi_crt_heap_info_t *))original_of(crt, "_heapwalk");
     if (!crt->plan.is_debug)
         return;
     own->free_dbg = (void (*)(void *, int))original_of(crt, "_free_dbg");

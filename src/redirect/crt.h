@@ -27,6 +27,12 @@ typedef struct mi_crt_mem_state_s {
     size_t high;
     size_t total;
 } mi_crt_mem_state_t;
+// _HEAPINFO of <malloc.h>.
+typedef struct mi_crt_heap_info_s {
+    int *entry; // the block; NULL = the walk begins
+    size_t size;
+    int use; // 0 free, 1 used
+} mi_crt_heap_info_t;
 typedef int (*mi_crt_alloc_hook_t)(int operation, void *p, size_t size, int type, long request,
                                    const unsigned char *file, int line);
 typedef void (*mi_crt_dump_client_t)(void *p, size_t size);
@@ -41,6 +47,10 @@ typedef struct mi_crt_helpers_s {
     // Originals, kept by moving their first instructions; those with _dbg in debug CRTs only.
     void *(*new_original)(size_t size);
     size_t (*aligned_msize)(void *p, size_t align, size_t offset);
+    int (*heap_check)(void);
+    int (*heap_set)(unsigned fill);
+    int (*heap_min)(void);
+    int (*heap_walk)(mi_crt_heap_info_t *entry);
     void (*free_dbg)(void *p, int use);
     size_t (*msize_dbg)(void *p, int use);
     void (*aligned_free_dbg)(void *p);

@@ -3,6 +3,7 @@
 #include "redirect/crt_foreign.h"
 #include "redirect/debug_heap.h"
 #include "redirect/debug_state.h"
+#include "redirect/survey.h"
 
 enum { CRT_ENOMEM = 12 };
 
@@ -336,6 +337,8 @@ static uintptr_t plain_target(mi_crt_fn_t fn) {
 
 uintptr_t mi_shim_target(const mi_crt_t *crt, mi_crt_fn_t fn) {
     uintptr_t target = mi_debug_state_target(fn);
+    if (target == 0)
+        target = mi_survey_target(fn);
     if (target == 0 && crt->is_tracked)
         target = mi_debug_heap_target(fn);
     return target != 0 ? target : plain_target(fn);

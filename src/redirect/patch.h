@@ -18,7 +18,4 @@ typedef struct mi_patch_s {
 mi_reason_t mi_patch_apply(const mi_patch_t *patches, size_t count);
 mi_reason_t mi_patch_undo(const mi_patch_t *patches, size_t count);
 
-// Has the process no thread but this one? Nobody is stopped for it.
-bool mi_patch_is_alone(void);
-
 #endif

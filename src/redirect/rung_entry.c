@@ -3,10 +3,12 @@
 #include "redirect/faults.h"
 #include "redirect/guard.h"
 #include "redirect/proof.h"
+#include "redirect/world.h"
 
 // Does anybody call the original of this site?
 static bool needs_original(const mi_crt_t *crt, const mi_plan_site_t *site) {
     return site->fn == MI_CRT_NEW || site->fn == MI_CRT_ALIGNED_MSIZE ||
+           mi_crt_functions[site->fn].kind == MI_CRT_SURVEYS ||
            (crt->plan.is_debug && (site->flags & MI_CRT_DEBUG) != 0) ||
            (crt->plan.is_debug && site->fn == MI_CRT_ALIGNED_FREE);
 }
@@ -99,7 +101,7 @@ static mi_reason_t retreat(mi_crt_t *crt, bool was_alone) {
     crt->failed_name = failed_name;
     if (mi_patch_undo(back, count) != MI_REASON_NONE)
         return MI_REASON_ROLLBACK_FAILED;
-    if (was_alone && mi_patch_is_alone())
+    if (was_alone && mi_world_is_empty())
         return mi_patch_undo(crt->patches, crt->patch_count) == MI_REASON_NONE
                    ? MI_REASON_PROOF_FAILED
                    : MI_REASON_ROLLBACK_FAILED;
@@ -116,7 +118,7 @@ static mi_reason_t commit(mi_crt_t *crt) {
         return reason;
     if (!prove_patches(crt, 0, takers))
         reason = MI_REASON_PROOF_FAILED;
-    const bool was_alone = mi_patch_is_alone();
+    const bool was_alone = mi_world_is_empty();
     // From the first maker on, a CRT that is not redirected yet may hand a block of ours to
     // HeapFree.
     if (reason == MI_REASON_NONE && !was_alone)

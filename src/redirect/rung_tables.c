@@ -4,6 +4,7 @@
 #include "redirect/guard.h"
 #include "redirect/proof.h"
 #include "redirect/tables.h"
+#include "redirect/world.h"
 
 typedef struct collect_s {
     mi_crt_t *crt;
@@ -159,7 +160,7 @@ static mi_reason_t retreat(mi_crt_t *crt, const mi_cells_t *cells, bool was_alon
                            mi_reason_t reason) {
     const char *const failed_name = crt->failed_name;
     bool is_back = true;
-    was_alone &= mi_patch_is_alone();
+    was_alone &= mi_world_is_empty();
     for (uint32_t i = 0; i < crt->thunk_count; i++)
         if (was_alone || stage_of(crt, i) == MI_CRT_STAGE_MAKES || !prove(crt, i))
             is_back &= switch_thunk(crt, i, false);
@@ -179,7 +180,7 @@ static mi_reason_t commit(mi_crt_t *crt, const mi_cells_t *cells) {
         return written;
     // From the first maker on, an address that somebody has kept may free one of our blocks.
     mi_guard_install();
-    const bool was_alone = mi_patch_is_alone();
+    const bool was_alone = mi_world_is_empty();
     const mi_reason_t reason = switch_all(crt);
     return reason == MI_REASON_NONE ? reason : retreat(crt, cells, was_alone, reason);
 }
@@ -204,7 +205,7 @@ mi_reason_t mi_rung_tables(mi_crt_t *crt, const mi_pe_t *pe) {
         forget(crt);
         return reason;
     }
-    const bool is_alone = mi_patch_is_alone();
+    const bool is_alone = mi_world_is_empty();
     const bool has_exports = prepare_exports(crt);
     const bool is_collected = (!has_exports || collect_exports(crt, pe, &cells));
     crt->table_exports = (uint32_t)cells.count;
@@ -214,7 +215,7 @@ mi_reason_t mi_rung_tables(mi_crt_t *crt, const mi_pe_t *pe) {
     mi_cells_close(&cells);
     if (reason != MI_REASON_NONE && reason != MI_REASON_ROLLBACK_FAILED && !crt->keeps_takers) {
         crt->table_imports = crt->table_exports = 0;
-        if (is_alone && mi_patch_is_alone())
+        if (is_alone && mi_world_is_empty())
             forget(crt);
         // Otherwise a thread may have fetched the address of a thunk: they go on to pass through.
     }

@@ -7,6 +7,8 @@
 //   STANDIN_HOLES     our interface with a function missing
 //   STANDIN_WEAK      our interface, but crt_calloc forgets whose memory it returns: the proof must
 //   see it
+//   STANDIN_SURVEY    our interface with what came later: it lists blocks that nobody allocated,
+//   and looks whether the other threads really stand still
 #include "base/redirect_abi.h"
 
 #define WIN32_LEAN_AND_MEAN
@@ -220,6 +222,48 @@ static uint64_t allocation_count(void) {
     return count;
 }
 
+#    ifdef STANDIN_SURVEY
+enum { LISTED = 6000, GONE = 500, BUSY_CALLS = 3 };
+static volatile LONG *watched; // some other thread counts here all the time
+static LONG calls, moved, collected, damage;
+
+static void collect(void) {
+    collected++;
+}
+
+// Downwards; the first calls are in vain. damage 1: each call sees another place damaged; 2: all
+// see the same.
+static size_t list(mi_redirect_block_t *out, size_t cap, const void **damaged) {
+    const LONG before = *watched;
+    if (calls++ < BUSY_CALLS)
+        return MI_REDIRECT_BUSY;
+    for (int i = 0; i < 300000; i++)
+        YieldProcessor();
+    moved += (*watched != before);
+    for (size_t i = 0; i < LISTED && i < cap; i++)
+        out[i] = (mi_redirect_block_t){range + (LISTED - i) * 64, LISTED - i};
+    // The highest are taken back.
+    for (size_t i = 0; i < GONE && LISTED + i < cap; i++)
+        out[LISTED + i] = (mi_redirect_block_t){range + (LISTED - i) * 64, MI_REDIRECT_GONE};
+    *damaged = (damage == 0 ? NULL : range + (damage == 1 ? calls : 0));
+    return LISTED + GONE;
+}
+
+EXPORT void standin_survey(volatile LONG *counter, LONG damage_mode);
+EXPORT void standin_survey(volatile LONG *counter, LONG damage_mode) {
+    watched = counter;
+    calls = 0;
+    damage = damage_mode;
+}
+
+EXPORT void standin_surveyed(LONG *was_called, LONG *was_moved, LONG *was_collected);
+EXPORT void standin_surveyed(LONG *was_called, LONG *was_moved, LONG *was_collected) {
+    *was_called = calls;
+    *was_moved = moved;
+    *was_collected = collected;
+}
+#    endif
+
 EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi);
 EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
     static const mi_redirect_allocator_t table = {
@@ -228,7 +272,11 @@ EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
 #    else
         MI_REDIRECT_ABI,
 #    endif
+#    ifdef STANDIN_SURVEY
+        sizeof(mi_redirect_allocator_t),
+#    else
         offsetof(mi_redirect_allocator_t, debug), // a partner of the first release
+#    endif
         12345,
         0,
         is_ours,
@@ -249,7 +297,15 @@ EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         usable_size,
         set_foreign,
         allocation_count,
-        (const mi_redirect_debug_t *)1, // behind the table: nobody may look
+#    ifdef STANDIN_SURVEY
+        NULL,
+        collect,
+        list,
+#    else
+        (const mi_redirect_debug_t *)1, // behind the table: nobody may look, here and below
+        (void (*)(void))1,
+        (size_t(*)(mi_redirect_block_t *, size_t, const void **))1,
+#    endif
     };
     (void)abi;
     return &table;
