@@ -111,23 +111,29 @@ static DWORD WINAPI drop_it(void *p) {
     return 0;
 }
 
-// A thread that frees a block and stays, so that it may hold the block back.
+// A thread that frees blocks and stays, so that it may keep some and hold others back.
+enum { HELD_BACK = 61 };
 static HANDLE dropped, may_end;
-static DWORD WINAPI drop_and_stay(void *p) {
+static DWORD WINAPI drop_and_stay(void *blocks) {
     void *own = crt.make(10);
-    crt.drop(p);
+    for (unsigned i = 0; i < HELD_BACK; i++)
+        crt.drop(((void **)blocks)[i]);
     SetEvent(dropped);
     WaitForSingleObject(may_end, INFINITE);
     crt.drop(own);
     return 0;
 }
 
-static void held_back(void *p) {
+static void held_back(void) {
+    void *blocks[HELD_BACK];
+    for (unsigned i = 0; i < HELD_BACK; i++)
+        blocks[i] = crt.make(77);
     dropped = CreateEventA(NULL, FALSE, FALSE, NULL);
     may_end = CreateEventA(NULL, FALSE, FALSE, NULL);
-    const HANDLE thread = CreateThread(NULL, 0, drop_and_stay, p, 0, NULL);
+    const HANDLE thread = CreateThread(NULL, 0, drop_and_stay, (void *)blocks, 0, NULL);
     WaitForSingleObject(dropped, INFINITE);
-    CHECK_AT(!does_walk_find(p), crt.name);
+    for (unsigned i = 0; i < HELD_BACK; i++)
+        CHECK_AT(!does_walk_find(blocks[i]), crt.name);
     SetEvent(may_end);
     WaitForSingleObject(thread, INFINITE);
     CloseHandle(thread);
@@ -191,7 +197,7 @@ static void exact(void) {
     CHECK_AT(!does_walk_find(p) && does_walk_find(kept), crt.name);
     in_thread(drop_it, kept);
     CHECK_AT(!does_walk_find(kept), crt.name);
-    held_back(crt.make(77));
+    held_back();
     in_thread(make_it, (void *)123); // a block of a thread that has ended
     CHECK_AT(does_walk_find(made_elsewhere), crt.name);
     p = made_elsewhere;
