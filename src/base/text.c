@@ -260,3 +260,36 @@ bool mi_str_starts(const char *s, const char *prefix) {
             return false;
     return true;
 }
+
+static bool is_digit(char c) {
+    return c >= '0' && c <= '9';
+}
+
+int mi_str_compare_natural(const char *a, const char *b) {
+    while (*a != 0 && *b != 0) {
+        if (is_digit(*a) && is_digit(*b)) {
+            // Without leading zeros the longer run is the larger number.
+            size_t n = 0;
+            size_t m = 0;
+            while (*a == '0' && is_digit(a[1]))
+                a++;
+            while (*b == '0' && is_digit(b[1]))
+                b++;
+            while (is_digit(a[n]))
+                n++;
+            while (is_digit(b[m]))
+                m++;
+            if (n != m)
+                return n < m ? -1 : 1;
+            for (; n != 0; n--, a++, b++)
+                if (*a != *b)
+                    return *a < *b ? -1 : 1;
+        } else if (str_lower(*a) != str_lower(*b)) {
+            return (uint8_t)str_lower(*a) < (uint8_t)str_lower(*b) ? -1 : 1;
+        } else {
+            a++;
+            b++;
+        }
+    }
+    return *a == *b ? 0 : *a == 0 ? -1 : 1;
+}

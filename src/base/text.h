@@ -30,5 +30,7 @@ size_t mi_str_len(const char *s);
 bool mi_str_eq(const char *a, const char *b);
 bool mi_str_eq_nocase(const char *a, const char *b); // ASCII only
 bool mi_str_starts(const char *s, const char *prefix);
+// Order of names, without case, runs of digits as numbers: < 0, 0, > 0.
+int mi_str_compare_natural(const char *a, const char *b);
 
 #endif

@@ -1,12 +1,10 @@
-// What decides which file a DLL's name means, besides folders: API sets and manifests; and the
+// What decides which file a DLL's name means, besides folders and manifests: API sets; and the
 // words in a version resource. Bytes in, answer out, like pe_image.h: nothing is believed
 // unchecked, nothing allocated. Any thread.
 #ifndef MI_PE_PE_NAMES_H
 #define MI_PE_PE_NAMES_H
 
 #include "pe/pe_image.h"
-
-#define MI_PE_TOKEN_BYTES 128u // longest name that is kept
 
 // The schema of a system: the section .apiset of its apisetschema.dll (version 6, Windows 10 and
 // later, also Wine's).
@@ -23,25 +21,6 @@ bool mi_api_sets_open(mi_api_sets_t *sets, const mi_pe_t *schema);
 bool mi_api_sets_find(const mi_api_sets_t *sets, const char *name, char *host, size_t cap);
 // Whether a name is one of a set at all.
 bool mi_api_set_is(const char *name);
-
-// An assembly that a manifest depends on; a word that is not there is "".
-typedef struct mi_assembly_s {
-    char name[MI_PE_TOKEN_BYTES];
-    char version[MI_PE_TOKEN_BYTES];
-    char machine[MI_PE_TOKEN_BYTES]; // processorArchitecture
-    char token[MI_PE_TOKEN_BYTES];   // publicKeyToken
-} mi_assembly_t;
-
-typedef struct mi_manifest_s {
-    const char *text; // UTF-8
-    size_t bytes;
-    size_t at;
-    bool is_dependent; // inside <dependentAssembly>
-} mi_manifest_t;
-
-void mi_manifest_open(mi_manifest_t *m, const void *text, size_t bytes);
-// The next assembly that the manifest depends on; false = no more.
-bool mi_manifest_next(mi_manifest_t *m, mi_assembly_t *out);
 
 // The value of a word (ASCII, as the value is) in the version resource: "ProductName".
 bool mi_pe_version_word(const mi_pe_t *pe, const char *key, char *out, size_t cap);

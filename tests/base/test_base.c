@@ -62,6 +62,10 @@ static void test_strings(void) {
     CHECK(mi_str_eq("abc", "abc") && !mi_str_eq("abc", "abd") && !mi_str_eq("ab", "abc"));
     CHECK(mi_str_eq_nocase("KERNEL32.dll", "kernel32.DLL") && !mi_str_eq_nocase("a", "b"));
     CHECK(!mi_str_eq_nocase("@", "`")); // only letters differ by case
+    CHECK(mi_str_compare_natural("9.0.9999.1_x", "9.0.30729.1_a") < 0);
+    CHECK(mi_str_compare_natural("A_10", "a_9") > 0 && mi_str_compare_natural("a", "b") < 0);
+    CHECK(mi_str_compare_natural("v007", "V7") == 0 && mi_str_compare_natural("v7", "v7.1") < 0);
+    CHECK(mi_str_compare_natural("v0", "v") > 0 && mi_str_compare_natural("", "a") < 0);
     CHECK(mi_str_starts("mimalloc.dll", "mimalloc") && !mi_str_starts("mi", "mimalloc"));
 }
 

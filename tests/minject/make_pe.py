@@ -154,6 +154,15 @@ def manifest(*assemblies):
 <assemblyIdentity name="the.program.itself" version="1.0.0.0"/>{rows}</asmv1:assembly>""".encode()
 
 
+def policy(old, new, name="Microsoft.VC99.CRT"):
+    """A publisher's policy: each version of `old` becomes `new`."""
+    rows = "".join(f'<bindingRedirect oldVersion="{o}" newVersion="{new}"/>' for o in old)
+    return f"""<?xml version="1.0" encoding="UTF-8" standalone="yes"?><assembly xmlns="urn:schemas-microsoft-com:asm.v1"
+manifestVersion="1.0"><assemblyIdentity type="win32-policy" name="policy.9.0.Microsoft.VC99.CRT" version="9.0.30729.1"/><dependency>
+<dependentAssembly><assemblyIdentity type="win32" name="{name}"/><!-- <bindingRedirect oldVersion="0.0.0.0-9.9.9.9"
+newVersion="1.1.1.1"/> -->{rows}</dependentAssembly></dependency></assembly>""".encode()
+
+
 def put_rich(objects, key=0x6A5B4C3D):
     """Microsoft's tool counts for the DOS stub: [(tool, build, objects)]."""
     out = struct.pack("<4I", 0x536E6144 ^ key, key, key, key)
@@ -394,6 +403,8 @@ def seeds():
         "resources": make(resources={(24, 1): manifest(("A", "1.2.3.4", "*", "0123456789abcdef")), (16, 1): words}),
         "static-runtime": make(rich=((0x105, 30000, 90), (0x104, 30000, 30), (0x103, 30000, 9), (1, 0, 90)), config=True,
                                groups=(".CRT$XCA", ".CRT$XIC", ".CRT$XPX"), strings="R6008".encode("utf-16le")),
+        "manifest-utf16": make(resources={(24, 1): b"\xff\xfe" + manifest(("A", "1.2.3.4", "*", "")).decode().encode("utf-16le")}),
+        "policy": policy(["1.0.0.0-1.9.9.9"], "1.2.3.4").replace(b'name="Microsoft.VC99.CRT"/>', b'name="A" version="1.1.1.1"/>'),
         "api-sets": api_set_schema({"api-ms-win-core-file-l1-1": "kernelbase.dll", "ext-ms-nobody-l1-1": ""}),
     }
 

@@ -147,6 +147,55 @@ def test_assemblies(folder):
     check("assembly-missing" in codes_of(answer_of(folder, "p.exe", **env)), "a missing assembly")
 
 
+def test_policies(folder):
+    """Which of several versions serves: the newest of the family, unless a policy names one; the program's own policy
+    comes before the publisher's; what a policy does not cover it does not change. UTF-16 is read like UTF-8."""
+    make = make_pe.make
+    windows = prefix_with(folder)
+    (windows / "winsxs" / "manifests").mkdir()
+    env = {"WINEPREFIX": str(folder / "prefix")}
+    for version in ("9.0.21022.8", "9.0.9999.5", "9.0.30729.1", "9.0.30729.17", "9.0.30729.9"):
+        place = windows / "winsxs" / f"amd64_microsoft.vc99.crt_1fc8b3b9a1e18e3b_{version}_none_deadbeef"
+        place.mkdir()
+        (place / "msvcr99.dll").write_bytes(CRT_DLL)
+
+    def found(what, want):
+        m = module(answer_of(folder, "p.exe", **env), "msvcr99.dll")
+        check(m["origin"] == ("assembly" if want else "missing") and (not want or f"_{want}_" in m["path"]), f"{what}: {m['path']}")
+
+    def program(data):
+        (folder / "p.exe").write_bytes(make(imports=OURS + SXS_CRT, resources={(24, 1): data}))
+
+    text = make_pe.manifest(VC)
+    program(text)
+    found("the newest, by its numbers", "9.0.30729.17")
+    for what, data in (("UTF-16", b"\xff\xfe" + text.decode().encode("utf-16le")), ("UTF-16, big end first", b"\xfe\xff" + text.decode().encode("utf-16be")),
+                       ("UTF-16 without a mark", text.decode().encode("utf-16le"))):
+        program(data)
+        found(what, "9.0.30729.17")
+    program(text)
+    name = "amd64_policy.9.0.microsoft.vc99.crt_1fc8b3b9a1e18e3b_{}_none_c0ffee.manifest"
+    policies = windows / "winsxs" / "manifests"
+    (policies / name.format("9.0.9999.1")).write_bytes(make_pe.policy(["9.0.0.0-9.0.99999.0"], "9.0.21022.8"))
+    (policies / name.format("9.0.30729.1")).write_bytes(make_pe.policy(["8.0.0.0-8.9.0.0", "9.0.20718.0-9.0.21022.8"], "9.0.30729.1"))
+    found("the publisher's newest policy", "9.0.30729.1")
+    (policies / name.format("9.0.30729.1")).write_bytes(b"\xff\xfe" + make_pe.policy(["9.0.21022.8"], "9.0.30729.9").decode().encode("utf-16le"))
+    found("a policy for one version, UTF-16", "9.0.30729.9")
+    for what, data in (("another version", make_pe.policy(["9.0.20718.0-9.0.21022.7"], "9.0.30729.1")), ("another assembly", make_pe.policy(["9.0.21022.8"], "9.0.30729.1", "Else")),
+                       ("no version", make_pe.policy(["9.0.21022.8"], "9.0.30729")), ("a version too large", make_pe.policy(["9.0.21022.8"], "9.0.30729.65536")),
+                       ("not XML", b"DCM\x01" + bytes(range(256)))):
+        (policies / name.format("9.0.30729.1")).write_bytes(data)
+        found(f"a policy for {what} changes nothing", "9.0.30729.17")
+    (policies / name.format("9.0.30729.1")).write_bytes(make_pe.policy(["9.0.9999.5"], "9.0.30729.9"))
+    (folder / "p.exe.config").write_bytes(make_pe.policy(["9.0.21022.8"], "9.0.9999.5"))
+    found("the program's policy, then the publisher's", "9.0.30729.9")
+    (policies / name.format("9.0.30729.1")).unlink()
+    (policies / name.format("9.0.9999.1")).unlink()
+    found("the program's policy", "9.0.9999.5")
+    told = next(f["text"] for f in answer_of(folder, "p.exe", **env)["findings"] if f["code"] == "assembly")
+    check("Microsoft.VC99.CRT 9.0.9999.5 from" in told, f"the version is told: {told}")
+
+
 def test_known_dlls(folder):
     """The system's list decides whether a DLL beside the program counts; without one, the usual list does."""
     make = make_pe.make
@@ -320,7 +369,7 @@ def test_looks(folder):
 
 def main():
     make = make_pe.make
-    for test in (test_assemblies, test_known_dlls, test_local, test_api_sets, test_table, test_evidence, test_pairs, test_halves, test_looks):
+    for test in (test_assemblies, test_policies, test_known_dlls, test_local, test_api_sets, test_table, test_evidence, test_pairs, test_halves, test_looks):
         in_folder(test)
     verdict("injected", make(imports=OURS + CRT), BOTH, 0, ["early", "dll"], ["no-use", "dll-missing"], late=False)
     verdict("not injected", make(imports=CRT), BOTH, 31, ["not-injected"])

@@ -2,6 +2,7 @@
 // mapped module. A finding is a sanitizer report, a hang, or an answer that contradicts another.
 #include "pe/pe_evidence.h"
 #include "pe/pe_image.h"
+#include "pe/pe_manifest.h"
 #include "pe/pe_names.h"
 #include "pe/pe_overlay.h"
 #include "pe/plan.h"
@@ -134,14 +135,29 @@ static void read_doctor(const mi_pe_t *pe) {
         touch(text);
 }
 
-// An input that is no image is a manifest.
+// An input that is no image is a manifest, and a policy for an assembly that it names itself.
 static void read_manifest(const uint8_t *data, size_t size) {
     mi_manifest_t manifest;
     mi_assembly_t a;
+    mi_assembly_t redirected;
+    uint64_t version;
+    if (mi_manifest_is_utf16(data, size)) {
+        char *text = (char *)malloc(size / 2 * 3 + 1);
+        size_t bytes = text != NULL ? mi_manifest_to_utf8(data, size, text) : 0;
+        require(bytes <= size / 2 * 3);
+        if (bytes != 0 && !mi_manifest_is_utf16(text, bytes))
+            read_manifest((const uint8_t *)text, bytes);
+        free(text);
+        return;
+    }
     mi_manifest_open(&manifest, data, size);
     while (mi_manifest_next(&manifest, &a)) {
         require(manifest.at <= size && a.name[0] != 0);
         touch(a.token);
+        redirected = a;
+        if (mi_manifest_redirect(data, size, &redirected))
+            require(mi_manifest_version(a.version, &version) &&
+                    mi_manifest_version(redirected.version, &version));
     }
 }
 

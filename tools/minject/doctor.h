@@ -6,6 +6,7 @@
 
 #include "minject/cli.h"
 #include "pe/pe_evidence.h"
+#include "pe/pe_manifest.h"
 #include "pe/pe_names.h"
 #include "pe/plan.h"
 
@@ -86,7 +87,8 @@ typedef struct doctor_pair_s {
 typedef struct doctor_assembly_s {
     uint32_t owner; // the module whose imports it serves; 0 = the program: everybody's
     char name[DOCTOR_NAME_BYTES];
-    char folder[CLI_PATH_BYTES]; // "" = the current one
+    char version[DOCTOR_NAME_BYTES]; // as asked for, or as a policy says
+    char folder[CLI_PATH_BYTES];     // "" = the current one
     bool is_found;
 } doctor_assembly_t;
 

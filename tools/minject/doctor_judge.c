@@ -171,8 +171,8 @@ static void judge_names(doctor_t *d) {
         const char *owner = d->modules[a->owner]->name;
         if (a->is_found)
             doctor_say(d, DOCTOR_INFO, "assembly",
-                       "the manifest of %s takes the assembly %s from %s", owner, a->name,
-                       a->folder[0] != 0 ? a->folder : ".");
+                       "the manifest of %s takes the assembly %s %s from %s", owner, a->name,
+                       a->version, a->folder[0] != 0 ? a->folder : ".");
         else
             doctor_say(d, DOCTOR_INFO, "assembly-missing",
                        "the manifest of %s needs the assembly %s, which was not found here", owner,

@@ -5,6 +5,7 @@
 #include "minject/api_sets.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 // What Windows always has, whether it can be looked at here or not.
@@ -102,24 +103,77 @@ static const char *assembly_machine(const doctor_t *d, const mi_assembly_t *a) {
     return machine == MI_PE_MACHINE_X64 ? "amd64" : "arm64";
 }
 
+// The length of "9.0", or of "9.0." with the dot.
+static int family_length(const char *version, bool with_dot) {
+    const char *minor = strchr(version, '.');
+    const char *end = minor != NULL ? strchr(minor + 1, '.') : NULL;
+    return end != NULL ? (int)(end - version) + (with_dot ? 1 : 0) : (int)strlen(version);
+}
+
+// A manifest as UTF-8, in the place of the file when it is UTF-16.
+static bool read_text(const char *path, plat_file_t *file) {
+    if (plat_read_file(path, file) != PLAT_OK)
+        return false;
+    if (!mi_manifest_is_utf16(file->bytes, file->size))
+        return true;
+    plat_file_t text = {(uint8_t *)malloc(file->size / 2 * 3 + 1), 0, false};
+    if (text.bytes != NULL)
+        text.size = mi_manifest_to_utf8(file->bytes, file->size, (char *)text.bytes);
+    plat_free_file(file);
+    *file = text;
+    return text.bytes != NULL;
+}
+
+static bool redirect_by(const char *path, mi_assembly_t *a) {
+    plat_file_t file;
+    if (!read_text(path, &file))
+        return false;
+    bool is_redirected = mi_manifest_redirect(file.bytes, file.size, a);
+    plat_free_file(&file);
+    return is_redirected;
+}
+
+// The program's own policy comes first (program.exe.config), then the publisher's: a manifest in
+// WinSxS, of the newest version, named machine_policy.9.0.name_token_version_language_hash.
+static bool apply_policies(const doctor_t *d, mi_assembly_t *a) {
+    static char folder[CLI_PATH_BYTES];
+    static char path[CLI_PATH_BYTES];
+    char name[4 * MI_PE_TOKEN_BYTES];
+    const char *program = d->modules[0]->path;
+    bool is_redirected =
+        cli_join(path, sizeof path, program, strlen(program), ".config") && redirect_by(path, a);
+    if (d->system_folder[0] == 0 || a->token[0] == 0 ||
+        !cli_join(folder, sizeof folder, d->system_folder, strlen(d->system_folder),
+                  "/../winsxs/manifests"))
+        return is_redirected;
+    int n = snprintf(name, sizeof name, "%s_policy.%.*s.%s_%s_", assembly_machine(d, a),
+                     family_length(a->version, false), a->version, a->name, a->token);
+    if (n > 0 && (size_t)n < sizeof name && plat_find_starting(folder, name, path, sizeof path))
+        is_redirected = redirect_by(path, a) || is_redirected;
+    return is_redirected;
+}
+
 // Shared assemblies: folders of WinSxS, named machine_name_token_version_language_hash; of several,
-// the newest of the same major and minor version serves.
-static bool find_shared(const doctor_t *d, const mi_assembly_t *a, char *out, size_t cap) {
+// the newest of the same major and minor version serves, unless a policy says which.
+static bool find_shared(const doctor_t *d, const mi_assembly_t *a, bool is_redirected, char *out,
+                        size_t cap) {
     static char folder[CLI_PATH_BYTES];
     char name[4 * MI_PE_TOKEN_BYTES];
+    const char *machine = assembly_machine(d, a);
+    const char *token = a->token[0] != 0 ? a->token : "none";
     if (d->system_folder[0] == 0 ||
         !cli_join(folder, sizeof folder, d->system_folder, strlen(d->system_folder), "/../winsxs"))
         return false;
-    const char *minor = strchr(a->version, '.');
-    const char *end = minor != NULL ? strchr(minor + 1, '.') : NULL;
-    int version = end != NULL ? (int)(end - a->version) + 1 : (int)strlen(a->version);
-    int n = snprintf(name, sizeof name, "%s_%s_%s_%.*s", assembly_machine(d, a), a->name,
-                     a->token[0] != 0 ? a->token : "none", version, a->version);
+    int n = snprintf(name, sizeof name, "%s_%s_%s_%s_", machine, a->name, token, a->version);
+    if (is_redirected && (size_t)n < sizeof name && plat_find_starting(folder, name, out, cap))
+        return true;
+    n = snprintf(name, sizeof name, "%s_%s_%s_%.*s", machine, a->name, token,
+                 family_length(a->version, true), a->version);
     return n > 0 && (size_t)n < sizeof name && plat_find_starting(folder, name, out, cap);
 }
 
 // Private ones lie beside the program, or there in a folder of the assembly's name.
-static bool find_assembly(const doctor_t *d, const mi_assembly_t *a, char *out, size_t cap) {
+static bool find_assembly(const doctor_t *d, mi_assembly_t *a, char *out, size_t cap) {
     static char found[CLI_PATH_BYTES];
     static char folder[CLI_PATH_BYTES];
     char name[MI_PE_TOKEN_BYTES + 16];
@@ -131,12 +185,21 @@ static bool find_assembly(const doctor_t *d, const mi_assembly_t *a, char *out, 
     if (plat_find_in_folder(d->app_folder, a->name, folder, sizeof folder) &&
         plat_find_in_folder(folder, name, found, sizeof found))
         return cli_join(out, cap, found, plat_folder_length(found), "");
-    return find_shared(d, a, out, cap);
+    bool is_redirected = apply_policies(d, a);
+    return find_shared(d, a, is_redirected, out, cap);
 }
 
 static void read_manifest(doctor_t *d, uint32_t index, const void *text, size_t bytes) {
     mi_manifest_t manifest;
     mi_assembly_t a;
+    if (mi_manifest_is_utf16(text, bytes)) {
+        char *utf8 = (char *)malloc(bytes / 2 * 3 + 1);
+        size_t n = utf8 != NULL ? mi_manifest_to_utf8(text, bytes, utf8) : 0;
+        if (n != 0 && !mi_manifest_is_utf16(utf8, n))
+            read_manifest(d, index, utf8, n);
+        free(utf8);
+        return;
+    }
     mi_manifest_open(&manifest, text, bytes);
     while (d->assembly_count < DOCTOR_ROWS_MAX && mi_manifest_next(&manifest, &a)) {
         doctor_assembly_t *row = &d->assemblies[d->assembly_count++];
@@ -144,6 +207,7 @@ static void read_manifest(doctor_t *d, uint32_t index, const void *text, size_t 
         snprintf(row->name, sizeof row->name, "%s", a.name);
         row->folder[0] = 0;
         row->is_found = find_assembly(d, &a, row->folder, sizeof row->folder);
+        snprintf(row->version, sizeof row->version, "%s", a.version);
     }
 }
 
@@ -161,7 +225,7 @@ void doctor_names_manifest(doctor_t *d, uint32_t index) {
         has_one = true;
         read_manifest(d, index, mi_pe_at(&m->pe, range.rva, range.bytes), range.bytes);
     } else if (cli_join(path, sizeof path, m->path, strlen(m->path), ".manifest") &&
-               plat_read_file(path, &file) == PLAT_OK) {
+               read_text(path, &file)) {
         has_one = true;
         read_manifest(d, index, file.bytes, file.size);
         plat_free_file(&file);

@@ -1,4 +1,5 @@
 #include "minject/platform.h"
+#include "base/text.h"
 #include "minject/exit_codes.h"
 
 #include <dirent.h>
@@ -315,12 +316,13 @@ bool plat_system_folder(uint16_t machine, char *out, size_t cap) {
     return false;
 }
 
-// The last one by alphabet, so that the newest version comes out.
+// The last one, numbers in their order, so that the newest version comes out.
 bool plat_find_starting(const char *folder, const char *prefix, char *out, size_t cap) {
     char best[256] = "";
     DIR *d = opendir(folder);
     for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d)) {
-        if (strncasecmp(e->d_name, prefix, strlen(prefix)) == 0 && strcasecmp(e->d_name, best) > 0)
+        if (strncasecmp(e->d_name, prefix, strlen(prefix)) == 0 &&
+            mi_str_compare_natural(e->d_name, best) > 0)
             snprintf(best, sizeof best, "%s", e->d_name);
     }
     if (d != NULL)

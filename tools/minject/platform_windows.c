@@ -1,4 +1,5 @@
 #include "minject/platform_windows.h"
+#include "base/text.h"
 
 #include <io.h>
 #include <stdio.h>
@@ -337,7 +338,7 @@ bool plat_find_in_folder(const char *folder, const char *name, char *out, size_t
     return length > 0 && (size_t)length < cap && plat_file_exists(out);
 }
 
-// The last one by alphabet, so that the newest version comes out.
+// The last one, numbers in their order, so that the newest version comes out.
 bool plat_find_starting(const char *folder, const char *prefix, char *out, size_t cap) {
     wchar_t pattern[PATH_UNITS];
     char text[4096];
@@ -349,7 +350,7 @@ bool plat_find_starting(const char *folder, const char *prefix, char *out, size_
     HANDLE search = FindFirstFileW(pattern, &found);
     for (BOOL more = search != INVALID_HANDLE_VALUE; more; more = FindNextFileW(search, &found)) {
         char *name = utf8_of(found.cFileName);
-        if (name != NULL && _stricmp(name, best) > 0)
+        if (name != NULL && mi_str_compare_natural(name, best) > 0)
             snprintf(best, sizeof best, "%s", name);
         free(name);
     }
