@@ -145,7 +145,8 @@ static bool parse_flag(cli_t *cli, const char *arg) {
 // Options with a value. false = the message is out.
 static bool parse_valued(cli_t *cli, int *i, int argc, char **argv) {
     static const char *const names[] = {"--postfix", "--output", "--dll-folder", "-o"};
-    const char **const targets[] = {&cli->postfix, &cli->output, &cli->dll_folder, &cli->output};
+    const char *folder = NULL;
+    const char **const targets[] = {&cli->postfix, &cli->output, &folder, &cli->output};
     const char *arg = argv[*i];
     for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
         if (!is_option(arg, names[k]))
@@ -157,6 +158,14 @@ static bool parse_valued(cli_t *cli, int *i, int argc, char **argv) {
             return false;
         }
         cli->has_postfix = cli->has_postfix || k == 0;
+        if (folder != NULL && cli->dll_folder_count >= CLI_FOLDERS_MAX) {
+            say_error(
+                "--dll-folder: %s is one folder too many; 'minject help' shows how it is used",
+                folder);
+            return false;
+        }
+        if (folder != NULL)
+            cli->dll_folders[cli->dll_folder_count++] = folder;
         return true;
     }
     complain_unknown("option", arg, option_words);

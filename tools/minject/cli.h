@@ -8,6 +8,8 @@
 
 #define CLI_PATH_BYTES 4096u
 
+#define CLI_FOLDERS_MAX 8u // of --dll-folder
+
 typedef enum cli_command_e {
     CLI_INJECT,
     CLI_REMOVE,
@@ -35,8 +37,9 @@ typedef struct cli_s {
     bool has_postfix;    // --postfix was given (an empty one means the release DLL)
     const char *postfix; // "debug", "secure", ...
     const char *output;
-    const char *dll_folder; // where the allocator DLLs are, for run and check
-    char **files;           // files, or for run: the program and its arguments
+    const char *dll_folders[CLI_FOLDERS_MAX]; // where the allocator DLLs are, for run and check
+    size_t dll_folder_count;
+    char **files; // files, or for run: the program and its arguments
     int file_count;
 } cli_t;
 

@@ -260,12 +260,19 @@ static bool find_in_assemblies(const doctor_t *d, doctor_module_t *m, uint32_t i
     return false;
 }
 
+static bool find_in_given(const doctor_t *d, doctor_module_t *m) {
+    for (size_t i = 0; i < d->cli->dll_folder_count; i++) {
+        if (find_in(d->cli->dll_folders[i], m->name, m, DOCTOR_APP))
+            return true;
+    }
+    return false;
+}
+
 void doctor_names_locate(const doctor_t *d, doctor_module_t *m, uint32_t importer) {
     const char *system = d->system_folder[0] != 0 ? d->system_folder : NULL;
     if (find_local(d, m) || find_in_assemblies(d, m, importer) ||
         (is_known(d, m->name) && find_in(system, m->name, m, DOCTOR_SYSTEM)) ||
-        find_in(d->app_folder, m->name, m, DOCTOR_APP) ||
-        find_in(d->cli->dll_folder, m->name, m, DOCTOR_APP) ||
+        find_in(d->app_folder, m->name, m, DOCTOR_APP) || find_in_given(d, m) ||
         find_in(system, m->name, m, DOCTOR_SYSTEM))
         return;
     m->path[0] = 0;

@@ -77,15 +77,23 @@ typedef struct plat_policy_s {
 } plat_policy_t;
 uint32_t plat_policies(const char *program, plat_policy_t *out, uint32_t max);
 
+// The two DLLs for one machine: names to be imported first, or full paths.
+typedef struct plat_pair_s {
+    uint16_t machine; // MI_PE_MACHINE_*
+    const char *redirect_dll;
+    const char *allocator_dll;
+} plat_pair_t;
+#define PLAT_PAIRS_MAX 3u
+
 // Starts a program redirected and waits for it. On Linux this goes through Wine and minject.exe.
 typedef struct plat_run_s {
-    char **args;              // NULL-terminated; args[0] is the program
-    const char *redirect_dll; // names to be imported first, or full paths
-    const char *allocator_dll;
-    const char *postfix;    // as given, or NULL
-    const char *dll_folder; // as given, or NULL
-    uint16_t machine;       // MI_PE_MACHINE_* that the DLLs are for
-    bool follows_children;  // redirect the processes that it starts, too
+    char **args;                       // NULL-terminated; args[0] is the program
+    plat_pair_t pairs[PLAT_PAIRS_MAX]; // the first is the program's
+    size_t pair_count;
+    const char *postfix;            // as given, or NULL
+    const char *const *dll_folders; // as given
+    size_t dll_folder_count;
+    bool follows_children; // redirect the processes that it starts, too
     bool is_verbose;
 } plat_run_t;
 // false: it could not be started and plat_last_error() says why; true: *exit_code is the program's.

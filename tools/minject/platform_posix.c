@@ -436,7 +436,6 @@ static void exec_wine(char **argv) {
 bool plat_run(const plat_run_t *run, int *exit_code) {
     static char *argv[RUN_ARGS_MAX];
     static char tool[4096 + 64];
-    static char folder[4096 + 64];
     static char postfix[128];
     static char program[4096 + 8];
     char full[4096];
@@ -452,9 +451,14 @@ bool plat_run(const plat_run_t *run, int *exit_code) {
         argv[n++] = (char *)(uintptr_t) "--verbose";
     if (run->follows_children)
         argv[n++] = (char *)(uintptr_t) "--children";
-    if (run->dll_folder != NULL && realpath(run->dll_folder, full) != NULL) {
-        snprintf(folder, sizeof folder, "--dll-folder=Z:%s", full);
-        argv[n++] = folder;
+    for (size_t i = 0; i < run->dll_folder_count; i++) {
+        char *folder = realpath(run->dll_folders[i], full) != NULL
+                           ? (char *)malloc(strlen(full) + sizeof "--dll-folder=Z:")
+                           : NULL;
+        if (folder == NULL)
+            continue;
+        strcat(strcpy(folder, "--dll-folder=Z:"), full);
+        argv[n++] = folder; // until the process becomes Wine
     }
     if (run->postfix != NULL) {
         snprintf(postfix, sizeof postfix, "--postfix=%s", run->postfix);

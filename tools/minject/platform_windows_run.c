@@ -132,9 +132,25 @@ static bool write_directories(const target_t *t, const mi_pe_range_t *imports) {
     return write_header(t, pe->dirs_offset + MI_PE_DIR_IMPORT * 8, table, sizeof table);
 }
 
+static const plat_pair_t *pair_for(const plat_run_t *run, uint16_t machine) {
+    for (size_t i = 0; i < run->pair_count; i++) {
+        if (run->pairs[i].machine == machine)
+            return &run->pairs[i];
+    }
+    return NULL;
+}
+
 static bool edit_imports(target_t *t, const plat_run_t *run) {
     static mi_pe_inject_t plan;
-    const mi_pe_inject_options_t options = {run->redirect_dll, run->allocator_dll,
+    const plat_pair_t *pair = pair_for(run, t->pe.machine);
+    if (pair == NULL) {
+        char text[128];
+        snprintf(text, sizeof text, "there are no DLLs for %s at hand; --dll-folder names more",
+                 mi_pe_machine_name(t->pe.machine));
+        win_note_text(text);
+        return false;
+    }
+    const mi_pe_inject_options_t options = {pair->redirect_dll, pair->allocator_dll,
                                             run->postfix != NULL, true, true};
     mi_pe_edit_t edit = mi_pe_memory_plan(&plan, &t->pe, &options);
     if (edit == MI_PE_EDIT_NOTHING)
@@ -212,6 +228,14 @@ static BOOL WINAPI leave_to_program(DWORD event) {
     return TRUE;
 }
 
+static void wait_for(const PROCESS_INFORMATION *info, int *exit_code) {
+    DWORD code = 0;
+    SetConsoleCtrlHandler(leave_to_program, TRUE);
+    WaitForSingleObject(info->hProcess, INFINITE);
+    GetExitCodeProcess(info->hProcess, &code);
+    *exit_code = (int)code;
+}
+
 static bool edit_and_wait(const PROCESS_INFORMATION *info, const plat_run_t *run, int *exit_code) {
     target_t t = {.process = info->hProcess};
     bool ok = find_base(&t) && copy_image(&t) && edit_imports(&t, run);
@@ -222,10 +246,7 @@ static bool edit_and_wait(const PROCESS_INFORMATION *info, const plat_run_t *run
     }
     SetConsoleCtrlHandler(leave_to_program, TRUE);
     ResumeThread(info->hThread);
-    WaitForSingleObject(info->hProcess, INFINITE);
-    DWORD code = 0;
-    GetExitCodeProcess(info->hProcess, &code);
-    *exit_code = (int)code;
+    wait_for(info, exit_code);
     return true;
 }
 
@@ -257,11 +278,9 @@ static bool create_process(char **args, HANDLE out, DWORD flags, PROCESS_INFORMA
 // A process that just began. What cannot be redirected runs as it is.
 static void edit_child(const CREATE_PROCESS_DEBUG_INFO *event, const plat_run_t *run) {
     target_t t = {.process = event->hProcess, .base = (uintptr_t)event->lpBaseOfImage};
-    bool ok = copy_image(&t) && t.pe.machine == run->machine && edit_imports(&t, run);
+    bool ok = copy_image(&t) && edit_imports(&t, run);
     if (!ok && run->is_verbose)
-        fprintf(stderr, "minject: a child process is not redirected: %s\n",
-                t.pe.machine != run->machine ? "it is built for another machine"
-                                             : plat_last_error());
+        fprintf(stderr, "minject: a child process is not redirected: %s\n", plat_last_error());
     free(t.bytes);
     if (event->hFile != NULL)
         CloseHandle(event->hFile);
@@ -317,8 +336,71 @@ static bool follow(const PROCESS_INFORMATION *info, const plat_run_t *run, int *
     }
 }
 
+// ---- 64-bit programs ----
+
+// A 32-bit process cannot reach into a 64-bit one, so the 64-bit minject.exe does it: the one that
+// lies with the 64-bit DLLs, as in the archives.
+static bool find_64_bit_tool(const plat_run_t *run, char *out, size_t cap) {
+    static char folder[PATH_UNITS];
+    const char *dll = run->pairs[0].redirect_dll;
+    const char *beside = plat_folder_length(dll) != 0 ? dll : run->args[0];
+    plat_file_t file;
+    mi_pe_t pe;
+    snprintf(folder, sizeof folder, "%.*s", (int)plat_folder_length(beside), beside);
+    if (!plat_find_in_folder(folder, "minject.exe", out, cap) || plat_map_file(out, &file) != 0)
+        return false;
+    bool fits = mi_pe_open(&pe, file.bytes, file.size, false) && pe.is_pe64;
+    plat_free_file(&file);
+    return fits;
+}
+
+static bool run_by_64_bit_tool(const plat_run_t *run, int *exit_code) {
+    static char tool[PATH_UNITS];
+    PROCESS_INFORMATION info;
+    size_t count = 0;
+    size_t n = 0;
+    while (run->args[count] != NULL)
+        count++;
+    char **args = (char **)calloc(count + run->dll_folder_count + 7, sizeof *args);
+    char *words = (char *)malloc((run->dll_folder_count + 1) * (PATH_UNITS + 32));
+    bool ok = args != NULL && words != NULL && find_64_bit_tool(run, tool, sizeof tool);
+    if (!ok)
+        win_note_text("it is a 64-bit program and this is the 32-bit minject.exe; use the 64-bit "
+                      "one, or put it where the 64-bit DLLs are");
+    if (ok) {
+        char *word = words;
+        args[n++] = tool;
+        args[n++] = (char *)(uintptr_t) "run";
+        if (run->is_verbose)
+            args[n++] = (char *)(uintptr_t) "--verbose";
+        if (run->follows_children)
+            args[n++] = (char *)(uintptr_t) "--children";
+        for (size_t i = 0; i < run->dll_folder_count; i++, word += PATH_UNITS + 32) {
+            snprintf(word, PATH_UNITS + 32, "--dll-folder=%s", run->dll_folders[i]);
+            args[n++] = word;
+        }
+        if (run->postfix != NULL) {
+            snprintf(word, PATH_UNITS + 32, "--postfix=%s", run->postfix);
+            args[n++] = word;
+        }
+        args[n++] = (char *)(uintptr_t) "--";
+        memcpy(args + n, run->args, count * sizeof *args);
+        ok = create_process(args, GetStdHandle(STD_OUTPUT_HANDLE), 0, &info);
+    }
+    if (ok) {
+        wait_for(&info, exit_code);
+        CloseHandle(info.hThread);
+        CloseHandle(info.hProcess);
+    }
+    free(words);
+    free(args);
+    return ok;
+}
+
 bool plat_run(const plat_run_t *run, int *exit_code) {
     PROCESS_INFORMATION info;
+    if (sizeof(void *) == 4 && run->pairs[0].machine != MI_PE_MACHINE_X86)
+        return run_by_64_bit_tool(run, exit_code);
     if (run->follows_children) {
         // A debugged process would get the system's slow debug heap.
         SetEnvironmentVariableW(L"_NO_DEBUG_HEAP", L"1");
@@ -342,7 +424,6 @@ bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
     wchar_t path[MAX_PATH + 1];
     char utf8[4 * MAX_PATH];
     PROCESS_INFORMATION info;
-    DWORD code = 0;
     *log = (plat_file_t){NULL, 0, false};
     if (GetTempPathW(MAX_PATH, folder) == 0 || GetTempFileNameW(folder, L"mij", 0, path) == 0 ||
         WideCharToMultiByte(CP_UTF8, 0, path, -1, utf8, sizeof utf8, NULL, NULL) <= 0)
@@ -350,10 +431,7 @@ bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
     SetEnvironmentVariableW(L"MIMALLOC_LOG", path);
     bool ok = create_process(args, GetStdHandle(STD_ERROR_HANDLE), 0, &info);
     if (ok) {
-        SetConsoleCtrlHandler(leave_to_program, TRUE);
-        WaitForSingleObject(info.hProcess, INFINITE);
-        GetExitCodeProcess(info.hProcess, &code);
-        *exit_code = (int)code;
+        wait_for(&info, exit_code);
         CloseHandle(info.hThread);
         CloseHandle(info.hProcess);
         ok = plat_read_file(utf8, log) == PLAT_OK;
