@@ -32,7 +32,8 @@ bool mi_decode_arm64(const uint8_t *code, size_t room, mi_insn_t *out) {
     else if ((w & 0x7E000000) == 0x36000000) // tbz, tbnz
         arm64_direct(&i, MI_FLOW_BRANCH, field(w, 5, 14), 14);
     else if ((w & 0xFE000000) == 0xD6000000) // br, blr, ret, eret and their authenticated forms
-        i.flow = (field(w, 21, 2) == 0   ? MI_FLOW_JUMP_IND
+        i.flow = (field(w, 23, 1) != 0   ? MI_FLOW_END // eret
+                  : field(w, 21, 2) == 0 ? MI_FLOW_JUMP_IND
                   : field(w, 21, 2) == 1 ? MI_FLOW_CALL_IND
                                          : MI_FLOW_END);
     else if ((w & 0xFFE0001F) == 0xD4200000 || (w & 0xFFE0001F) == 0xD4400000) // brk, hlt

@@ -324,14 +324,13 @@ static mi_reason_t plan_family(const mi_pe_t *pe, const mi_plan_t *plan) {
 }
 
 static mi_reason_t plan_open(const mi_pe_t *pe, mi_plan_t *plan, mi_pe_exports_t *ex) {
-    mi_pe_load_config_t config;
-    if (!plan_cpu(pe, plan))
-        return MI_REASON_MACHINE;
-    if (!mi_pe_exports_open(pe, ex))
+    mi_pe_range_t dir;
+    if (!plan_cpu(pe, plan)) // the reader opens no such image
         return MI_REASON_NOT_A_CRT;
-    if (mi_pe_load_config(pe, &config) && config.chpe_rva != 0)
-        return MI_REASON_HYBRID;
-    return MI_REASON_NONE;
+    if (!mi_pe_exports_open(pe, ex))
+        return mi_pe_directory(pe, MI_PE_DIR_EXPORT, &dir) ? MI_REASON_MALFORMED
+                                                           : MI_REASON_NOT_A_CRT;
+    return mi_pe_hybrid(pe) != MI_PE_HYBRID_NONE ? MI_REASON_HYBRID : MI_REASON_NONE;
 }
 
 // The code of a hybrid CRT is not looked at, so nobody can say whether it is a debug CRT. One that

@@ -10,7 +10,7 @@ typedef enum mi_reason_e {
     MI_REASON_NONE = 0,
     // the image and its functions (the planner)
     MI_REASON_NOT_A_CRT = 1,
-    MI_REASON_MACHINE = 2,
+    // 2 was never given: the reader opens no image of another machine.
     MI_REASON_HYBRID = 3,
     MI_REASON_MALFORMED = 4,
     MI_REASON_CORE_MISSING = 5,
@@ -51,7 +51,7 @@ typedef enum mi_reason_e {
     // modules and pointers
     MI_REASON_MODULE_OWN_CRT = 40,
     MI_REASON_MODULE_CRT_LEFT = 41,
-    MI_REASON_MODULE_UNKNOWN = 42,
+    // 42 was never given.
     MI_REASON_UNKNOWN_POINTER = 43,
     MI_REASON_GUARD_OFF = 44,
     MI_REASON_DEBUG_HEAP_LOST = 45,

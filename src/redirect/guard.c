@@ -88,8 +88,7 @@ static mi_reason_t prepare_all(const mi_pe_t *ntdll) {
                                                "RtlValidateHeap"};
     const uintptr_t guards[GUARDED] = {(uintptr_t)guard_free, (uintptr_t)guard_size,
                                        (uintptr_t)guard_realloc, (uintptr_t)guard_validate};
-    mi_pe_load_config_t config;
-    if (mi_pe_load_config(ntdll, &config) && config.chpe_rva != 0)
+    if (mi_pe_hybrid(ntdll) != MI_PE_HYBRID_NONE)
         return MI_REASON_HYBRID;
     ntdll_plan.cpu = (MI_ARCH_ARM64 ? MI_CPU_ARM64 : MI_ARCH_X64 ? MI_CPU_X64 : MI_CPU_X86);
     if (!mi_island_open(&island, ntdll->bytes, ntdll->image_bytes, 2u * GUARDED))

@@ -1,4 +1,5 @@
-// Prints the plan of each file: one line per file, one per function. For test_plan.py.
+// Prints the plan of each file: one line per file, one per function. For the tests of the planner.
+//   plan_dump [--moved | --torment] file ...
 #include "pe/plan.h"
 
 #include <stdio.h>
@@ -17,7 +18,21 @@ static uint8_t *read_file(const char *path, size_t *bytes) {
     return p;
 }
 
-static void show(const char *path, const uint8_t *bytes, size_t size) {
+// The first instructions as they are moved from SRC + rva to DST.
+static void show_moved(const mi_pe_t *pe, const mi_plan_t *plan, const mi_plan_site_t *s) {
+    enum { SRC = 0x10000000, DST = 0x10400000 };
+    uint8_t out[80];
+    const uint8_t *code = mi_pe_at(pe, s->rva, s->whole_bytes);
+    const size_t bytes =
+        (code == NULL ? 0
+                      : mi_plan_move(plan->cpu, code, s->whole_bytes, (uint64_t)SRC + s->rva, out,
+                                     sizeof(out), DST));
+    putchar(' ');
+    for (size_t i = 0; i < bytes; i++)
+        printf("%02x", out[i]);
+}
+
+static void show(const char *path, const uint8_t *bytes, size_t size, bool is_moved_too) {
     static mi_plan_t plan;
     mi_pe_t pe;
     if (!mi_pe_open(&pe, bytes, size, false)) {
@@ -31,10 +46,13 @@ static void show(const char *path, const uint8_t *bytes, size_t size) {
            mi_reason_row(plan.reason)->name, (unsigned)plan.patch_count);
     for (uint32_t i = 0; i < plan.site_count; i++) {
         const mi_plan_site_t *s = &plan.sites[i];
-        printf("site %s%s %x %s %s %u %s\n", s->name, s->is_derived ? "!" : "", (unsigned)s->rva,
+        printf("site %s%s %x %s %s %u %s", s->name, s->is_derived ? "!" : "", (unsigned)s->rva,
                mi_site_verdict_text((mi_site_verdict_t)s->verdict),
                mi_reason_row((mi_reason_t)s->reason)->name, (unsigned)s->whole_bytes,
                s->is_movable ? "movable" : "fixed");
+        if (is_moved_too && s->is_movable)
+            show_moved(&pe, &plan, s);
+        putchar('\n');
     }
 }
 
@@ -66,13 +84,14 @@ static void torment(const uint8_t *bytes, size_t size) {
 }
 
 int main(int argc, char **argv) {
-    const bool is_torment = (argc > 1 && argv[1][0] == '-');
-    for (int i = 1 + is_torment; i < argc; i++) {
+    const bool is_torment = (argc > 1 && argv[1][0] == '-' && argv[1][2] == 't');
+    const bool is_moved_too = (argc > 1 && argv[1][0] == '-' && argv[1][2] == 'm');
+    for (int i = 1 + (is_torment || is_moved_too); i < argc; i++) {
         size_t size = 0;
         uint8_t *bytes = read_file(argv[i], &size);
         if (bytes == NULL)
             return 2;
-        show(argv[i], bytes, size);
+        show(argv[i], bytes, size, is_moved_too);
         if (is_torment && size > 0)
             torment(bytes, size);
         free(bytes);

@@ -29,6 +29,12 @@ static volatile LONG is_installed;
 static volatile LONG bad;
 static volatile LONG lost; // blocks that could not be resized
 
+static bool (*is_ours_fn)(const void *); // of the allocator, once it is loaded
+
+static bool is_ours(const void *p) {
+    return is_ours_fn != NULL && is_ours_fn(p);
+}
+
 static bool load_crt(crt_t *crt, const char *name) {
     const HMODULE m = LoadLibraryA(name);
     if (m == NULL)
@@ -81,7 +87,11 @@ static DWORD WINAPI worker(void *arg) {
         if (next_random(&state) % 4 == 0) {
             uint8_t *q = (uint8_t *)crt->resize(p, size + 500);
             if (q == NULL) {
+                const DWORD error = GetLastError();
                 InterlockedIncrement(&lost);
+                say("lost: crt %u, %u bytes at %p, _msize %zu, error %lu, %s\n",
+                    (unsigned)(crt - crts), (unsigned)size, (void *)p, crt->size(p), error,
+                    is_ours(p) ? "ours" : "theirs");
                 break;
             }
             p = q;
@@ -149,9 +159,8 @@ static void install_under_load(unsigned rounds) {
     is_installed = 1;
     void (*const enable)(void) = (void (*)(void))proc(redirect, "mi_redirect_enable");
     void (*const disable)(void) = (void (*)(void))proc(redirect, "mi_redirect_disable");
-    bool (*const is_ours)(const void *) =
-        (bool (*)(const void *))proc(allocator, "standin_is_ours");
-    CHECK(enable != NULL && disable != NULL && is_ours != NULL);
+    is_ours_fn = (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    CHECK(enable != NULL && disable != NULL && is_ours_fn != NULL);
     for (unsigned i = 0; i < rounds && wtest_failed == 0 && bad + lost == 0; i++) {
         let_work(50);
         for (unsigned c = 0; c < crt_count; c++) {
@@ -183,9 +192,8 @@ static void install_under_load(unsigned rounds) {
 
 static void come_and_go(unsigned rounds) {
     const HMODULE allocator = LoadLibraryA(argument(3)), redirect = LoadLibraryA(argument(2));
-    bool (*const is_ours)(const void *) =
-        (bool (*)(const void *))proc(allocator, "standin_is_ours");
-    CHECK(redirect != NULL && is_ours != NULL);
+    is_ours_fn = (bool (*)(const void *))proc(allocator, "standin_is_ours");
+    CHECK(redirect != NULL && is_ours_fn != NULL);
     for (unsigned i = 0; i < rounds && wtest_failed == 0; i++) {
         for (unsigned k = 5; *argument(k) != 0; k++) {
             crt_t crt;

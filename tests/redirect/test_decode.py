@@ -11,12 +11,13 @@ CALL = re.compile(r"^(notrack |bnd |data16 |rex64 )*call[wlq]?$")
 BRANCH = re.compile(r"^(j(?!mp)[a-z]+|loop[a-z]*)$")
 END = re.compile(r"^(rep[a-z]* )?(ret[wlqf]*|int3|ud2|hlt|iret[a-z]*|lret[a-z]*)$")
 A64 = {"b": "J", "bl": "C", "cbz": "B", "cbnz": "B", "tbz": "B", "tbnz": "B", "br": "I", "blr": "D", "ret": "E",
-       "brk": "E", "udf": "E", "hlt": "E"}
+       "brk": "E", "udf": "E", "hlt": "E", "eret": "E", "retaa": "E", "retab": "E", "eretaa": "E", "eretab": "E",
+       "braa": "I", "brab": "I", "braaz": "I", "brabz": "I", "blraa": "D", "blrab": "D", "blraaz": "D", "blrabz": "D"}
 
 
 def flow_of(mnemonic, operands, is_arm):
     if is_arm:
-        if mnemonic.startswith("b."):
+        if mnemonic.startswith(("b.", "bc.")):
             return "B"
         return A64.get(mnemonic, "N")
     is_direct = not operands.startswith("*")
@@ -57,6 +58,7 @@ def listing(objdump, path):
 def main():
     dump, objdump, *paths = sys.argv[1:]
     total = wrong = unread = 0
+    met = {}  # flows seen, by processor
     for path in paths:
         if not os.path.exists(path):
             continue
@@ -74,6 +76,7 @@ def main():
                     print(f"{path} {address:x}: {data.hex()} {mnemonic} {operands}: not decoded")
                 continue
             length, flow, target = answer.split()
+            met.setdefault(cpu, set()).add(flow)
             wanted = flow_of(mnemonic, operands, cpu == "arm64")
             is_good = int(length) == len(data) and flow == wanted
             if flow in "JBC" and re.match(r"^(0x)?[0-9a-f]+( |$)", operands.split(",")[-1].strip()):
@@ -84,6 +87,9 @@ def main():
                 if wrong <= 20:
                     print(f"{path} {address:x}: {data.hex()} {mnemonic} {operands}: decoded as {answer}")
     print(f"{total} instructions, {wrong} wrong, {unread} not decoded")
+    if any(met.get(cpu) != set("NJBCDIE") for cpu in ("x86", "x64", "arm64")):
+        print("not every flow on every processor:", {cpu: "".join(sorted(flows)) for cpu, flows in met.items()})
+        return 1
     # objdump also prints data between functions as if it were code: a handful cannot be read.
     return 0 if total > 1000 and wrong == 0 and unread <= total // 2000 else 1
 

@@ -117,6 +117,13 @@ def main():
     check_synthetic(dump, os.path.join(synth, "x86_64"), X64)
     check_synthetic(dump, os.path.join(synth, "i686"), X86)
     wine = 0
+    genuine = glob.glob(os.path.join(os.path.dirname(source), "../../.cache/crt/dlls/*/msvcr1[12]0.dll"))
+    check_names(readobj, genuine, source)
+    for path in genuine:
+        plan = plans(dump, [path])[os.path.basename(path)]
+        check(plan["words"][1] == "good", f"{path}: {plan['words']}")
+        check_no_overlap(path, plan["sites"])
+        check(all(plan["sites"][n]["verdict"] in ("patch", "alias", "covered") for n in plan["sites"]), f"{path}: {plan}")
     for folder in folders:
         files = [f for f in glob.glob(os.path.join(folder, "*.dll"))
                  if re.match(r"(ucrtbase|msvcr[t0-9]*d?|crtdll)\.dll$", os.path.basename(f))]
@@ -129,7 +136,7 @@ def main():
             wine += 1
             check(plan["words"][1] == "good", f"{folder}/{name}: {plan['words']}")
             check_no_overlap(name, plan["sites"])
-    print(f"{len(X64) + len(X86)} synthetic CRTs, {wine} CRTs of Wine, {len(FAILED)} failed")
+    print(f"{len(X64) + len(X86)} synthetic CRTs, {wine} CRTs of Wine, {len(genuine)} of Microsoft, {len(FAILED)} failed")
     return 1 if FAILED else 0
 
 

@@ -1,0 +1,206 @@
+"""The planner on made-up images: every reason that a file can give, hybrid images of all kinds, ARM64 entries.
+
+usage: test_images.py plan_dump
+"""
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import reasons  # noqa: E402  (the path is set above)
+from make_image import BODY, CORE, MACHINES, Image  # noqa: E402
+
+FAILED = []
+SEEN = set()
+
+
+def check(fact, text):
+    if not fact:
+        FAILED.append(text)
+        print("failed:", text)
+
+
+class Planner:
+    def __init__(self, dump, folder):
+        self.dump, self.folder = dump, folder
+
+    def plan(self, data):
+        path = os.path.join(self.folder, "made.dll")
+        with open(path, "wb") as f:
+            f.write(data)
+        out = subprocess.run([self.dump, "--moved", path], capture_output=True, text=True, check=True).stdout
+        head = re.match(r"file \S+ (\S+) (\S+) (\S+) reason=(\S+) patches=(\d+)\n", out)
+        sites = {m[1]: m.groups()[1:] for m in re.finditer(r"^site (\S+) (\w+) (\S+) (\S+) (\d+) (\S+)(?: (\w+))?$", out, re.M)}
+        check(head, f"no plan:\n{out}")
+        if head:
+            SEEN.update([head[4], *(s[2] for s in sites.values())])
+        return head.groups() if head else None, sites
+
+    def wants(self, what, image, reason, name=None, verdict=None, site_reason=None):
+        head, sites = self.plan(image if isinstance(image, bytes) else image.bytes())
+        check(head and head[3] == reason and (head[1] == "good") == (reason == "none"), f"{what}: {head}, wanted {reason}")
+        if name:
+            site = sites.get(name, (None,) * 6)
+            check(site[1:3] == (verdict, site_reason or reason), f"{what}: {name} is {site}")
+        return head, sites
+
+
+def refusals(p):
+    for machine in MACHINES:
+        p.wants(f"a plain {machine} CRT", Image(machine).add_core(), "none", "free", "patch")
+        p.wants(f"no CRT, {machine}", Image(machine).add_core(["_errno"]), "not-a-crt")
+        image = Image(machine).add_core(["free"])
+        image.forwarders["free"] = "NTDLL.RtlFreeHeap"
+        p.wants(f"forwarded free, {machine}", image, "core-missing", "free", "forwarded", "forwarded")
+        image = Image(machine).add_core()
+        image.text_flags = 0x40000040  # initialised data, readable
+        p.wants(f"functions in data, {machine}", image, "not-code", "malloc", "refused")
+        image = Image(machine).add_core()
+        image.exports["_msize"] = image.exports["malloc"]
+        p.wants(f"_msize is malloc, {machine}", image, "alias-conflict", "_msize", "refused")
+        image = Image(machine).add_core()
+        image.is_export_broken = True
+        p.wants(f"an export table without functions, {machine}", image, "malformed")
+
+
+def entries(p):
+    """Faults of one entry; what follows is the core of an ordinary CRT."""
+    rows = {"x86": [("too-short", "c3"), ("too-short", "33c0c3"), ("unknown-instruction", "0f04"),
+                    ("call-in-range", "ffd0 90909090c3"), ("branch-into", "83f8007402 90 ebfb c3"),
+                    ("branch-into", "9090909090 e8f8ffffff c3")],
+            "x64": [("too-short", "c3"), ("too-short", "33c0c3"), ("unknown-instruction", "06"), ("unknown-instruction", "0f04"),
+                    ("call-in-range", "ffd0 90909090c3"), ("branch-into", "4885c9 7402 90 ebf9 c3"),
+                    ("branch-into", "9090909090 e8f8ffffff c3")]}
+    for machine, faults in rows.items():
+        for reason, code in faults:
+            image = Image(machine)
+            image.add("free", bytes.fromhex(code.replace(" ", "")))
+            p.wants(f"{machine} free {code}", image.add_core(), reason, "free", "refused")
+        image = Image(machine)
+        image.add("free", b"\x90" * 4, room=4)
+        image.add("next_function", b"\x90" * 8 + b"\xc3", align=1)
+        p.wants(f"{machine}: another function at +4", image.add_core(), "overlap", "free", "refused")
+    image = Image("x64")
+    free = image.add("free", b"\x90" * 16 + b"\xc3")
+    image.unwind = [(free, free + 4), (free + 4, free + 17)]
+    p.wants("x64: the unwind table begins a function at +4", image.add_core(), "overlap", "free", "refused")
+    image = Image("x64")
+    image.add("_heapmin", bytes.fromhex("e306 90 9090 9090 90 c3"))  # jrcxz cannot be made longer
+    p.wants("an original that cannot be moved", image.add_core(), "none", "_heapmin", "left", "not-relocatable")
+    # More functions than a plan holds: each name a jump of its own to a function of its own.
+    image = Image("x64")
+    names = re.findall(r'^    \{"((?:[^"\\]|\\.)*)", MI_CRT', open(os.path.join(
+        os.path.dirname(os.path.abspath(__file__)), "../../src/pe/crt_table.c"), encoding="ascii").read(), re.M)
+    for name in names:
+        image.add(name.replace("?\\?", "??"), bytes.fromhex("e903000000 cccccc 4883ec2833c04883c428c3"))
+    p.wants("all names, each a jump", image.add_core(), "too-many")
+
+
+def words(*values):
+    return b"".join(struct.pack("<I", v) for v in values)
+
+
+RET = 0xD65F03C0
+
+
+def arm64_entries(p):
+    nop, frame = 0xD503201F, 0xA9BF7BFD
+    rows = [  # first words of free, verdict, reason, may it be moved
+        ("a frame", words(frame, 0x910003FD, 0xA8C17BFD, RET), "patch", "none", True),
+        ("pacibsp", words(0xD503237F, frame, 0xA8C17BFD, 0xD50323FF, RET), "patch", "none", True),
+        ("adrp", words(0x90000008, 0xF9400108, 0xD61F0100), "patch", "none", False),
+        ("ldr literal", words(0x58000048, 0xD61F0100, 0, 0), "patch", "none", False),
+        ("cbz", words(0xB4000040, nop, RET), "patch", "none", False),
+        ("tbz", words(0x36000040, nop, RET), "patch", "none", False),
+        ("b", words(0x14000002, nop, RET), "patch", "none", False),
+        ("ret", words(RET), "patch", "none", True),
+        ("a loop to its beginning", words(nop, 0xB5FFFFE0, RET), "patch", "none", True),
+        ("no instruction but udf", words(0), "patch", "none", True),
+    ]
+    for what, code, verdict, reason, is_movable in rows:
+        image = Image("arm64")
+        image.add("free", code)
+        _, sites = p.wants(f"arm64 {what}", image.add_core(), "none" if verdict == "patch" else reason, "free", verdict, reason)
+        free = sites["free"]
+        check(free[3] == "4" and (free[4] == "movable") == is_movable, f"arm64 {what}: {free}")
+        if is_movable:
+            # The word itself, then b to entry + 4: from 0x10400004 to 0x10000000 + rva + 4.
+            back = 0x14000000 | ((0x10000000 + int(free[0], 16) - 0x10400000) >> 2 & 0x3FFFFFF)
+            check(free[5] == (code[:4] + words(back)).hex(), f"arm64 {what}: moved to {free[5]}")
+    # _msize that is one jump: the function behind it is patched as well.
+    image = Image("arm64")
+    inner = image.add("inside", BODY["arm64"])
+    del image.exports["inside"]
+    at = 0x1000 + len(image.text)
+    image.add("_msize", words(0x14000000 | ((inner - at) >> 2 & 0x3FFFFFF)))
+    _, sites = p.wants("arm64 _msize by a jump", image.add_core(), "none", "_msize!", "patch")
+    check(int(sites["_msize!"][0], 16) == inner, f"the jump of _msize leads to {sites['_msize!']}")
+
+
+# An ARM64EC module's export for x64 callers: a "fast-forward sequence" that only x64 code runs, 16 bytes.
+FAST_FORWARD = bytes.fromhex("488bc4 48895820 55 5d e9")
+
+
+def hybrid(machine, kinds=None, dynamic=None, names=CORE):
+    """Exports in x64 stubs (kind 2), their bodies in ARM64EC code (kind 1)."""
+    image = Image(machine)
+    bodies = image.add("bodies", BODY["arm64"] * 8)
+    del image.exports["bodies"]
+    first = None
+    for name in names:
+        while len(image.text) % 16:
+            image.text += b"\xcc"
+        at = 0x1000 + len(image.text)
+        first = first or at
+        image.add(name, FAST_FORWARD + struct.pack("<i", bodies - (at + len(FAST_FORWARD) + 4)))
+    end = 0x1000 + len(image.text)
+    if kinds:
+        image.hybrid = [(bodies, bodies + 128, kinds[0]), (first, end, kinds[1])]
+    image.dynamic = dynamic
+    return image
+
+
+def hybrids(p):
+    rows = [("ARM64EC: an x64 image with ARM64EC code", hybrid("x64", (1, 2))),
+            ("ARM64X: an ARM64 image with metadata", hybrid("arm64", (0, 1))),
+            ("ARM64X known by its dynamic relocations alone", hybrid("arm64", None, [3, 6])),
+            ("CHPE: an x86 image with ARM64 code", hybrid("x86", (0, 2)))]
+    for what, image in rows:
+        head, sites = p.wants(what, image, "hybrid", "malloc", "left", "hybrid")
+        check(head and head[4] == "0" and all(s[1] != "patch" for s in sites.values()), f"{what}: would be patched")
+    # Not hybrid: other dynamic relocations, and a load configuration without either.
+    p.wants("dynamic relocations of another kind", add_dynamic(Image("arm64").add_core(), [1, 2, 3]), "none")
+    p.wants("no dynamic relocations", add_dynamic(Image("x64").add_core(), []), "none")
+    # One with the names of a debug heap is left alone altogether; what is no CRT stays none.
+    _, sites = p.wants("a hybrid debug CRT", hybrid("x64", (1, 2), None, (*CORE, "_free_dbg")), "hybrid")
+    check(not sites, f"a hybrid debug CRT has sites: {sites}")
+    p.wants("a hybrid that is no CRT", hybrid("x64", (1, 2), None, CORE[:-1]), "not-a-crt")
+
+
+def add_dynamic(image, symbols):
+    image.dynamic = symbols
+    return image
+
+
+def main():
+    rows = reasons.table()
+    with tempfile.TemporaryDirectory() as folder:
+        p = Planner(sys.argv[1], folder)
+        for group in (refusals, entries, arm64_entries, hybrids):
+            group(p)
+    missing = set(reasons.PLANNER.values()) - SEEN
+    check(not missing, f"reasons that no image gave: {sorted(missing)}")
+    nobody = set(rows) - set(reasons.PLANNER) - reasons.PROCESS
+    check(not nobody, f"reason codes without a test that provokes them: {sorted(nobody)}")
+    stale = (set(reasons.PLANNER) | reasons.PROCESS) - set(rows)
+    check(not stale, f"reason codes that the table does not have: {sorted(stale)}")
+    check(all(rows.get(code) == name for code, name in reasons.PLANNER.items()), "the names of the codes differ")
+    print(f"{len(SEEN)} reasons given, {len(rows)} in the table, {len(FAILED)} failed")
+    return 1 if FAILED else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
