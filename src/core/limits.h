@@ -49,7 +49,12 @@
     MI_LIMIT(2 * MI_MiB, 1 * MI_MiB)             // single-block pages that are kept since current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim
 #define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock
-#define MI_FULL_SHARE   16u // a full page waits until this part of it was freed
+// A class that wants a page so many slow paths after it lent its own, several times in a row, gets
+// one. The larger the blocks, the less a slow path matters beside what is done with them.
+#define MI_LENT_TICKS      16u
+#define MI_LENT_TICKS_WIDE 4u // pages of several slices
+#define MI_LENT_OFTEN      3u
+#define MI_FULL_SHARE      16u // a full page waits until this part of it was freed
 
 // Zeroing: from here on it is worth asking the OS how much of a block is resident at all.
 #define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)

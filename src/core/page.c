@@ -135,7 +135,6 @@ static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class
     page->far_start = (uint32_t)((uintptr_t)span->start >> MI_SLICE_SHIFT);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
-    page->far_class = mi_guest_class(class_index);
 #if MI_SECURE
     page->link_key = (uintptr_t)mi_os_random();
 #endif
@@ -156,13 +155,18 @@ static bool page_map_enter(mi_page_t *page, uintptr_t key) {
            mi_page_map_set(page->start, 1, page, key);
 }
 
+// Another heap may be destroyed while a thread holds back blocks of it.
+static void page_set_far_class(mi_page_t *page, const mi_theap_t *theap) {
+    const bool is_main = (mi_theap_heap(theap) == mi_core_heap_main());
+    page->far_class = (uint8_t)(is_main ? mi_guest_class(page->class_index) : 0);
+}
+
 // Founds a page on a span, which is given back when that fails.
 static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t class_index,
                              size_t block_bytes) {
     mi_page_t *const page = span->page;
     page_describe(page, span, class_index, block_bytes);
-    if (mi_theap_heap(theap) != mi_core_heap_main())
-        page->far_class = 0; // its heap may be destroyed while another thread holds blocks back
+    page_set_far_class(page, theap);
     if (page->arena == NULL)
         page_own_link(page);
     page->owner_fast = theap;
@@ -206,6 +210,20 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
     if (!page_reserve_own(&span, (bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT, MI_SLICE_BYTES))
         return NULL;
     return page_found(theap, &span, MI_CLASS_HUGE, bytes);
+}
+
+void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
+    const bool is_shared = (page->reserved > 1);
+    const size_t before = page->capacity * page->block_bytes;
+    const size_t used = (is_shared && page->slack > before ? page->slack : before);
+    const bool is_zero = (is_shared && page->is_zero);
+    const mi_span_t span = {page->start, page->slices, page->arena, page, is_zero};
+    MI_ASSERT(page->used == 0 && mi_load_relaxed(&page->remote) == NULL);
+    MI_ASSERT(!mi_load_relaxed(&page->has_interior));
+    page_describe(page, &span, class_index, mi_class_bytes(mi_class_plain(class_index)));
+    page_set_far_class(page, mi_load_relaxed(&page->theap));
+    if (is_shared)
+        page->slack = (uint32_t)used;
 }
 
 void mi_page_release(mi_page_t *page) {
@@ -303,14 +321,23 @@ static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t cou
 
 // A page grows by 4 KiB of blocks: as much memory as one fault brings in anyway. When its memory
 // was used before, it is there already, and eight blocks cost no more faults than one.
+static uint32_t page_extend_count(const mi_page_t *page, size_t warm) {
+    const size_t step = page->block_bytes;
+    const uint32_t left = page->reserved - page->capacity;
+    uint32_t count = (uint32_t)(MI_EXTEND_BYTES / step);
+    if (count < 8 && warm > step)
+        count = (warm < 8 * step ? (uint32_t)(warm / step) : 8);
+    count = (count == 0 ? 1 : count);
+    return count > left ? left : count;
+}
+
 bool mi_page_extend(mi_page_t *page) {
     MI_ASSERT(page->free == NULL && page->capacity < page->reserved);
-    const uint32_t left = page->reserved - page->capacity;
-    uint32_t count = (uint32_t)(MI_EXTEND_BYTES / page->block_bytes);
-    if (count < 8)
-        count = (page->is_zero && count == 0 ? 1 : page->is_zero ? count : 8);
-    count = (count > left ? left : count);
     const size_t step = page->block_bytes;
+    const size_t at = page->capacity * step;
+    const size_t end = (size_t)page->slices << MI_SLICE_SHIFT;
+    const size_t used_end = (!page->is_zero ? end : page->reserved > 1 ? page->slack : 0);
+    const uint32_t count = page_extend_count(page, used_end > at ? used_end - at : 0);
     uint8_t *first = page->start + page->capacity * step;
     if (MI_SECURE && count > 1) {
         first = page_link_shuffled(page, first, count);
@@ -322,7 +349,7 @@ bool mi_page_extend(mi_page_t *page) {
     }
     page->free = (mi_block_t *)first;
     page->capacity += count;
-    return page->is_zero && count == 1;
+    return used_end <= at && count == 1;
 }
 
 bool mi_page_is_valid(const mi_page_t *page) {

@@ -46,7 +46,7 @@ struct mi_page_s {
     uint32_t capacity;    // owner; blocks linked so far
     uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
     uint8_t state : 7;    // owner; mi_page_state_t
-    uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero
+    uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in slack
     bool is_exact;        // blocks keep their exact size; set before the first is handed out
     mi_page_t *next;      // owner; queue of the class
     mi_page_t *prev;      // owner
@@ -64,7 +64,8 @@ struct mi_page_s {
     mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
     uint32_t far_start;     // constant; start in slices from address 0
     uint32_t slices;        // length; changes only while its one block is resized in place
-    uint32_t slack;    // whoever holds the one block of an exact page: its unused bytes (exact.h)
+    uint32_t slack;    // whoever holds the one block of an exact page: its unused bytes (exact.h);
+                       // owner, of other pages: bytes from the start that were used before
     uint16_t reserved; // constant; blocks that fit
     uint8_t far_class; // constant; of blocks that a thread may hold back (remote.h), 0 = none
     _Atomic(bool) has_interior; // blocks may have been handed out with an offset inside
@@ -152,6 +153,9 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align);
 // A page for one huge block with a reservation of its own, whatever its size. NULL = no memory.
 mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
+// Makes a detached page without live blocks and interior pointers one of another class, which needs
+// as many slices and is of the same kind: several blocks in it, or one.
+void mi_page_rebind(mi_page_t *page, uint32_t class_index);
 // Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page
 // map no more. By the owner of its block and its theap.
 void mi_page_forget(mi_page_t *page);

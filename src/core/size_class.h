@@ -62,4 +62,10 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
     return block_bytes <= 16 * MI_KiB ? 2 : 4;
 }
 
+// Have pages of both (plain) classes the same length, and the same kind: several blocks, or one?
+MI_INLINE bool mi_class_is_sibling(uint32_t a, uint32_t b) {
+    return (a <= MI_CLASS_SHARED) == (b <= MI_CLASS_SHARED) &&
+           mi_class_slices(mi_class_bytes(a)) == mi_class_slices(mi_class_bytes(b));
+}
+
 #endif

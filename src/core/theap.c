@@ -207,6 +207,60 @@ void mi_theap_tick(mi_theap_t *theap) {
     mi_arena_purge(false);
 }
 
+// ---- Pages that change their class
+// -----------------------------------------------------------------------
+// A page without live blocks serves another class that needs a page of the same length: its memory
+// is there, and need not be touched anew. A few classes in turn would exchange one page for ever;
+// so a class that lost its page a moment ago, and again and again, founds one.
+
+static mi_page_t *theap_idle_page(const mi_theap_t *theap, uint32_t class_index) {
+    mi_page_t *const current = theap->current[class_index];
+    if (current->used == 1 && current->state == MI_PAGE_CURRENT)
+        return current;
+    mi_page_t *const last = theap->queue[class_index].last;
+    return last != NULL && last->used == 0 ? last : NULL;
+}
+
+// An idle page of that class becomes one of class_index. false = there is none.
+static mi_page_t *theap_borrow_from(mi_theap_t *theap, uint32_t from, uint32_t class_index) {
+    mi_page_t *const page = theap_idle_page(theap, from);
+    if (page == NULL || mi_load_relaxed(&page->has_interior))
+        return NULL;
+    theap->lent_at[mi_class_plain(from)] = (uint16_t)theap->tick;
+    mi_theap_detach(theap, page);
+    mi_page_rebind(page, class_index);
+    return page;
+}
+
+static bool theap_may_borrow(mi_theap_t *theap, uint32_t plain) {
+    const bool is_wide = (mi_class_slices(mi_class_bytes(plain)) > 1);
+    const uint32_t since = (uint16_t)(theap->tick - theap->lent_at[plain]);
+    if (since >= (is_wide ? MI_LENT_TICKS_WIDE : MI_LENT_TICKS)) {
+        theap->lent_soon[plain] = 0;
+        return true;
+    }
+    theap->lent_soon[plain] = (uint8_t)((theap->lent_soon[plain] + 1) % MI_LENT_OFTEN);
+    return theap->lent_soon[plain] != 0;
+}
+
+// A block that grows leaves classes below this one behind, and will come to those just above: they
+// are asked last.
+static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t plain = mi_class_plain(class_index);
+    const uint32_t kind = class_index - plain;
+    if (!theap_may_borrow(theap, plain))
+        return NULL;
+    mi_page_t *page = NULL;
+    for (uint32_t c = plain - 1; c > 0 && page == NULL && mi_class_is_sibling(c, plain); c--)
+        page = theap_borrow_from(theap, kind + c, class_index);
+    uint32_t top = plain;
+    while (page == NULL && top < MI_CLASS_LAST && mi_class_is_sibling(top + 1, plain))
+        top++;
+    for (; top > plain && page == NULL; top--)
+        page = theap_borrow_from(theap, kind + top, class_index);
+    return page;
+}
+
 // Makes a page current that can serve a block of this class: it has one in its free list. *is_zero:
 // that block reads as zero but for its link. NULL = no memory.
 static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
@@ -223,7 +277,9 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
     } else if (first != NULL && (first->free != NULL || is_done)) {
         page = first;
     } else if (is_done) {
-        page = mi_orphan_steal(theap, class_index);
+        page = theap_borrow(theap, class_index);
+        if (page == NULL)
+            page = mi_orphan_steal(theap, class_index);
         if (page == NULL)
             page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
         if (page == NULL)

@@ -51,17 +51,19 @@ struct mi_theap_s {
     mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size
     mi_page_t *current[MI_CLASS_TOTAL];    // by class; never NULL, mi_page_empty when there is none
     mi_page_queue_t queue[MI_CLASS_TOTAL]; // available pages, by class
-    mi_theap_t *real;               // itself; a counting proxy (life.c) names the true one here
-    mi_theap_t *proxy;              // its counting proxy, NULL = none
-    _Atomic(mi_heap_t *) heap;      // which heap's pages these are; changes under the life lock
-    size_t empty_bytes;             // touched bytes of pages without live blocks that are kept
-    size_t hot_bytes;               // of the current pages that hold one block each
-    uint64_t trim_at_ms;            // when kept empty pages are looked at next
-    _Atomic(uint64_t) malloc_count; // owner writes: allocations that the slow path saw
-    size_t page_count;              // pages it owns
-    bool has_exact;                 // ever had a page with exact sizes
-    uint32_t tick;                  // slow paths taken; paces the clock checks
-    uint32_t pressure_seen;         // mi_arena_pressure() at the last trim
+    mi_theap_t *real;                  // itself; a counting proxy (life.c) names the true one here
+    mi_theap_t *proxy;                 // its counting proxy, NULL = none
+    _Atomic(mi_heap_t *) heap;         // which heap's pages these are; changes under the life lock
+    size_t empty_bytes;                // touched bytes of pages without live blocks that are kept
+    size_t hot_bytes;                  // of the current pages that hold one block each
+    uint64_t trim_at_ms;               // when kept empty pages are looked at next
+    _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
+    size_t page_count;                 // pages it owns
+    bool has_exact;                    // ever had a page with exact sizes
+    uint32_t tick;                     // slow paths taken; paces the clock checks
+    uint16_t lent_at[MI_CLASS_COUNT];  // tick at which another class took this one's page
+    uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
+    uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
     mi_batch_t batch[MI_BATCH_SLOTS];
     mi_page_t *guests[2]; // owner; guest lists by class, plain and exact; NULL = none yet (guest.h)
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately

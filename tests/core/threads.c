@@ -105,7 +105,7 @@ static void test_steal(void) {
     for (int n = 0; n < MANY; n++)
         for (int i = 0; i < 1000; i += 2)
             CHECK(use_free(blocks[n][i]) == MI_FREE_OK);
-    mi_core_collect(false); // hands over what this thread holds back
+    mi_core_collect(true); // hands over what this thread holds back, keeps no idle pages
     void *fresh[10000];
     for (int i = 0; i < 10000; i++)
         fresh[i] = use_malloc(240);

@@ -1,0 +1,123 @@
+// Pages that change their class: a class that needs a page takes an idle one of the same length
+// from another; what lies in it then is the new class' alone; classes in turn do not exchange one
+// for ever.
+#include "use.h"
+
+static uint64_t pages_made(void) {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    return stats.page_total;
+}
+
+static uint64_t slow_mallocs(void) {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    return stats.malloc_count;
+}
+
+// A group of blocks of each size in turn, from 16 bytes on; each group is gone before the next.
+static void test_phases(size_t least, size_t most, size_t group_bytes) {
+    static void *block[4096];
+    const uint64_t before = pages_made();
+    int classes = 0;
+    for (size_t size = least; size <= most; size += mi_align_up(size / 8, 16), classes++) {
+        const size_t count = (group_bytes / size < 4096 ? group_bytes / size : 4096);
+        for (size_t i = 0; i < count; i++) {
+            const bool is_zeroed = (i % 3 == 0);
+            block[i] = (is_zeroed ? mi_core_malloc(size, true) : use_malloc(size));
+            CHECK(!is_zeroed || use_is_zero(block[i], size));
+            CHECK(((uintptr_t)block[i] & 15) == 0 && mi_core_usable(block[i], NULL) >= size);
+            use_fill(block[i], size, (uint8_t)(i + size / 16));
+        }
+        for (size_t i = 0; i < count; i++) {
+            CHECK(use_check(block[i], size, (uint8_t)(i + size / 16)));
+            memset(block[i], 0xFF, size);
+            CHECK(use_free(block[i]) == MI_FREE_OK);
+        }
+    }
+    CHECK(classes >= 8);
+    CHECK_MSG(pages_made() - before <= 3, "%d pages for %d classes of %d bytes and more",
+              (int)(pages_made() - before), classes, (int)least);
+}
+
+// A block that grows leaves pages behind that serve the next time, too.
+static void test_growth(void) {
+    uint64_t before = 0;
+    for (int round = 0; round < 20; round++) {
+        size_t size = 100;
+        uint8_t *p = use_malloc(size);
+        for (; size < 60000; size += size / 8) {
+            uint8_t *const q = use_malloc(size + size / 8);
+            memset(q, (int)(size % 251), size + size / 8);
+            CHECK(use_free(p) == MI_FREE_OK);
+            p = q;
+        }
+        CHECK(use_free(p) == MI_FREE_OK);
+        if (round == 0)
+            before = pages_made();
+    }
+    CHECK_MSG(pages_made() - before <= 40, "%d pages", (int)(pages_made() - before));
+}
+
+// Classes in turn, whose pages are of one length: after a few turns each has its own.
+static void test_turns(size_t least, size_t step, int classes) {
+    uint64_t before = 0, slow = 0;
+    for (int turn = 0; turn < 2000; turn++) {
+        void *const p = use_malloc(least + step * (size_t)(turn % classes));
+        CHECK(use_free(p) == MI_FREE_OK);
+        if (turn == 100) {
+            before = pages_made();
+            slow = slow_mallocs();
+        }
+    }
+    CHECK_MSG(pages_made() - before <= 1, "%d pages", (int)(pages_made() - before));
+    CHECK_MSG(MI_DEBUG || MI_SHRUNK || slow_mallocs() - slow <= 20, "%d slow ones of 1900",
+              (int)(slow_mallocs() - slow));
+}
+
+// The exact sizes of a page's new blocks are their own.
+static void test_exact(void) {
+    void *block[64];
+    for (int round = 0; round < 30; round++) {
+        const size_t size = 100 + (size_t)round * 16;
+        for (size_t i = 0; i < 64; i++) {
+            block[i] = mi_core_malloc_exact(size + i % 7, i % 2 == 0);
+            CHECK(i % 2 != 0 || use_is_zero(block[i], size));
+            memset(block[i], 0xEE, size);
+        }
+        for (size_t i = 0; i < 64; i++) {
+            CHECK(mi_core_usable(block[i], NULL) == size + i % 7);
+            CHECK(use_free(block[i]) == MI_FREE_OK);
+        }
+    }
+}
+
+// Blocks handed out with an offset make a page that lends nothing.
+static void test_interior(void) {
+    for (int round = 0; round < 50; round++) {
+        uint8_t *const p = mi_core_malloc_aligned(200 + (size_t)round * 32, 256, 64, false);
+        CHECK(((uintptr_t)p + 64) % 256 == 0);
+        void *const q = use_malloc(216 + (size_t)round * 32);
+        CHECK(use_free(p) == MI_FREE_OK && use_free(q) == MI_FREE_OK);
+    }
+}
+
+int main(void) {
+    test_phases(16, 4096, 40000);
+    test_phases(4600, 16000, 100000);
+    test_phases(16500, 60000, 200000);
+    mi_core_collect(true);
+    test_growth();
+    mi_core_collect(true);
+    test_turns(1000, 300, 2);
+    test_turns(5000, 1500, 3);
+    test_turns(20000, 5000, 3);
+    test_turns(70000, 20000, 2);
+    test_exact();
+    test_interior();
+    mi_core_collect(true);
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    CHECK_MSG(stats.page_count == 0, "%d pages left", (int)stats.page_count);
+    return test_result();
+}
