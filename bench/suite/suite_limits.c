@@ -160,9 +160,11 @@ static void run_heap_size(int scale) {
     size_t held = 0;
     uint64_t s = 3;
     const size_t top = (size_t)scale * ((size_t)8 << 30) / 100;
-    for (size_t size = (size_t)1 << 20; size <= top; size *= 8) {
-        while (held < size) { // never freed; touched lightly: a header each 64 KiB or so
-            const size_t step = (held % 10 == 0 ? 60000 : 500 + (size_t)suite_random(&s) % 5000);
+    for (size_t size = (size_t)1 << 20; size <= top;
+         size = (size * 8 > top && size < top ? top : size * 8)) {
+        while (held < size) { // never freed; of each only the first byte is touched
+            const uint64_t r = suite_random(&s);
+            const size_t step = (r % 10 == 0 ? 60000 : 100 + (size_t)(r >> 8) % 5000);
             held += step;
             suite_get(step);
         }
