@@ -13,18 +13,20 @@
 
 #include "base/base.h"
 
-#define MI_GRANULE_SHIFT 4
-#define MI_GRANULE_BYTES ((size_t)1 << MI_GRANULE_SHIFT)
-#define MI_SLICE_SHIFT   16
-#define MI_SLICE_BYTES   ((size_t)1 << MI_SLICE_SHIFT)
-#define MI_DIRECT_MAX    ((size_t)1024) // largest request of the fast path
-#define MI_DIRECT_COUNT  ((MI_DIRECT_MAX >> MI_GRANULE_SHIFT) + 1)
-#define MI_SHARED_MAX    ((size_t)64 * 1024)       // largest block that shares its page
-#define MI_CLASSED_MAX   ((size_t)4 * 1024 * 1024) // largest block with a class size
-#define MI_CLASS_SHARED  80u                       // the class of MI_SHARED_MAX
-#define MI_CLASS_LAST    128u                      // the class of MI_CLASSED_MAX
-#define MI_CLASS_HUGE    129u
-#define MI_CLASS_COUNT   130u
+#define MI_GRANULE_SHIFT    4
+#define MI_GRANULE_BYTES    ((size_t)1 << MI_GRANULE_SHIFT)
+#define MI_SLICE_SHIFT      16
+#define MI_SLICE_BYTES      ((size_t)1 << MI_SLICE_SHIFT)
+#define MI_DIRECT_MAX       ((size_t)1024) // largest request of the fast path
+#define MI_DIRECT_COUNT     ((MI_DIRECT_MAX >> MI_GRANULE_SHIFT) + 1)
+#define MI_SHARED_MAX       ((size_t)64 * 1024)       // largest block that shares its page
+#define MI_CLASSED_MAX      ((size_t)4 * 1024 * 1024) // largest block with a class size
+#define MI_CLASS_SHARED     80u                       // the class of MI_SHARED_MAX
+#define MI_CLASS_ONE_SLICE  48u                       // the largest whose page is one slice
+#define MI_CLASS_TWO_SLICES 64u                       // or two
+#define MI_CLASS_LAST       128u                      // the class of MI_CLASSED_MAX
+#define MI_CLASS_HUGE       129u
+#define MI_CLASS_COUNT      130u
 // Added to the class of a page whose blocks keep the exact size they were asked for (exact.h).
 #define MI_CLASS_EXACT 130u
 #define MI_CLASS_TOTAL 260u
@@ -62,10 +64,22 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
     return block_bytes <= 16 * MI_KiB ? 2 : 4;
 }
 
-// Have pages of both (plain) classes the same length, and the same kind: several blocks, or one?
-MI_INLINE bool mi_class_is_sibling(uint32_t a, uint32_t b) {
-    return (a <= MI_CLASS_SHARED) == (b <= MI_CLASS_SHARED) &&
-           mi_class_slices(mi_class_bytes(a)) == mi_class_slices(mi_class_bytes(b));
+// Classes first .. last have pages of the same length and kind as this (plain) one's.
+MI_INLINE void mi_class_siblings(uint32_t class_index, uint32_t *first, uint32_t *last) {
+    const size_t slices = mi_class_slices(mi_class_bytes(class_index));
+    if (class_index <= MI_CLASS_SHARED) {
+        *first = (slices == 1 ? 1 : slices == 2 ? MI_CLASS_ONE_SLICE + 1 : MI_CLASS_TWO_SLICES + 1);
+        *last = (slices == 1   ? MI_CLASS_ONE_SLICE
+                 : slices == 2 ? MI_CLASS_TWO_SLICES
+                               : MI_CLASS_SHARED);
+        return;
+    }
+    const size_t most = slices << MI_SLICE_SHIFT;
+    const size_t less = most - MI_SLICE_BYTES;
+    *first = mi_class_of(less);
+    *first += (mi_class_bytes(*first) == less);
+    *last = (most < MI_CLASSED_MAX ? mi_class_of(most) : MI_CLASS_LAST);
+    *last -= (mi_class_bytes(*last) > most);
 }
 
 #endif

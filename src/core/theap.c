@@ -251,13 +251,12 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
     if (!theap_may_borrow(theap, plain))
         return NULL;
     mi_page_t *page = NULL;
-    for (uint32_t c = plain - 1; c > 0 && page == NULL && mi_class_is_sibling(c, plain); c--)
+    uint32_t first, last;
+    mi_class_siblings(plain, &first, &last);
+    for (uint32_t c = plain - 1; c >= first && page == NULL; c--)
         page = theap_borrow_from(theap, kind + c, class_index);
-    uint32_t top = plain;
-    while (page == NULL && top < MI_CLASS_LAST && mi_class_is_sibling(top + 1, plain))
-        top++;
-    for (; top > plain && page == NULL; top--)
-        page = theap_borrow_from(theap, kind + top, class_index);
+    for (uint32_t c = last; c > plain && page == NULL; c--)
+        page = theap_borrow_from(theap, kind + c, class_index);
     return page;
 }
 

@@ -4,6 +4,21 @@
 
 #include <limits.h>
 
+// Classes whose pages may be exchanged: all those of one length and kind, and no others.
+static void test_siblings(void) {
+    for (uint32_t a = 1; a <= MI_CLASS_LAST; a++) {
+        uint32_t first, last;
+        mi_class_siblings(a, &first, &last);
+        for (uint32_t b = 1; b <= MI_CLASS_LAST; b++) {
+            const bool is_same =
+                (a <= MI_CLASS_SHARED) == (b <= MI_CLASS_SHARED) &&
+                mi_class_slices(mi_class_bytes(a)) == mi_class_slices(mi_class_bytes(b));
+            if (is_same != (first <= b && b <= last))
+                CHECK_MSG(false, "class %u and class %u", a, b);
+        }
+    }
+}
+
 static void test_classes(void) {
     size_t largest = 0;
     for (size_t size = 0; size <= MI_CLASSED_MAX; size += (size < 70000 ? 1 : 1021)) {
@@ -224,6 +239,7 @@ static void test_count(void) {
 
 int main(void) {
     test_classes();
+    test_siblings();
     test_bitmap();
     test_sizes();
     test_aligned();
