@@ -24,7 +24,7 @@ ALLOWED = {
         MultiByteToWideChar OutputDebugStringA QueryPerformanceCounter QueryPerformanceFrequency ReadProcessMemory
         ResumeThread SetLastError SuspendThread SwitchToThread TerminateProcess TlsAlloc TlsFree TlsSetValue
         VirtualAlloc VirtualFree VirtualProtect VirtualQuery WriteFile lstrlenW
-        GetThreadId GetTickCount64 VirtualAllocExNuma
+        AcquireSRWLockExclusive GetThreadId GetTickCount64 ReleaseSRWLockExclusive VirtualAllocExNuma
         GetCurrentProcessorNumberEx GetNumaProcessorNodeEx K32GetProcessMemoryInfo
     """,  # the last two lines: Vista, and Windows 7
     "ntdll.dll": """
