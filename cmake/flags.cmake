@@ -1,13 +1,13 @@
 # Compiler flags that every product target shares, gathered in one interface library, mi_flags.
 add_library(mi_flags INTERFACE)
-target_include_directories(mi_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
+target_include_directories(mi_flags INTERFACE ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR}/include)
 target_compile_definitions(mi_flags INTERFACE MI_DEBUG=${MI_DEBUG} MI_SECURE=${MI_SECURE})
 
 if(MSVC)
-    target_compile_options(mi_flags INTERFACE /W4 /WX /experimental:c11atomics)
+    target_compile_options(mi_flags INTERFACE /W4 $<$<BOOL:${MI_WERROR}>:/WX> /experimental:c11atomics)
 else()
     target_compile_options(mi_flags INTERFACE
-        -Wall -Wextra -Wconversion -Wshadow -Wundef -Werror
+        -Wall -Wextra -Wconversion -Wshadow -Wundef $<$<BOOL:${MI_WERROR}>:-Werror>
         $<$<COMPILE_LANGUAGE:C>:-Wstrict-prototypes>
         $<$<COMPILE_LANGUAGE:C>:-Wmissing-prototypes>
         -fvisibility=hidden -fno-strict-aliasing)
@@ -30,8 +30,17 @@ if(WIN32 AND NOT MSVC)
     add_library(mi_freestanding INTERFACE)
     target_link_libraries(mi_freestanding INTERFACE mi_flags)
     target_compile_options(mi_freestanding INTERFACE -ffreestanding -mno-stack-arg-probe
-        -fno-stack-protector -gcodeview -fno-builtin-malloc -Wframe-larger-than=3000)
+        -fno-stack-protector $<$<C_COMPILER_ID:Clang>:-gcodeview> -fno-builtin-malloc -Wframe-larger-than=3000)
     target_link_options(mi_freestanding INTERFACE -nostdlib -Wl,--entry=${MI_DLL_ENTRY}
         -Wl,--dynamicbase -Wl,--nxcompat -Wl,--no-seh)
-    target_link_libraries(mi_freestanding INTERFACE ${MI_IMPORT_LIBS})
+    # On x86 gcc calls its library for 64-bit arithmetic; that part of it needs nothing.
+    target_link_libraries(mi_freestanding INTERFACE ${MI_IMPORT_LIBS} $<$<C_COMPILER_ID:GNU>:gcc>)
+endif()
+
+# The variants have names of their own; a sanitizer build is a debug build.
+set(MI_SUFFIX "")
+if(MI_DEBUG)
+    set(MI_SUFFIX "-debug")
+elseif(MI_SECURE)
+    set(MI_SUFFIX "-secure")
 endif()

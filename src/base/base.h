@@ -17,14 +17,18 @@
 #endif
 
 #if defined(__clang__) || defined(__GNUC__)
-#    define MI_LIKELY(x)    __builtin_expect(!!(x), 1)
-#    define MI_UNLIKELY(x)  __builtin_expect(!!(x), 0)
-#    define MI_NOINLINE     __attribute__((noinline))
-#    define MI_COLD         __attribute__((noinline, cold))
-#    define MI_INLINE       static inline __attribute__((always_inline))
-#    define MI_PRINTF(f, a) __attribute__((format(printf, f, a)))
-#    define MI_TRAP()       __builtin_trap()
-#    define MI_NORETURN     __attribute__((noreturn))
+#    define MI_LIKELY(x)   __builtin_expect(!!(x), 1)
+#    define MI_UNLIKELY(x) __builtin_expect(!!(x), 0)
+#    define MI_NOINLINE    __attribute__((noinline))
+#    define MI_COLD        __attribute__((noinline, cold))
+#    define MI_INLINE      static inline __attribute__((always_inline))
+#    ifdef __clang__
+#        define MI_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#    else // gcc for Windows takes printf for the old msvcrt's, which has no %zu
+#        define MI_PRINTF(f, a) __attribute__((format(gnu_printf, f, a)))
+#    endif
+#    define MI_TRAP()   __builtin_trap()
+#    define MI_NORETURN __attribute__((noreturn))
 #elif defined(_MSC_VER)
 #    include <intrin.h>
 #    define MI_LIKELY(x)   (x)

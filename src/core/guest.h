@@ -41,9 +41,10 @@ mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at);
 // The list for a far_class that is not 0. NULL = no memory.
 MI_INLINE mi_page_t *mi_guest_list(mi_theap_t *theap, uint8_t far_class) {
     mi_page_t *const lists = theap->guests[far_class / MI_GUEST_EXACT];
-    mi_page_t *const list = &lists[far_class % MI_GUEST_EXACT];
-    return MI_LIKELY(lists != NULL && list->block_bytes != 0) ? list
-                                                              : mi_guest_make(theap, far_class);
+    const uint32_t plain = far_class % MI_GUEST_EXACT;
+    return MI_LIKELY(lists != NULL && lists[plain].block_bytes != 0)
+               ? &lists[plain]
+               : mi_guest_make(theap, far_class);
 }
 
 // A block that another thread's page owns, and this thread does not need any more. false = the list

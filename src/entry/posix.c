@@ -21,6 +21,7 @@ MI_EXPORT int reallocarr(void *p, size_t count, size_t size);
 MI_EXPORT void *memalign(size_t align, size_t size);
 MI_EXPORT void *aligned_alloc(size_t align, size_t size);
 MI_EXPORT int posix_memalign(void **p, size_t align, size_t size);
+MI_EXPORT int __posix_memalign(void **p, size_t align, size_t size);
 MI_EXPORT void *valloc(size_t size);
 MI_EXPORT void *pvalloc(size_t size);
 MI_EXPORT void vfree(void *p);
@@ -103,4 +104,7 @@ MI_EXPORT void __libc_cfree(void *p) MI_ALIAS(free);
 MI_EXPORT void *__libc_memalign(size_t align, size_t size) MI_ALIAS(memalign);
 MI_EXPORT void *__libc_valloc(size_t size) MI_ALIAS(valloc);
 MI_EXPORT void *__libc_pvalloc(size_t size) MI_ALIAS(pvalloc);
-MI_EXPORT int __posix_memalign(void **p, size_t align, size_t size) MI_ALIAS(posix_memalign);
+// No alias: gcc misses here the attributes that the C library's header gives to the other name.
+int __posix_memalign(void **p, size_t align, size_t size) {
+    return mi_posix_memalign(p, align, size);
+}
