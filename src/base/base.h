@@ -81,6 +81,12 @@ typedef void (*mi_assert_sink_t)(const char *fact, const char *file, int line);
 void mi_assert_set_sink(mi_assert_sink_t sink);
 MI_NORETURN void mi_assert_fail(const char *fact, const char *file, int line);
 
+// Somebody wrote where only we may, or gave back more than there was: ends the process after the
+// sink has said so. where: an address that tells which memory.
+typedef void (*mi_corrupt_sink_t)(const char *what, const void *where);
+void mi_corrupt_set_sink(mi_corrupt_sink_t sink);
+MI_NORETURN void mi_corrupt_fail(const char *what, const void *where);
+
 // Our own bug; debug builds only; one fact per line; no side effects.
 #if MI_DEBUG
 #    define MI_ASSERT(fact) ((fact) ? (void)0 : mi_assert_fail(#    fact, __FILE__, __LINE__))
@@ -109,8 +115,26 @@ MI_INLINE size_t mi_clz64(uint64_t x) {
 #endif
 }
 
+// On x86 the instruction waits for the register that it writes: unless it is cleared before, it
+// ties one call of the allocator to the one before (measured: 14 ns instead of 6 for a pair of more
+// than 1 KiB in the secure build).
 MI_INLINE size_t mi_bsr(size_t x) {
+#if MI_ARCH_X64 && (defined(__clang__) || defined(__GNUC__))
+    if (!__builtin_constant_p(x)) {
+        size_t i;
+        __asm__("xorl %k0, %k0\n\tbsrq %1, %0" : "=&r"(i) : "r"(x) : "cc");
+        return i;
+    }
+#endif
     return 63 - mi_clz64((uint64_t)x);
+}
+
+MI_INLINE uintptr_t mi_bytes_swapped(uintptr_t x) {
+#if defined(__clang__) || defined(__GNUC__)
+    return (uintptr_t)(sizeof(x) == 8 ? __builtin_bswap64(x) : __builtin_bswap32((uint32_t)x));
+#else
+    return (uintptr_t)(sizeof(x) == 8 ? _byteswap_uint64(x) : _byteswap_ulong((unsigned long)x));
+#endif
 }
 
 // The upper 64 bits of the 128-bit product.

@@ -80,8 +80,7 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, un
     void *p = NULL;
     if (page != NULL) {
         p = page->start;
-        page->capacity = 1;
-        page->state = MI_PAGE_FULL;
+        mi_page_fill(page);
         if (zero)
             alloc_clear(p, page->is_zero);
         if (alloc_is_exact(how))
@@ -144,5 +143,7 @@ void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, si
 size_t mi_core_good_size(size_t size) {
     if (size <= MI_CLASSED_MAX)
         return mi_class_bytes(mi_class_of(size));
-    return size > MI_REQUEST_MAX ? size : mi_align_up(size, MI_SLICE_BYTES);
+    if (size > MI_REQUEST_MAX)
+        return size;
+    return mi_align_up(size + MI_GUARD_BYTES, MI_SLICE_BYTES) - MI_GUARD_BYTES;
 }

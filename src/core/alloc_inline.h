@@ -20,15 +20,17 @@ MI_INLINE void *mi_page_pop(mi_page_t *page) {
     mi_block_t *const block = page->free;
     if (MI_UNLIKELY(block == NULL))
         return NULL;
-    mi_block_t *const next = mi_block_next(page, block);
-    if (MI_SECURE && MI_UNLIKELY(!mi_link_is_sane(page, next)))
+    mi_mark_t *mark;
+    if (MI_UNLIKELY(!mi_mark_is_free(page, block, &mark)))
         return NULL; // the slow path finds it again and ends the process
     page->used++;
     mi_fork_point();
-    page->free = next;
+    page->free = mi_block_next(page, block);
     mi_fork_point();
-    if (MI_SECURE)
-        block->link = 0; // tells nothing, and does not look like a link when the block is freed
+    if (MI_SECURE) {
+        mi_store_relaxed(mark, (uint8_t)MI_MARK_LIVE);
+        block->link = 0; // what is handed out tells nothing of the key
+    }
     return block;
 }
 
@@ -103,7 +105,8 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
     if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior) || page->is_exact))
         return NULL;
     const size_t usable = page->block_bytes;
-    if (MI_UNLIKELY(size > usable || size + 32 < usable / 2 || mi_page_block_of(page, p) != p))
+    if (MI_UNLIKELY(size > usable || size + 32 < usable / 2 || mi_page_block_of(page, p) != p ||
+                    !mi_mark_is_live(page, p)))
         return NULL;
     return p;
 }
@@ -122,11 +125,9 @@ MI_INLINE bool mi_free_try(void *p) {
     if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (entry >> MI_MAP_KEY_SHIFT) != 0
                                     : (page == NULL || page->owner_fast != theap)))
         return false;
-    if (MI_UNLIKELY(!mi_page_is_block_start(page, p)))
+    if (MI_UNLIKELY(MI_SECURE ? !mi_mark_free(page, p) : !mi_page_is_block_start(page, p)))
         return false;
-    if (MI_SECURE &&
-        MI_UNLIKELY(!mi_block_is_plain(page, p) || mi_block_looks_free(page, (mi_block_t *)p)))
-        return false;
+    mi_fork_point();
     mi_block_set_next(page, (mi_block_t *)p, page->free);
     mi_fork_point();
     page->free = (mi_block_t *)p;

@@ -3,6 +3,7 @@
 #include "core/arena.h"
 
 #include "core/bitmap.h"
+#include "core/harden.h"
 #include "core/limits.h"
 #include "core/lock.h"
 #include "os/os.h"
@@ -20,6 +21,8 @@ struct mi_arena_s {
     uint64_t *young;            // bit: free, dirty, freed since the last purge round
     uint64_t *old;              // bit: free, dirty, freed before it
     mi_page_t *pages;           // one for each slice
+    uint64_t *guarded;          // bit: the last OS page of the slice is inaccessible (secure build)
+    uint8_t *marks;             // of all blocks (secure build, harden.h): dense, then wide
     uint64_t purge_at_ms;       // next purge round, 0 = nothing to purge
     bool is_exclusive;          // for heaps made in this arena only
     bool is_pinned;             // the caller's memory: never purged
@@ -43,7 +46,8 @@ typedef struct arena_slot_s {
 static arena_slot_t arena_all[MI_ARENA_MAX_COUNT];
 static mi_arena_t arena_gone; // has no slices: where heaps of an unloaded arena look
 static _Atomic(size_t) arena_count;
-static size_t arena_reserved; // bytes, under the lock, as all below
+static _Atomic(uintptr_t) arena_first; // where the first one lies
+static size_t arena_reserved;          // bytes, under the lock, as all below
 static size_t arena_reserved_bytes_peak;
 static size_t arena_used_slices;
 static size_t arena_used_peak;
@@ -62,16 +66,52 @@ uint32_t mi_arena_pressure(void) {
 // ---- Making arenas
 // -----------------------------------------------------------------------------------------
 
+// Marks of a page whose blocks have at least MI_MARKS_DENSE bytes, of others, and of a slice.
+#define ARENA_DENSE_MARKS (MI_SLICE_BYTES / MI_MARKS_DENSE)
+#define ARENA_WIDE_MARKS  (MI_SLICE_BYTES / MI_GRANULE_BYTES)
+#define ARENA_MARKS       (MI_SECURE ? ARENA_DENSE_MARKS + ARENA_WIDE_MARKS : 0)
+#define ARENA_MAPS        (MI_SECURE ? (size_t)6 : (size_t)5)
+
 static size_t arena_head_bytes(size_t slices) {
-    const size_t maps = 5 * mi_bitmap_words(slices) * sizeof(uint64_t);
+    const size_t maps = ARENA_MAPS * mi_bitmap_words(slices) * sizeof(uint64_t);
     return mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES) +
-           mi_align_up(maps, MI_CACHE_LINE_BYTES) + slices * sizeof(mi_page_t);
+           mi_align_up(maps, MI_CACHE_LINE_BYTES) + slices * (sizeof(mi_page_t) + ARENA_MARKS) +
+           (MI_SECURE ? 2 * ARENA_WIDE_MARKS : 0); // which are at multiples of their number
 }
 
-// Lays the head into fresh zero memory.
-static mi_arena_t *arena_lay_out(uint8_t *base, size_t slices, bool is_committed, bool is_zero) {
-    const size_t head = (arena_head_bytes(slices) + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+static size_t arena_head_slices(size_t slices) {
+    return (arena_head_bytes(slices) + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+}
+
+// More than all that a head for so many slices takes, in slices.
+static size_t arena_head_most(size_t slices) {
+    return slices / (MI_SECURE ? 12 : 256) + 4;
+}
+
+// Notes in a where the parts of a head lie.
+static void arena_head_parts(mi_arena_t *a, uint8_t *head, size_t slices) {
+    const size_t words = mi_bitmap_words(slices);
+    uint8_t *const maps = head + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES);
+    uint8_t *const pages =
+        maps + mi_align_up(ARENA_MAPS * words * sizeof(uint64_t), MI_CACHE_LINE_BYTES);
+    a->free = (uint64_t *)maps;
+    a->committed = a->free + words;
+    a->dirty = a->free + 2 * words;
+    a->young = a->free + 3 * words;
+    a->old = a->free + 4 * words;
+    a->guarded = (MI_SECURE ? a->free + 5 * words : NULL);
+    a->pages = (mi_page_t *)pages;
+    a->marks = (uint8_t *)mi_align_up((uintptr_t)(pages + slices * sizeof(mi_page_t)),
+                                      MI_SECURE ? ARENA_WIDE_MARKS : 1);
+}
+
+// Lays a head that lies in the arena itself into memory that is zero then; *head_slices: what it
+// takes. NULL = no memory.
+static mi_arena_t *arena_head_inside(uint8_t *base, size_t slices, bool is_committed, bool is_zero,
+                                     size_t *head_slices) {
+    const size_t head = arena_head_slices(slices);
     const size_t guard = (MI_SECURE ? 1 : 0);
+    *head_slices = head + guard;
     if (head + guard + 1 >= slices)
         return NULL;
     bool head_zero = is_zero;
@@ -79,29 +119,50 @@ static mi_arena_t *arena_lay_out(uint8_t *base, size_t slices, bool is_committed
         return NULL;
     if (!is_zero && !head_zero)
         mi_memzero(base, head << MI_SLICE_SHIFT);
-    mi_arena_t *const a = (mi_arena_t *)base;
-    const size_t words = mi_bitmap_words(slices);
-    uint64_t *const maps =
-        (uint64_t *)(base + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES));
+    if (MI_SECURE)
+        (void)mi_os_protect(base + (head << MI_SLICE_SHIFT), guard << MI_SLICE_SHIFT);
+    return (mi_arena_t *)base;
+}
+
+// apart: a head that lies elsewhere, zero, or NULL.
+static mi_arena_t *arena_lay_out(mi_arena_t *apart, uint8_t *base, size_t slices, bool is_committed,
+                                 bool is_zero) {
+    size_t head_slices = 0;
+    mi_arena_t *const a =
+        (apart != NULL ? apart
+                       : arena_head_inside(base, slices, is_committed, is_zero, &head_slices));
+    if (a == NULL)
+        return NULL;
+    arena_head_parts(a, (uint8_t *)a, slices);
     a->base = base;
     a->slices = slices;
-    a->head_slices = head + guard;
+    a->head_slices = head_slices;
     a->free_slices = slices - a->head_slices;
-    a->free = maps;
-    a->committed = maps + words;
-    a->dirty = maps + 2 * words;
-    a->young = maps + 3 * words;
-    a->old = maps + 4 * words;
-    a->pages = (mi_page_t *)(base + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES) +
-                             mi_align_up(5 * words * sizeof(uint64_t), MI_CACHE_LINE_BYTES));
     mi_bitmap_set(a->free, a->head_slices, a->free_slices, true);
     if (is_committed)
         mi_bitmap_set(a->committed, 0, slices, true);
     if (!is_zero)
         mi_bitmap_set(a->dirty, 0, slices, true);
-    if (MI_SECURE)
-        (void)mi_os_protect(base + (head << MI_SLICE_SHIFT), guard << MI_SLICE_SHIFT);
     return a;
+}
+
+static uint8_t *arena_wide_marks(const mi_arena_t *a, size_t slice) {
+    const size_t dense = mi_align_up(a->slices * ARENA_DENSE_MARKS, ARENA_WIDE_MARKS);
+    return a->marks + dense + slice * ARENA_WIDE_MARKS;
+}
+
+// Of slices that no page has, marks are zero: their memory goes too where it needs no commit to
+// come back.
+static void arena_purge_marks(mi_arena_t *a, size_t first, size_t count) {
+    bool is_committed;
+    if (MI_SECURE && !mi_os_needs_commit() && mi_os_page_bytes() <= ARENA_WIDE_MARKS)
+        (void)mi_os_purge(arena_wide_marks(a, first), count * ARENA_WIDE_MARKS, &is_committed);
+}
+
+mi_mark_t *mi_arena_marks(const mi_arena_t *a, const mi_page_t *page, bool is_dense) {
+    const size_t slice = (size_t)(page - a->pages);
+    return (mi_mark_t *)(is_dense ? a->marks + slice * ARENA_DENSE_MARKS
+                                  : arena_wide_marks(a, slice));
 }
 
 static mi_arena_t *arena_at(size_t i) {
@@ -117,8 +178,10 @@ static bool arena_publish(mi_arena_t *a) {
         at++;
     const bool has_room = (at < MI_ARENA_MAX_COUNT);
     if (has_room) {
-        if (n == 0)
+        if (n == 0) {
             mi_page_map_init(a->base);
+            mi_store_relaxed(&arena_first, (uintptr_t)a->base);
+        }
         mi_store_relaxed(&arena_all[at].is_exclusive, a->is_exclusive);
         mi_store_release(&arena_all[at].arena, a); // with arena_at
         arena_reserved += a->slices << MI_SLICE_SHIFT;
@@ -131,20 +194,31 @@ static bool arena_publish(mi_arena_t *a) {
     return has_room;
 }
 
+uintptr_t mi_arena_hint(void) {
+    return mi_hidden_address(mi_load_relaxed(&arena_first));
+}
+
 static mi_arena_t *arena_make(size_t bytes, bool may_use_huge_pages, bool is_exclusive) {
-    bool is_zero = true;
-    uint8_t *const base = (uint8_t *)mi_os_reserve(bytes, MI_SLICE_BYTES);
+    uint8_t *const base = (uint8_t *)mi_os_reserve_at(mi_arena_hint(), bytes, MI_SLICE_BYTES);
     if (base == NULL)
         return NULL;
     if (!may_use_huge_pages)
         mi_os_allow_huge_pages(base, bytes, false);
-    mi_arena_t *const a =
-        arena_lay_out(base, bytes >> MI_SLICE_SHIFT, !mi_os_needs_commit(), is_zero);
+    // An exclusive one may be unloaded with all that is in it, the head too.
+    const size_t slices = bytes >> MI_SLICE_SHIFT;
+    const bool is_apart = (MI_SECURE && !is_exclusive);
+    const size_t head_bytes = arena_head_slices(slices) << MI_SLICE_SHIFT;
+    mi_arena_t *const apart = (mi_arena_t *)(is_apart ? mi_hidden_reserve(head_bytes) : NULL);
+    mi_arena_t *const a = (is_apart && apart == NULL
+                               ? NULL
+                               : arena_lay_out(apart, base, slices, !mi_os_needs_commit(), true));
     if (a != NULL) {
         a->is_exclusive = is_exclusive;
         if (arena_publish(a))
             return a;
     }
+    if (apart != NULL)
+        mi_hidden_release(apart, head_bytes);
     mi_os_release(base, bytes);
     return NULL;
 }
@@ -160,7 +234,7 @@ static bool arena_grow(size_t slices, size_t align_slices) {
     for (size_t i = 24; i < n && sizeof(void *) == 8 && bytes < 64 * MI_GiB; i += 16)
         bytes *= 2;
     const size_t span = (slices + align_slices) << MI_SLICE_SHIFT;
-    const size_t least = span + span / 256 + 8 * MI_SLICE_BYTES; // the head is a 512th
+    const size_t least = span + ((arena_head_most(span >> MI_SLICE_SHIFT) + 4) << MI_SLICE_SHIFT);
     const size_t limit = mi_core_config.reserve_limit;
     for (;; bytes /= 2) {
         if (bytes < least)
@@ -199,28 +273,41 @@ static void arena_note_demand(size_t clean_slices) {
         arena_dirty_limit = MI_DIRTY_LIMIT_TOP / MI_SLICE_BYTES;
 }
 
+// What slices are like that were taken.
+typedef struct arena_taken_s {
+    bool is_zero;
+    bool is_ready;   // need no commit
+    bool has_guards; // but for the last one
+    bool is_guarded; // the last one
+} arena_taken_t;
+
 // Takes free slices. Under the lock.
-static void arena_take(mi_arena_t *a, size_t first, size_t count, bool *is_zero, bool *is_ready) {
+static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     const size_t last = first + count;
     size_t dirty = 0;
-    *is_ready = true;
+    arena_taken_t taken = {.is_ready = true};
+    if (MI_SECURE) {
+        taken.has_guards = mi_bitmap_next(a->guarded, last - 1, first, true) < last - 1;
+        taken.is_guarded = mi_bitmap_get(a->guarded, last - 1);
+    }
     for (size_t i = first; i < last; i = (i / 64 + 1) * 64) {
         const uint64_t mask = mi_bitmap_mask(i, last);
         const size_t w = i / 64;
         dirty += mi_bits_count(a->dirty[w] & mask);
         arena_dirty_free -= mi_bits_count((a->young[w] | a->old[w]) & mask);
-        *is_ready &= ((a->committed[w] & mask) == mask);
+        taken.is_ready &= ((a->committed[w] & mask) == mask);
         a->free[w] &= ~mask;
         a->dirty[w] |= mask;
         a->young[w] &= ~mask;
         a->old[w] &= ~mask;
     }
-    *is_zero = (dirty == 0);
+    taken.is_zero = (dirty == 0);
     arena_note_demand(count - dirty);
     a->free_slices -= count;
     arena_used_slices += count;
     if (arena_used_slices > arena_used_peak)
         arena_used_peak = arena_used_slices;
+    return taken;
 }
 
 // A run of free slices, the lowest. Under the lock.
@@ -265,16 +352,60 @@ static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     return rc == 0;
 }
 
+// ---- Guards: the last OS page of a span that is in use (secure build)
+// ----------------------------------------
+
+static uint8_t *arena_guard_at(const mi_arena_t *a, size_t slice) {
+    return a->base + ((slice + 1) << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+}
+
+// The first slice in [first, last) with a guard, which is ours from now on; last = none.
+static size_t arena_guard_take(mi_arena_t *a, size_t first, size_t last) {
+    mi_lock(&arena_lock);
+    const size_t at = mi_bitmap_next(a->guarded, last, first, true);
+    if (at < last)
+        mi_bitmap_set(a->guarded, at, 1, false);
+    mi_unlock(&arena_lock);
+    return at;
+}
+
+// A span in use gets its guard, and loses those that earlier spans have left inside. A span that is
+// used again as it was costs nothing. Guards stay where they are when it is freed.
+static void arena_guard_span(mi_arena_t *a, size_t first, size_t count, arena_taken_t taken) {
+    const size_t last = first + count - 1;
+    for (size_t at = first; taken.has_guards && (at = arena_guard_take(a, at, last)) < last; at++)
+        (void)mi_os_unguard(arena_guard_at(a, at), MI_GUARD_BYTES);
+    if (taken.is_guarded && taken.is_ready) // else its commit may have taken it off
+        return;
+    const bool is_done = mi_os_guard(arena_guard_at(a, last), MI_GUARD_BYTES) == 0;
+    mi_lock(&arena_lock);
+    mi_bitmap_set(a->guarded, last, 1, is_done);
+    mi_unlock(&arena_lock);
+}
+
+void mi_arena_set_guard(mi_arena_t *a, uint8_t *start, size_t slices, bool is_on) {
+    const size_t last = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices - 1;
+    if (a->is_pinned)
+        return;
+    if (is_on)
+        arena_guard_span(a, last, 1, (arena_taken_t){.is_ready = true});
+    else if (arena_guard_take(a, last, last + 1) == last)
+        (void)mi_os_unguard(arena_guard_at(a, last), MI_GUARD_BYTES);
+}
+
 static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t align) {
     const size_t phase = ((size_t)0 - ((uintptr_t)a->base >> MI_SLICE_SHIFT)) & (align - 1);
-    bool is_ready = false;
+    arena_taken_t taken = {0};
     mi_lock(&arena_lock);
     const size_t first = arena_find(a, slices, align, phase);
     if (first != MI_BITMAP_NONE)
-        arena_take(a, first, slices, &span->is_zero, &is_ready);
+        taken = arena_take(a, first, slices);
     mi_unlock(&arena_lock);
-    if (first == MI_BITMAP_NONE || (!is_ready && !arena_commit(a, first, slices)))
+    if (first == MI_BITMAP_NONE || (!taken.is_ready && !arena_commit(a, first, slices)))
         return false;
+    if (MI_SECURE && !a->is_pinned)
+        arena_guard_span(a, first, slices, taken);
+    span->is_zero = taken.is_zero;
     span->start = a->base + (first << MI_SLICE_SHIFT);
     span->slices = slices;
     span->arena = a;
@@ -351,13 +482,19 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
 
 bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, bool *is_zero) {
     const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
-    bool is_ready = false;
+    arena_taken_t taken = {0};
     mi_lock(&arena_lock);
     const bool is_free = (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
     if (is_free)
-        arena_take(a, first, more, is_zero, &is_ready);
+        taken = arena_take(a, first, more);
     mi_unlock(&arena_lock);
-    return is_free && (is_ready || arena_commit(a, first, more));
+    if (!is_free || (!taken.is_ready && !arena_commit(a, first, more)))
+        return false;
+    taken.has_guards = true; // the one of the span as it was
+    if (MI_SECURE && !a->is_pinned)
+        arena_guard_span(a, first - slices, slices + more, taken);
+    *is_zero = taken.is_zero;
+    return true;
 }
 
 // ---- Purging
@@ -374,12 +511,16 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
     mi_unlock(&arena_lock);
     const int rc =
         mi_os_purge(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT, &is_committed);
+    arena_purge_marks(a, first, count);
     mi_lock(&arena_lock);
     a->purging--;
     if (rc == 0) {
         mi_bitmap_set(a->dirty, first, count, false);
-        if (!is_committed)
+        if (!is_committed) {
             mi_bitmap_set(a->committed, first, count, false);
+            if (MI_SECURE) // the guards went with the memory
+                mi_bitmap_set(a->guarded, first, count, false);
+        }
         arena_purged_slices += count;
         arena_purge_calls++;
     }
@@ -492,7 +633,8 @@ bool mi_core_arena_reserve(size_t bytes, bool is_committed, bool allow_large, bo
                            void **arena) {
     if (bytes > MI_REQUEST_MAX)
         return false;
-    const size_t rounded = mi_align_up(bytes + bytes / 256 + 4 * MI_SLICE_BYTES, MI_SLICE_BYTES);
+    const size_t head = arena_head_most(bytes >> MI_SLICE_SHIFT) << MI_SLICE_SHIFT;
+    const size_t rounded = mi_align_up(bytes + head, MI_SLICE_BYTES);
     mi_arena_t *const a = arena_make(rounded, allow_large, is_exclusive);
     (void)is_committed; // the commit stays lazy: it costs less and means the same
     if (arena != NULL)
@@ -506,7 +648,7 @@ bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_
     const size_t lost = (size_t)(base - (uint8_t *)start);
     mi_arena_t *a = NULL;
     if (bytes > lost)
-        a = arena_lay_out(base, (bytes - lost) >> MI_SLICE_SHIFT, is_committed, is_zero);
+        a = arena_lay_out(NULL, base, (bytes - lost) >> MI_SLICE_SHIFT, is_committed, is_zero);
     if (a != NULL) {
         a->is_exclusive = is_exclusive;
         a->is_pinned = true; // purged, a file mapping would read as its file again
@@ -608,26 +750,25 @@ size_t mi_arena_withdraw(mi_arena_t *a) {
     while (last > a->head_slices && !mi_bitmap_get(a->dirty, last - 1))
         last--;
     arena_guard(a, false);
+    if (MI_SECURE) // it must be readable while it is saved
+        for (size_t at = 0; (at = arena_guard_take(a, at, a->slices)) < a->slices; at++)
+            (void)mi_os_unguard(arena_guard_at(a, at), MI_GUARD_BYTES);
     a->purge_at_ms = 0;
     a->stamp = arena_stamp(a->base);
     return last << MI_SLICE_SHIFT;
 }
 
-// Where the parts of a head lie; *head_slices: how many slices it takes.
+// Is it a head that this build has laid out for an arena of that size?
 static bool arena_head_fits(const mi_arena_t *a, size_t bytes) {
     const size_t slices = a->slices;
     if (slices == 0 || slices != bytes >> MI_SLICE_SHIFT || slices > UINT32_MAX)
         return false;
-    const size_t words = mi_bitmap_words(slices);
-    const uint64_t *const maps =
-        (const uint64_t *)(a->base + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES));
-    const size_t head = (arena_head_bytes(slices) + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    const uint8_t *const pages =
-        (const uint8_t *)maps + mi_align_up(5 * words * sizeof(uint64_t), MI_CACHE_LINE_BYTES);
-    return a->head_slices == head + (MI_SECURE ? 1 : 0) && a->free == maps &&
-           a->committed == maps + words && a->dirty == maps + 2 * words &&
-           a->young == maps + 3 * words && a->old == maps + 4 * words &&
-           (const uint8_t *)a->pages == pages &&
+    mi_arena_t right = {.base = a->base};
+    arena_head_parts(&right, (uint8_t *)(uintptr_t)a, slices);
+    return a->head_slices == arena_head_slices(slices) + (MI_SECURE ? 1 : 0) &&
+           a->free == right.free && a->committed == right.committed && a->dirty == right.dirty &&
+           a->young == right.young && a->old == right.old && a->pages == right.pages &&
+           a->guarded == right.guarded && a->marks == right.marks &&
            a->free_slices == mi_bitmap_count(a->free, a->head_slices, slices - a->head_slices);
 }
 

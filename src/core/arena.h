@@ -45,6 +45,11 @@ bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *ar
 bool mi_arena_try_visit_all(mi_page_visit_fn visit, void *arg);
 // Slices for the allocator's own needs, counted like others and never freed.
 void *mi_arena_alloc_meta(size_t slices);
+// Where the marks of a page's blocks are (harden.h), and its guard on or off (secure build).
+mi_mark_t *mi_arena_marks(const mi_arena_t *arena, const mi_page_t *page, bool is_dense);
+void mi_arena_set_guard(mi_arena_t *arena, uint8_t *start, size_t slices, bool is_on);
+// Where memory for blocks might be reserved next; 0 = where the system likes.
+uintptr_t mi_arena_hint(void);
 void mi_arena_stats(mi_core_stats_t *stats);
 // ---- Taking an exclusive arena out and in again (unload.c)
 bool mi_arena_is_exclusive(const mi_arena_t *arena);

@@ -2,7 +2,8 @@
 #include "core/exact.h"
 
 static uint8_t *exact_byte(const mi_page_t *page, const void *block) {
-    uint8_t *const last = page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - 1;
+    uint8_t *const last =
+        page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES - 1;
     return last - mi_page_block_index(page, (size_t)((const uint8_t *)block - page->start));
 }
 

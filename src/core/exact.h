@@ -23,7 +23,7 @@
 
 // The block was just handed out for a request of size bytes, at most MI_EXACT_SMALL_MAX.
 MI_INLINE void mi_exact_set_small(const mi_page_t *page, void *block, size_t size) {
-    const uintptr_t last = (uintptr_t)block | (MI_SLICE_BYTES - 1);
+    const uintptr_t last = ((uintptr_t)block | (MI_SLICE_BYTES - 1)) - MI_GUARD_BYTES;
     const size_t index = mi_page_block_index(page, (uintptr_t)block & (MI_SLICE_BYTES - 1));
     *(uint8_t *)(last - index) = (uint8_t)(page->block_bytes - size);
 }

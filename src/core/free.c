@@ -42,8 +42,9 @@ static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
         return MI_FREE_INVALID;
     if (MI_UNLIKELY(mi_page_live(page) == 0))
         return MI_FREE_DOUBLE;
-    if (mi_block_looks_free(page, block) && mi_block_is_free(page, block))
-        return MI_FREE_DOUBLE;
+    if (!mi_mark_free(page, block))
+        return mi_mark_fault(page, block);
+    mi_fork_point();
     mi_block_set_next(page, block, page->free);
     mi_fork_point();
     page->free = block;
@@ -71,13 +72,19 @@ mi_free_result_t mi_core_free(void *p) {
         return closed;
     if (is_mine)
         return free_local(t.page, t.block);
-    mi_remote_free(theap, t.page, t.block);
-    return MI_FREE_OK;
+    const mi_free_result_t marked = mi_mark_free_far(t.page, t.block);
+    if (MI_LIKELY(marked == MI_FREE_OK))
+        mi_remote_free(theap, t.page, t.block);
+    return marked;
 }
 
 size_t mi_core_usable(const void *p, mi_free_result_t *result) {
     free_target_t t;
-    const mi_free_result_t found = free_find(p, &t);
+    mi_free_result_t found = free_find(p, &t);
+    if (found == MI_FREE_OK && MI_UNLIKELY(!mi_mark_is_live(t.page, t.block)))
+        found = mi_mark_fault(t.page, t.block);
+    if (found == MI_FREE_OK && MI_UNLIKELY(mi_pad_is_closed(t.page, t.block)))
+        found = MI_FREE_DOUBLE;
     if (result != NULL)
         *result = (p == NULL ? MI_FREE_OK : found);
     if (found != MI_FREE_OK)

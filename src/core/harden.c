@@ -2,6 +2,7 @@
 // holds or owns.
 #include "core/harden.h"
 
+#include "core/limits.h"
 #include "os/os.h"
 
 #define HARDEN_FILL_NEW   0xD0
@@ -87,20 +88,166 @@ size_t mi_pad_end(const mi_page_t *page, const void *block) {
 
 #endif
 
-bool mi_block_is_free(const mi_page_t *page, const mi_block_t *block) {
-    uint32_t left = page->capacity;
-    for (const mi_block_t *b = page->free; b != NULL && left > 0; left--) {
-        if (b == block)
-            return true;
-        b = mi_block_next(page, b);
-        if (!mi_link_is_sane(page, b))
-            return false;
-    }
-    return false;
+// ---- Marks
+// -------------------------------------------------------------------------------------------------
+
+#if MI_SECURE
+mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block) {
+    const size_t index = mi_page_block_index(page, (size_t)((const uint8_t *)block - page->start));
+    return mi_load_relaxed(&page->marks[index]) == MI_MARK_FREE ? MI_FREE_DOUBLE : MI_FREE_INVALID;
+}
+
+mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block) {
+    const size_t offset = (size_t)((const uint8_t *)block - page->start);
+    uint8_t mark = MI_MARK_LIVE;
+    // Relaxed: the push on the page's remote list publishes it.
+    if (mi_cas_strong_relaxed(&page->marks[mi_page_block_index(page, offset)], &mark,
+                              (uint8_t)MI_MARK_FREE))
+        return MI_FREE_OK;
+    return mark == MI_MARK_FREE ? MI_FREE_DOUBLE : MI_FREE_INVALID;
+}
+
+void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value) {
+    // Nobody else has one of these blocks.
+    mi_memset((void *)(uintptr_t)&page->marks[first], value, count);
+}
+#else
+mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block) {
+    (void)page;
+    (void)block;
+    return MI_FREE_INVALID;
+}
+
+mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block) {
+    (void)page;
+    (void)block;
+    return MI_FREE_OK;
+}
+
+void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value) {
+    (void)page;
+    (void)first;
+    (void)count;
+    (void)value;
+}
+#endif
+
+void mi_page_check_block(const mi_page_t *page, const mi_block_t *block) {
+    mi_mark_t *mark;
+    if (!mi_mark_is_free(page, block, &mark))
+        mi_corrupt_fail("a free block was overwritten: its page's free list is corrupt, page",
+                        page->start);
 }
 
 void mi_page_check_list(const mi_page_t *page) {
-    if (page->free != NULL && !mi_link_is_sane(page, mi_block_next(page, page->free)))
-        mi_assert_fail("a free block was overwritten: the free list is corrupt", __FILE__,
-                       __LINE__);
+    if (page->free != NULL)
+        mi_page_check_block(page, page->free);
+}
+
+// ---- Secrets: ChaCha with 8 rounds, a counter under a key that the system gave
+// -----------------------------
+
+static _Atomic(uint64_t) secret_count;
+static _Atomic(uint64_t) secret_key[4];
+static _Atomic(bool) secret_is_ready;
+
+static uint32_t rotated(uint32_t x, unsigned by) {
+    return (x << by) | (x >> (32 - by));
+}
+
+static void quarter(uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d) {
+    *a += *b;
+    *d = rotated(*d ^ *a, 16);
+    *c += *d;
+    *b = rotated(*b ^ *c, 12);
+    *a += *b;
+    *d = rotated(*d ^ *a, 8);
+    *c += *d;
+    *b = rotated(*b ^ *c, 7);
+}
+
+// Several threads may come first: each adds to the key, and none goes on before it has done so.
+static void secret_begin(void) {
+    for (size_t i = 0; i < 4; i++)
+        mi_fetch_add_relaxed(&secret_key[i], mi_os_random());
+    mi_store_release(&secret_is_ready, true); // with the acquire in secret_refill
+}
+
+static void secret_refill(uint64_t out[8]) {
+    uint32_t first[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
+    uint32_t x[16];
+    if (MI_UNLIKELY(!mi_load_acquire(&secret_is_ready))) // with secret_begin
+        secret_begin();
+    const uint64_t count = mi_fetch_add_relaxed(&secret_count, 1);
+    for (size_t i = 0; i < 4; i++) {
+        const uint64_t key = mi_load_relaxed(&secret_key[i]);
+        first[4 + 2 * i] = (uint32_t)key;
+        first[5 + 2 * i] = (uint32_t)(key >> 32);
+    }
+    first[12] = (uint32_t)count;
+    first[13] = (uint32_t)(count >> 32);
+    mi_memcpy(x, first, sizeof(x));
+    for (int round = 0; round < 4; round++) {
+        for (int i = 0; i < 4; i++)
+            quarter(&x[i], &x[4 + i], &x[8 + i], &x[12 + i]);
+        for (int i = 0; i < 4; i++)
+            quarter(&x[i], &x[4 + (i + 1) % 4], &x[8 + (i + 2) % 4], &x[12 + (i + 3) % 4]);
+    }
+    for (size_t i = 0; i < 8; i++)
+        out[i] = (uint64_t)(x[2 * i] + first[2 * i]) | (uint64_t)(x[2 * i + 1] + first[2 * i + 1])
+                                                           << 32;
+}
+
+uint64_t mi_secret_next(mi_secrets_t *stock) {
+    if (!MI_SECURE)
+        return 0;
+    if (stock->left == 0) {
+        uint64_t fresh[8];
+        secret_refill(fresh);
+        mi_memcpy(stock->number, fresh, sizeof(stock->number));
+        stock->left = (uint32_t)(sizeof(stock->number) / sizeof(stock->number[0]));
+    }
+    const uint64_t next = stock->number[--stock->left];
+    stock->number[stock->left] = 0; // it is the key of something now
+    return next;
+}
+
+// ---- Hidden memory
+// -----------------------------------------------------------------------------------------
+
+// Where a 64-bit process has nothing else as a rule: between 1 and 64 TiB.
+#define HIDDEN_FIRST ((uint64_t)1 << 40)
+#define HIDDEN_BITS  46
+#define HIDDEN_REACH ((uint64_t)24 * MI_GiB) // of arenas to both sides of the first
+
+uintptr_t mi_hidden_address(uintptr_t near) {
+    mi_secrets_t stock = {{0}, 0};
+    if (!MI_SECURE || !MI_IS_64BIT)
+        return 0;
+    const uint64_t random = mi_secret_next(&stock);
+    uint64_t at = HIDDEN_FIRST + (random >> (64 - HIDDEN_BITS));
+    if (near != 0)
+        at = near - HIDDEN_REACH + random % (2 * HIDDEN_REACH);
+    return mi_align_down((uintptr_t)at, MI_SLICE_BYTES);
+}
+
+void *mi_hidden_reserve(size_t bytes) {
+    const size_t guard = MI_SLICE_BYTES; // on both sides; addresses only
+    bool is_zero;
+    uint8_t *const p =
+        (uint8_t *)mi_os_reserve_at(mi_hidden_address(0), bytes + 2 * guard, MI_SLICE_BYTES);
+    if (p == NULL)
+        return NULL;
+    if (mi_os_needs_commit()) { // what is not committed is a guard
+        if (mi_os_commit(p + guard, bytes, &is_zero) == 0)
+            return p + guard;
+    } else if (mi_os_protect(p, guard) == 0 && mi_os_protect(p + guard + bytes, guard) == 0) {
+        return p + guard;
+    }
+    (void)mi_os_release(p, bytes + 2 * guard);
+    return NULL;
+}
+
+void mi_hidden_release(void *p, size_t bytes) {
+    (void)mi_os_release((uint8_t *)p - MI_SLICE_BYTES, bytes + 2 * MI_SLICE_BYTES);
 }

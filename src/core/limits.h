@@ -27,7 +27,7 @@
 
 // Pages.
 // A larger page gets a reservation of its own.
-#define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB)
+#define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB + 64 * MI_KiB)
 #define MI_EXTEND_BYTES ((size_t)4096) // of blocks linked at once: what one fault brings in anyway
 #define MI_BATCH_BYTES  ((size_t)4096) // remote frees of one page that a thread holds back ...
 #define MI_BATCH_MAX    MI_LIMIT(32u, 3u) // ... and their number

@@ -2,6 +2,7 @@
 #include "core/meta.h"
 
 #include "core/arena.h"
+#include "core/harden.h"
 #include "core/lock.h"
 
 static mi_lock_t meta_lock;
@@ -13,7 +14,8 @@ void *mi_meta_alloc(size_t bytes) {
     MI_ASSERT(rounded <= MI_SLICE_BYTES);
     mi_lock(&meta_lock);
     if (meta_left < rounded) {
-        uint8_t *const slice = (uint8_t *)mi_arena_alloc_meta(1);
+        uint8_t *const slice =
+            (uint8_t *)(MI_SECURE ? mi_hidden_reserve(MI_SLICE_BYTES) : mi_arena_alloc_meta(1));
         if (slice == NULL) {
             mi_unlock(&meta_lock);
             return NULL;

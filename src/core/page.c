@@ -4,6 +4,7 @@
 
 #include "core/arena.h"
 #include "core/guest.h"
+#include "core/harden.h"
 #include "core/heap.h"
 #include "core/limits.h"
 #include "core/lock.h"
@@ -85,8 +86,8 @@ static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
     mi_page_t *const page = page_struct_new();
     if (page == NULL)
         return false;
-    uint8_t *const start =
-        (uint8_t *)mi_os_reserve(bytes, align > MI_SLICE_BYTES ? align : MI_SLICE_BYTES);
+    uint8_t *const start = (uint8_t *)mi_os_reserve_at(
+        mi_arena_hint(), bytes, align > MI_SLICE_BYTES ? align : MI_SLICE_BYTES);
     if (start != NULL && mi_os_needs_commit() && mi_os_commit(start, bytes, &is_zero) != 0) {
         mi_os_release(start, bytes);
         goto fail;
@@ -98,6 +99,8 @@ static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
     span->arena = NULL;
     span->page = page;
     span->is_zero = true;
+    if (MI_SECURE)
+        (void)mi_os_guard(start + bytes - MI_GUARD_BYTES, MI_GUARD_BYTES);
     return true;
 fail:
     page_struct_free(page);
@@ -109,14 +112,31 @@ static void page_span_free(mi_page_t *page) {
         mi_arena_free(page->arena, page->start, page->slices);
         return;
     }
+    mi_page_set_guard(page, false); // the system counts guards
     mi_os_release(page->start, (size_t)page->slices << MI_SLICE_SHIFT);
     page_own_unlink(page);
 }
 
+// The marks and the key of a new page.
+static void page_harden(mi_page_t *page, mi_theap_t *theap) {
+#if MI_SECURE
+    const bool has_one = (page->reserved == 1);
+    page->marks =
+        (has_one ? &page->one_mark
+                 : mi_arena_marks(page->arena, page, page->block_bytes >= MI_MARKS_DENSE));
+    mi_store_relaxed(&page->one_mark, (uint8_t)MI_MARK_NONE);
+    // A list of one block has no link that could lead elsewhere.
+    page->link_key = (uintptr_t)(has_one ? ~(uint64_t)0 : mi_secret_next(&theap->secrets));
+#else
+    (void)page;
+    (void)theap;
+#endif
+}
+
 // What a page of this class looks like, before any block is linked.
-static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class_index,
-                          size_t block_bytes) {
-    const size_t span_bytes = span->slices << MI_SLICE_SHIFT;
+static void page_describe(mi_page_t *page, mi_theap_t *theap, const mi_span_t *span,
+                          uint32_t class_index, size_t block_bytes) {
+    const size_t span_bytes = (span->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const bool is_shared = (mi_class_plain(class_index) <= MI_CLASS_SHARED);
     page->is_exact = (class_index >= MI_CLASS_EXACT);
     page->slack = 0;
@@ -135,9 +155,8 @@ static void page_describe(mi_page_t *page, const mi_span_t *span, uint32_t class
     page->far_start = (uint32_t)((uintptr_t)span->start >> MI_SLICE_SHIFT);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
-#if MI_SECURE
-    page->link_key = (uintptr_t)mi_os_random();
-#endif
+    if (MI_SECURE)
+        page_harden(page, theap);
     mi_store_relaxed(&page->has_interior, false);
     mi_store_relaxed(&page->remote, NULL);
 }
@@ -165,7 +184,7 @@ static void page_set_far_class(mi_page_t *page, const mi_theap_t *theap) {
 static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t class_index,
                              size_t block_bytes) {
     mi_page_t *const page = span->page;
-    page_describe(page, span, class_index, block_bytes);
+    page_describe(page, theap, span, class_index, block_bytes);
     page_set_far_class(page, theap);
     if (page->arena == NULL)
         page_own_link(page);
@@ -185,10 +204,13 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
     return page;
 }
 
+static size_t page_huge_slices(size_t bytes) {
+    return (bytes + MI_GUARD_BYTES + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+}
+
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align) {
-    const size_t slices =
-        (class_index == MI_CLASS_HUGE ? (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT
-                                      : mi_class_slices(block_bytes));
+    const size_t slices = (class_index == MI_CLASS_HUGE ? page_huge_slices(block_bytes)
+                                                        : mi_class_slices(block_bytes));
     const size_t align_slices = (align > MI_SLICE_BYTES ? align >> MI_SLICE_SHIFT : 1);
     mi_arena_t *const only = mi_heap_arena(mi_theap_heap(theap));
     mi_span_t span;
@@ -207,7 +229,7 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
     mi_span_t span;
     if (mi_heap_arena(mi_theap_heap(theap)) != NULL || bytes >> MI_SLICE_SHIFT >= UINT32_MAX)
         return NULL;
-    if (!page_reserve_own(&span, (bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT, MI_SLICE_BYTES))
+    if (!page_reserve_own(&span, page_huge_slices(bytes), MI_SLICE_BYTES))
         return NULL;
     return page_found(theap, &span, MI_CLASS_HUGE, bytes);
 }
@@ -220,8 +242,10 @@ void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
     const mi_span_t span = {page->start, page->slices, page->arena, page, is_zero};
     MI_ASSERT(page->used == 0 && mi_load_relaxed(&page->remote) == NULL);
     MI_ASSERT(!mi_load_relaxed(&page->has_interior));
-    page_describe(page, &span, class_index, mi_class_bytes(mi_class_plain(class_index)));
-    page_set_far_class(page, mi_load_relaxed(&page->theap));
+    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
+    mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
+    page_describe(page, theap, &span, class_index, mi_class_bytes(mi_class_plain(class_index)));
+    page_set_far_class(page, theap);
     if (is_shared)
         page->slack = (uint32_t)used;
 }
@@ -232,6 +256,7 @@ void mi_page_release(mi_page_t *page) {
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
     page->state = MI_PAGE_FREE;
     mi_fetch_sub_relaxed(&page_live_count, 1);
+    mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
     page_span_free(page);
 }
 
@@ -278,8 +303,21 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
         return false;
     }
     page->slices += (uint32_t)more;
-    page->block_bytes = (size_t)page->slices << MI_SLICE_SHIFT;
+    page->block_bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    *is_zero &= !MI_SECURE; // what the guard covered may be dirty
     return true;
+}
+
+void mi_page_set_guard(mi_page_t *page, bool is_on) {
+    if (!MI_SECURE)
+        return;
+    if (page->arena != NULL) {
+        mi_arena_set_guard(page->arena, page->start, page->slices, is_on);
+        return;
+    }
+    uint8_t *const end = page->start + ((size_t)page->slices << MI_SLICE_SHIFT);
+    (void)(is_on ? mi_os_guard(end - MI_GUARD_BYTES, MI_GUARD_BYTES)
+                 : mi_os_unguard(end - MI_GUARD_BYTES, MI_GUARD_BYTES));
 }
 
 void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap) {
@@ -302,11 +340,12 @@ void mi_page_set_interior(mi_page_t *page) {
 // Links fresh blocks in an order that an attacker cannot foresee; returns the first.
 static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t count) {
     uint16_t order[MI_EXTEND_BYTES / MI_GRANULE_BYTES];
-    uint64_t random = mi_page_link_key(page) + page->capacity * 0x9E3779B97F4A7C15ull;
+    // Its owner's secrets: an extension is made by the owner.
+    uint64_t random = mi_secret_next(&mi_load_relaxed(&page->theap)->secrets);
     order[0] = 0;
     for (uint32_t i = 1; i < count; i++) {
-        random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + i;
-        const uint32_t at = (uint32_t)((random >> 33) % (i + 1));
+        random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + 1;
+        const uint32_t at = (uint32_t)(((random >> 32) * (i + 1)) >> 32);
         order[i] = (uint16_t)i; // at may be i itself
         order[i] = order[at];
         order[at] = (uint16_t)i;
@@ -347,9 +386,16 @@ bool mi_page_extend(mi_page_t *page) {
             mi_block_set_next(page, (mi_block_t *)p, (mi_block_t *)(p + step));
         mi_block_set_next(page, (mi_block_t *)last, NULL);
     }
+    mi_marks_fill(page, page->capacity, count, MI_MARK_FREE);
     page->free = (mi_block_t *)first;
     page->capacity += count;
     return used_end <= at && count == 1;
+}
+
+void mi_page_fill(mi_page_t *page) {
+    page->capacity = 1;
+    page->state = MI_PAGE_FULL; // used is 1: the block
+    mi_marks_fill(page, 0, 1, MI_MARK_LIVE);
 }
 
 bool mi_page_is_valid(const mi_page_t *page) {

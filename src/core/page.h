@@ -25,6 +25,7 @@
 typedef struct mi_theap_s mi_theap_t;
 typedef struct mi_heap_s mi_heap_t;
 typedef struct mi_arena_s mi_arena_t;
+typedef _Atomic(uint8_t) mi_mark_t; // MI_MARK_ values (harden.h)
 
 // A free block. The link is read and written only through mi_block_next and mi_block_set_next.
 typedef struct mi_block_s {
@@ -48,11 +49,16 @@ struct mi_page_s {
     uint8_t state : 7;    // owner; mi_page_state_t
     uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in slack
     bool is_exact;        // blocks keep their exact size; set before the first is handed out
-    mi_page_t *next;      // owner; queue of the class
-    mi_page_t *prev;      // owner
-    size_t block_bytes;   // constant; grows only while its one block is resized in place
-    uint8_t *start;       // constant; first block
-    uint64_t recip;       // constant; 2^64 / block_bytes, rounded up; 1 = one block
+#if MI_SECURE
+    mi_mark_t *marks;   // constant; one for each block (harden.h)
+    uintptr_t link_key; // constant; encodes links
+#else
+    mi_page_t *next; // owner; queue of the class
+    mi_page_t *prev; // owner
+#endif
+    size_t block_bytes; // constant; grows only while its one block is resized in place
+    uint8_t *start;     // constant; first block
+    uint64_t recip;     // constant; 2^64 / block_bytes, rounded up; 1 = one block
 
     // Second line: what other threads look at, so that their frees never wait for the line that the
     // owner writes all the time. It holds what the check of a block's start needs once more.
@@ -70,10 +76,14 @@ struct mi_page_s {
     uint8_t far_class; // constant; of blocks that a thread may hold back (remote.h), 0 = none
     _Atomic(bool) has_interior; // blocks may have been handed out with an offset inside
 #if MI_SECURE
-    uintptr_t link_key; // constant; encodes links
+    // Third line: what the first one has no room for in the secure build.
+    mi_page_t *next;    // owner; queue of the class
+    mi_page_t *prev;    // owner
+    mi_mark_t one_mark; // marks of a page with one block
+    uint8_t filler[47]; // whole lines
 #endif
 };
-static_assert(MI_SECURE || sizeof(mi_page_t) <= 2 * MI_CACHE_LINE_BYTES, "two cache lines");
+static_assert(sizeof(mi_page_t) <= (MI_SECURE ? 3 : 2) * MI_CACHE_LINE_BYTES, "cache lines");
 static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES,
               "two lines");
 
@@ -87,15 +97,22 @@ MI_INLINE uintptr_t mi_page_link_key(const mi_page_t *page) {
 #endif
 }
 
+// Half of what a link is encoded with: the block's place. Its bytes are swapped so that no sum of
+// addresses that belong together is one again: a link that is copied to another block leads
+// nowhere.
+MI_INLINE uintptr_t mi_block_place(const mi_block_t *block) {
+    return mi_bytes_swapped((uintptr_t)block);
+}
+
 MI_INLINE mi_block_t *mi_block_next(const mi_page_t *page, const mi_block_t *block) {
     if (MI_SECURE)
-        return (mi_block_t *)(block->link ^ mi_page_link_key(page) ^ (uintptr_t)block);
+        return (mi_block_t *)(block->link ^ mi_page_link_key(page) ^ mi_block_place(block));
     return (mi_block_t *)block->link;
 }
 
 MI_INLINE void mi_block_set_next(const mi_page_t *page, mi_block_t *block, const mi_block_t *next) {
     if (MI_SECURE)
-        block->link = (uintptr_t)next ^ mi_page_link_key(page) ^ (uintptr_t)block;
+        block->link = (uintptr_t)next ^ mi_page_link_key(page) ^ mi_block_place(block);
     else
         block->link = (uintptr_t)next;
 }
@@ -163,6 +180,8 @@ void mi_page_forget(mi_page_t *page);
 // unpark: false = no memory for the map.
 void mi_page_park(mi_page_t *page);
 bool mi_page_unpark(mi_page_t *page, mi_theap_t *theap);
+// The guard at the end of its span, taken off while its memory moves (secure build).
+void mi_page_set_guard(mi_page_t *page, bool is_on);
 // Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as
 // zero.
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
@@ -176,6 +195,8 @@ void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap);
 // From now on every free of its blocks takes the slow path, for blocks that were handed out with an
 // offset.
 void mi_page_set_interior(mi_page_t *page);
+// The one block of a huge page that was just made is handed out.
+void mi_page_fill(mi_page_t *page);
 bool mi_page_is_valid(const mi_page_t *page);
 // Every page with a reservation of its own, under the page lock: visit may not allocate.
 typedef bool (*mi_page_visit_fn)(mi_page_t *page, void *arg);

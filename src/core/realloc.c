@@ -74,20 +74,24 @@ static void *realloc_move_pages(const realloc_job_t *job) {
         page = mi_page_new_own(job->theap, job->size);
     if (page == NULL)
         return NULL;
-    page->capacity = 1;
-    page->state = MI_PAGE_FULL;
+    mi_page_fill(page);
     page->is_zero = false;
     const bool is_own = (old->arena == NULL && mi_load_relaxed(&old->theap) == job->theap);
     // The old addresses may be another's as soon as they are given up, so they leave the map
     // before.
     if (is_own)
         mi_page_map_clear(old->start, old->slices);
-    if (mi_os_remap(old->start, old_bytes, page->start, page->block_bytes, !is_own) != 0) {
+    const size_t bytes = (size_t)page->slices << MI_SLICE_SHIFT;
+    mi_page_set_guard(old, false); // it would move along
+    mi_page_set_guard(page, false);
+    if (mi_os_remap(old->start, old_bytes, page->start, bytes, !is_own) != 0) {
+        mi_page_set_guard(old, true);
         if (is_own)
             mi_page_set_owner(old, job->theap); // its tables exist: this cannot fail
         mi_page_release(page);
         return NULL;
     }
+    mi_page_set_guard(page, true);
     if (is_own)
         mi_page_forget(old);
     else

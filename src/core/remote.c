@@ -3,6 +3,7 @@
 #include "core/remote.h"
 
 #include "core/guest.h"
+#include "core/harden.h"
 
 // Step 3. true: the page still belongs to theap after the push, so theap's owner will find it.
 static bool remote_push_once(mi_theap_t *theap, mi_page_t *page) {
@@ -50,12 +51,17 @@ static void remote_take(mi_theap_t *theap, mi_page_t *page) {
     mi_block_t *const head = mi_exchange_acq_rel(&page->remote, NULL);
     mi_block_t *tail = head;
     uint32_t count = 1;
-    for (mi_block_t *next = mi_block_next(page, tail); next != NULL;
+    const uint32_t live = (MI_SECURE ? mi_page_live(page) : UINT32_MAX);
+    for (mi_block_t *next = mi_block_next(page, tail); next != NULL && count <= live;
          next = mi_block_next(page, tail)) {
+        if (MI_SECURE)
+            mi_page_check_block(page, next);
         tail = next;
         count++;
     }
     MI_ASSERT(count <= mi_page_live(page));
+    if (MI_SECURE && MI_UNLIKELY(count > live))
+        mi_corrupt_fail("more blocks of a page were freed than it has, page", page->start);
     mi_block_set_next(page, tail, page->free);
     page->free = head;
     if (page->state == MI_PAGE_FULL) {

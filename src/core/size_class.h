@@ -30,6 +30,9 @@
 // Added to the class of a page whose blocks keep the exact size they were asked for (exact.h).
 #define MI_CLASS_EXACT 130u
 #define MI_CLASS_TOTAL 260u
+// The end of a page's span that is inaccessible in the secure build: an OS page, whatever its size
+// (of 64 KiB they are not supported, and then the end is only left empty).
+#define MI_GUARD_BYTES ((size_t)(MI_SECURE ? (MI_ARCH_ARM64 ? 16384 : 4096) : 0))
 // PTRDIFF_MAX less a slice: what no request may exceed, so that roundings cannot overflow.
 #define MI_REQUEST_MAX ((size_t)PTRDIFF_MAX - MI_SLICE_BYTES)
 
@@ -60,8 +63,9 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
     if (block_bytes <= 4 * MI_KiB)
         return 1;
     if (block_bytes > MI_SHARED_MAX)
-        return (block_bytes + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    return block_bytes <= 16 * MI_KiB ? 2 : 4;
+        return (block_bytes + MI_GUARD_BYTES + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    // Four blocks of 64 KiB and a guard are more than four slices.
+    return block_bytes <= 16 * MI_KiB ? 2 : 4 + (MI_SECURE && block_bytes == MI_SHARED_MAX);
 }
 
 // Classes first .. last have pages of the same length and kind as this (plain) one's.

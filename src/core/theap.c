@@ -298,8 +298,7 @@ static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool *is_zero) {
     mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, size, 1);
     if (page == NULL)
         return NULL;
-    page->capacity = 1;
-    page->state = MI_PAGE_FULL; // used is 1: the block
+    mi_page_fill(page);
     *is_zero = page->is_zero;
     page->is_zero = false;
     return page->start;

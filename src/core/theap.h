@@ -43,6 +43,12 @@ typedef struct mi_sampling_s {
     size_t max;     // bytes
 } mi_sampling_t;
 
+// Random numbers in stock, for the secure build (harden.c).
+typedef struct mi_secrets_s {
+    uint64_t number[MI_SECURE ? 8 : 1];
+    uint32_t left; // those at the front
+} mi_secrets_t;
+
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
 
 struct mi_theap_s {
@@ -72,6 +78,7 @@ struct mi_theap_s {
     mi_heap_t *default_heap; // main heap's only: plain allocations go there; NULL = here
     bool is_watched;         // main heap's only: every allocation shall take the slow path
     mi_sampling_t sampling;  // owner only
+    mi_secrets_t secrets;    // owner only
 
     // What other threads look at.
     _Atomic(mi_page_t *)

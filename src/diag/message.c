@@ -134,6 +134,10 @@ void mi_message_no_memory(size_t size) {
     error_handle(size > PTRDIFF_MAX ? MI_EOVERFLOW : MI_ENOMEM);
 }
 
+void mi_message_corrupt(const char *what, const void *where) {
+    mi_message_error(MI_EFAULT, "%s: %p", what, where);
+}
+
 void mi_message_assert(const char *fact, const char *file, int line) {
     mi_message_fmt(NULL, NULL, "mimalloc: assertion failed: %s (%s:%d)\n", fact, file, line);
 }

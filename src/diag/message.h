@@ -33,6 +33,8 @@ void mi_message_fmt(mi_output_fun *out, void *arg, const char *fmt, ...) MI_PRIN
 
 void mi_message_set_output(mi_output_fun *out, void *arg);
 void mi_message_set_error(mi_error_fun *fun, void *arg);
+// The corruption sink: an MI_EFAULT error. Installed by the process' start.
+void mi_message_corrupt(const char *what, const void *where);
 // The assertion sink: prints the fact. Installed by the process' start.
 void mi_message_assert(const char *fact, const char *file, int line);
 

@@ -63,6 +63,7 @@ MI_COLD void mi_entry_init(void) {
         return; // some thread is at it; the core's defaults serve meanwhile
     start_ms = mi_os_clock_ms();
     mi_assert_set_sink(mi_message_assert);
+    mi_corrupt_set_sink(mi_message_corrupt);
     mi_entry_options_changed();
     if (mi_option_value(mi_option_show_stats) > 0)
         mi_core_count_all(true); // the printed number of allocations shall be exact

@@ -21,6 +21,8 @@ size_t mi_os_processor_count(void); // >= 1
 // Where mi_os_needs_commit() is false it is readable, writable and zero; else mi_os_commit must
 // come first.
 void *mi_os_reserve(size_t bytes, size_t align);
+// The same at that address when it is free, else anywhere.
+void *mi_os_reserve_at(uintptr_t address, size_t bytes, size_t align);
 // Gives a whole reservation back. p and bytes are those of mi_os_reserve (or of the last resize).
 int mi_os_release(void *p, size_t bytes);
 // Makes a part of a reservation usable. *is_zero: it reads as zero (always so when it was not
@@ -34,6 +36,10 @@ size_t mi_os_resident(void *p, size_t bytes);
 // No access at all (a guard page), and the way back.
 int mi_os_protect(void *p, size_t bytes);
 int mi_os_unprotect(void *p, size_t bytes);
+// The same for the guards between blocks, of which there may be very many: 0 = done. Where each one
+// costs the system a mapping, only so many are to be had. What was in a guard is lost or not.
+int mi_os_guard(void *p, size_t bytes);
+int mi_os_unguard(void *p, size_t bytes);
 // Moves the memory of [p, p+old_bytes) without copying it to the begin of target, a whole
 // reservation of new_bytes that holds nothing yet. keep_source: p stays reserved and becomes zero;
 // else p, a whole reservation, is gone. Not 0 = not possible here, nothing happened: copy instead
@@ -101,7 +107,8 @@ void mi_os_process_info(mi_os_process_info_t *info);
 #    define MI_OS_FAULTS 0
 #endif
 void mi_os_fail_nth(long n);
-long mi_os_fail_calls(void); // calls counted since mi_os_fail_nth
+void mi_os_plain_guards(void); // Linux: as on a kernel that has no light ones; before the first
+long mi_os_fail_calls(void);   // calls counted since mi_os_fail_nth
 
 // ---- Memory operations
 // ------------------------------------------------------------------------------------- The

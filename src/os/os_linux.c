@@ -77,9 +77,9 @@ size_t mi_os_processor_count(void) {
     return known && CPU_COUNT(&set) > 0 ? (size_t)CPU_COUNT(&set) : 1;
 }
 
-static void *os_map(size_t bytes) {
+static void *os_map(uintptr_t hint, size_t bytes) {
     const int saved = errno;
-    void *const p = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+    void *const p = mmap((void *)hint, bytes, PROT_READ | PROT_WRITE,
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     errno = saved;
     return p == MAP_FAILED ? NULL : p;
@@ -93,10 +93,14 @@ static int os_unmap(void *p, size_t bytes) {
 }
 
 void *mi_os_reserve(size_t bytes, size_t align) {
+    return mi_os_reserve_at(0, bytes, align);
+}
+
+void *mi_os_reserve_at(uintptr_t address, size_t bytes, size_t align) {
     size_t wide;
     if (os_call_fails() || !mi_add_ok(bytes, align - mi_os_page_bytes(), &wide))
         return NULL;
-    uint8_t *const p = (uint8_t *)os_map(wide);
+    uint8_t *const p = (uint8_t *)os_map(address, wide);
     if (p == NULL)
         return NULL;
     uint8_t *const start = (uint8_t *)mi_align_up((uintptr_t)p, align);
@@ -163,6 +167,61 @@ int mi_os_unprotect(void *p, size_t bytes) {
     return os_set_access(p, bytes, PROT_READ | PROT_WRITE);
 }
 
+// ---- Guards
+// ------------------------------------------------------------------------------------------------
+// Linux 6.13 keeps guards in its page tables; before, each is a mapping of its own between two
+// others, of which a process has 65530 as a rule: then a quarter of them is ours at most.
+#ifndef MADV_GUARD_INSTALL
+#    define MADV_GUARD_INSTALL 102
+#    define MADV_GUARD_REMOVE  103
+#endif
+#define OS_GUARDS_MAX 8192
+
+typedef enum guard_kind_e { GUARD_UNKNOWN, GUARD_LIGHT, GUARD_MAPPED } guard_kind_t;
+static _Atomic(int) os_guard_kind; // guard_kind_t; settled by the first guard
+static _Atomic(int) os_guard_count;
+
+void mi_os_plain_guards(void) {
+    mi_store_relaxed(&os_guard_kind, (int)GUARD_MAPPED);
+}
+
+static bool os_advise(void *p, size_t bytes, int advice) {
+    const int saved = errno;
+    const int rc = madvise(p, bytes, advice);
+    errno = saved;
+    return rc == 0;
+}
+
+int mi_os_guard(void *p, size_t bytes) {
+    if (os_call_fails() || bytes % mi_os_page_bytes() != 0)
+        return -1;
+    int kind = mi_load_relaxed(&os_guard_kind);
+    if (kind != GUARD_MAPPED) {
+        const bool is_done = os_advise(p, bytes, MADV_GUARD_INSTALL);
+        if (is_done || kind == GUARD_LIGHT) {
+            if (kind == GUARD_UNKNOWN)
+                mi_store_relaxed(&os_guard_kind, (int)GUARD_LIGHT);
+            return is_done ? 0 : -1;
+        }
+        mi_store_relaxed(&os_guard_kind, (int)GUARD_MAPPED);
+    }
+    if (mi_fetch_add_relaxed(&os_guard_count, 1) >= OS_GUARDS_MAX ||
+        os_set_access(p, bytes, PROT_NONE) != 0) {
+        mi_fetch_sub_relaxed(&os_guard_count, 1);
+        return -1;
+    }
+    return 0;
+}
+
+int mi_os_unguard(void *p, size_t bytes) {
+    if (mi_load_relaxed(&os_guard_kind) == GUARD_LIGHT)
+        return os_advise(p, bytes, MADV_GUARD_REMOVE) ? 0 : -1;
+    const int rc = mi_os_unprotect(p, bytes);
+    if (rc == 0)
+        mi_fetch_sub_relaxed(&os_guard_count, 1);
+    return rc;
+}
+
 static bool os_move(void *p, size_t old_bytes, size_t new_bytes, int flags, void *target) {
     const int saved = errno;
     void *const q = mremap(p, old_bytes, new_bytes, MREMAP_MAYMOVE | MREMAP_FIXED | flags, target);
@@ -177,7 +236,7 @@ int mi_os_remap(void *p, size_t old_bytes, void *target, size_t new_bytes, bool 
         return -1;
     if (!keep_source)
         return os_move(p, old_bytes, new_bytes, 0, target) ? 0 : -1;
-    void *const between = os_map(old_bytes);
+    void *const between = os_map(0, old_bytes);
     if (between == NULL)
         return -1;
     if (!os_move(p, old_bytes, old_bytes, MREMAP_DONTUNMAP, between)) {

@@ -124,6 +124,16 @@ void *mi_os_reserve(size_t bytes, size_t align) {
     return p;
 }
 
+void *mi_os_reserve_at(uintptr_t address, size_t bytes, size_t align) {
+    void *p = NULL;
+    if (address != 0 && !fault_is_due()) {
+        const DWORD error = GetLastError();
+        p = VirtualAlloc((void *)mi_align_up(address, align), bytes, MEM_RESERVE, PAGE_READWRITE);
+        SetLastError(error);
+    }
+    return p != NULL ? p : mi_os_reserve(bytes, align);
+}
+
 int mi_os_release(void *p, size_t bytes) {
     (void)bytes;
     const DWORD error = GetLastError();
@@ -173,6 +183,14 @@ int mi_os_protect(void *p, size_t bytes) {
 
 int mi_os_unprotect(void *p, size_t bytes) {
     return protection_set(p, bytes, PAGE_READWRITE);
+}
+
+int mi_os_guard(void *p, size_t bytes) {
+    return mi_os_protect(p, bytes);
+}
+
+int mi_os_unguard(void *p, size_t bytes) {
+    return mi_os_unprotect(p, bytes);
 }
 
 size_t mi_os_resident(void *p, size_t bytes) {

@@ -1,0 +1,122 @@
+// The guards at the ends of pages (secure build): where they are after pages of all sizes have come
+// and gone, and that a kernel without light guards is not asked for more mappings than it has.
+#include "use.h"
+#include "os/os.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+static sigjmp_buf faulted;
+static void see_fault(int number) {
+    (void)number;
+    siglongjmp(faulted, 1);
+}
+
+static bool is_readable(const uint8_t *p) {
+    if (sigsetjmp(faulted, 1) != 0)
+        return false;
+    (void)*(const volatile uint8_t *)p;
+    return true;
+}
+
+// Every byte of the block can be had, and nothing behind the page's end.
+static bool is_guarded(const uint8_t *p, size_t size) {
+    const mi_page_t *const page = mi_page_map_find(p);
+    const uint8_t *const end =
+        page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    for (size_t i = 0; i < size; i += 4096)
+        if (!is_readable(p + i))
+            CHECK_MSG(false, "byte %zu of %zu", i, size);
+    CHECK_MSG(p + size <= end && is_readable(end - 1) && is_readable(p + size - 1), "size %zu",
+              size);
+    return !is_readable(end) && !is_readable(end + MI_GUARD_BYTES - 1);
+}
+
+// Blocks of all sizes replace each other: spans are split and joined in every way.
+static void test_mix(int rounds) {
+    enum { SLOTS = 200 };
+    static uint8_t *held[SLOTS];
+    static size_t sizes[SLOTS];
+    uint64_t random = 11;
+    for (int n = 0; n < rounds; n++) {
+        const size_t i = use_random(&random) % SLOTS;
+        const size_t size = use_random_size(&random, 23);
+        if (use_random(&random) % 4 == 0 && held[i] != NULL) {
+            held[i] = mi_core_realloc(held[i], size, 0, NULL);
+        } else {
+            (void)use_free(held[i]);
+            held[i] = use_malloc(size);
+        }
+        sizes[i] = size;
+        CHECK(held[i] != NULL);
+        memset(held[i], (int)n, size);
+        CHECK_MSG(is_guarded(held[i], size), "size %zu in round %d", size, n);
+        const size_t k = use_random(&random) % SLOTS;
+        if (held[k] != NULL)
+            CHECK_MSG(is_guarded(held[k], sizes[k]), "size %zu later", sizes[k]);
+        if (n % 500 == 499)
+            mi_core_collect(true);
+    }
+    for (size_t i = 0; i < SLOTS; i++)
+        (void)use_free(held[i]);
+    memset(held, 0, sizeof(held));
+    // A reservation of its own, moved and grown.
+    size_t size = 5 * MI_MiB;
+    for (uint8_t *p = use_malloc(size); p != NULL; size *= 3) {
+        CHECK_MSG(is_guarded(p, size), "size %zu", size);
+        if (size > 400 * MI_MiB) {
+            (void)use_free(p);
+            break;
+        }
+        p = mi_core_realloc(p, size * 3, 0, NULL);
+        CHECK(p != NULL);
+    }
+}
+
+static size_t mapping_count(void) {
+    FILE *const f = fopen("/proc/self/maps", "r");
+    size_t count = 0;
+    for (int c; f != NULL && (c = fgetc(f)) != EOF;)
+        count += (c == '\n');
+    if (f != NULL)
+        fclose(f);
+    return count;
+}
+
+// More pages than mappings are to be had: those that come too late have no guard, and all work.
+static void test_many(size_t least, size_t most) {
+    enum { PAGES = 12000 };
+    static uint8_t *held[PAGES];
+    for (size_t i = 0; i < PAGES; i++) {
+        held[i] = use_malloc(131072);
+        CHECK(held[i] != NULL);
+        held[i][0] = 1;
+    }
+    size_t guarded = 0;
+    for (size_t i = 0; i < PAGES; i++)
+        guarded += is_guarded(held[i], 1);
+    CHECK_MSG(guarded >= least, "%zu of %d pages guarded", guarded, PAGES);
+    CHECK_MSG(mapping_count() < most, "%zu mappings", mapping_count());
+    for (size_t i = 0; i < PAGES; i++)
+        CHECK(use_free(held[i]) == MI_FREE_OK);
+}
+
+int main(int argc, char **argv) {
+    struct sigaction action = {.sa_handler = see_fault};
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    if (argc > 1 && strcmp(argv[1], "plain") == 0) {
+        mi_os_plain_guards();
+        test_mix(1500);
+        test_many(8000, 3 * 8192);
+        return test_result();
+    }
+    test_mix(3000);
+    // A kernel since 6.13 has room for all; before, as above.
+    (void)use_free(use_malloc(100));
+    const bool is_light = mapping_count() < 200;
+    test_many(is_light ? 12000 : 8000, is_light ? 400 : 3 * 8192);
+    return test_result();
+}
