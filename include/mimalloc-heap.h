@@ -21,8 +21,9 @@ typedef struct mi_heap_s mi_heap_t;
 
 // A new, empty heap; NULL when memory is short.
 mi_decl_nodiscard mi_decl_export mi_heap_t *mi_heap_new(void);
-// Ends the heap; its live blocks stay valid and belong to the main heap from now on. No other
-// thread may use the heap at that time. NULL and the main heap are left alone.
+// Ends the heap; its live blocks stay valid and belong to the main heap from now on, which yet
+// allocates nothing from an exclusive arena that they lie in. No other thread may use the heap at
+// that time. NULL and the main heap are left alone.
 mi_decl_export void mi_heap_delete(mi_heap_t *heap);
 // Ends the heap and frees all its blocks at once. No other thread may use the heap or its blocks.
 // NULL and the main heap are left alone.
@@ -38,7 +39,9 @@ mi_decl_nodiscard mi_decl_export bool mi_heap_contains(const mi_heap_t *heap, co
 // Whether p points into a page of any heap.
 mi_decl_nodiscard mi_decl_export bool mi_any_heap_contains(const void *p);
 // Memory that the heap takes from now on should come from this NUMA node; a negative number means
-// any. It is a wish, and left to the OS, which places memory at the node of its first use.
+// any. Arenas that were said to lie there come first (mi_manage_memory,
+// mi_reserve_huge_os_pages_at); else the OS decides, which places memory at the node of its first
+// use.
 mi_decl_export void mi_heap_set_numa_affinity(mi_heap_t *heap, int numa_node);
 
 // mi_malloc from the heap.
@@ -281,7 +284,10 @@ mi_decl_export bool mi_manage_os_memory_ex(void *start, size_t size, bool is_com
 typedef bool(mi_cdecl mi_commit_fun_t)(bool commit, void *start, size_t size, bool *is_zero,
                                        void *user_arg);
 // mi_manage_os_memory_ex for memory that is committed by the caller's own function (NULL: by the
-// OS).
+// OS): piece by piece (whole multiples of mi_arena_min_alignment) when it is first needed, by any
+// thread, not at the same time for the same piece. Unless is_pinned, the function is also asked to
+// decommit what has been unused for a while; false: it stays committed. It must not allocate with
+// this library.
 mi_decl_export bool mi_manage_memory(void *start, size_t size, bool is_committed, bool is_pinned,
                                      bool is_zero, int numa_node, bool exclusive,
                                      mi_commit_fun_t *commit_fun, void *commit_fun_arg,

@@ -8,6 +8,12 @@
 
 #define MI_STAT_VERSION 4 // raised when the structure changes
 
+// What is promised of the layout of mi_stats_t, on every system: size and version come first, each
+// a size_t; then the fields in the order of MI_STAT_FIELDS, counts of three and counters of one
+// signed 64-bit figure; then the room kept for more, and the bins. As long as MI_STAT_VERSION is 4
+// nothing moves; mi_stats_get refuses a structure of another size or version, so that no figure is
+// misread. (tests/api proves the layout when it is compiled.)
+
 // An amount that rises and falls. Bytes or pieces, see the field.
 typedef struct mi_stat_count_s {
     int64_t total;   // all that was ever added

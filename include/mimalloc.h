@@ -220,7 +220,8 @@ mi_decl_export void mi_register_output(mi_output_fun *out, void *arg) mi_attr_no
 // short, EOVERFLOW a size is too large, EINVAL a pointer that is not ours.
 typedef void(mi_cdecl mi_error_fun)(int err, void *arg);
 // Sets what is called on an error, after the message was written. NULL restores the default, which
-// ends the process on EFAULT in debug and secure builds and else does nothing.
+// ends the process on EFAULT and EAGAIN in debug and secure builds and else does nothing. A free
+// list that turns out to be corrupt ends the process in any case (secure builds).
 mi_decl_export void mi_register_error(mi_error_fun *fun, void *arg);
 
 // Gives back what the calling thread does not need: empty pages and pending frees; with force also
@@ -360,56 +361,65 @@ mi_decl_nodiscard mi_decl_export void *mi_recalloc_aligned_at(void *p, size_t ne
 // the environment.
 
 typedef enum mi_option_e {
-    mi_option_show_errors,             // print errors (release builds: 0, debug and secure: 1)
+    mi_option_show_errors,             // print errors and warnings; on unless it is set to 0
     mi_option_show_stats,              // print statistics at the end of the process
     mi_option_verbose,                 // print version, options and what is done
-    mi_option_deprecated_eager_commit, // accepted, no effect
-    mi_option_arena_eager_commit, // commit arenas at once: 0 no, 1 yes, 2 when the OS overcommits
-    mi_option_purge_decommits, // purging takes the memory back wholly instead of only its content
+    mi_option_deprecated_eager_commit, // no effect: an option of earlier versions
+    mi_option_arena_eager_commit, // 1: commit arenas as a whole when they are made (Windows); 0, 2:
+                                  // as needed
+    mi_option_purge_decommits, // 0: purging gives up the content only, and the OS takes the memory
+                               // when it is short of it; 1: it takes it at once
     mi_option_allow_large_os_pages,            // use large OS pages (2 MiB): 0 no, 1 yes
     mi_option_reserve_huge_os_pages,           // reserve this many pages of 1 GiB at the start
     mi_option_reserve_huge_os_pages_at,        // on this NUMA node (-1: all)
     mi_option_reserve_os_memory,               // reserve this much memory at the start, KiB
-    mi_option_deprecated_segment_cache,        // accepted, no effect
-    mi_option_deprecated_page_reset,           // accepted, no effect
-    mi_option_deprecated_abandoned_page_purge, // accepted, no effect
-    mi_option_deprecated_segment_reset,        // accepted, no effect
-    mi_option_deprecated_eager_commit_delay,   // accepted, no effect
+    mi_option_deprecated_segment_cache,        // no effect: an option of earlier versions
+    mi_option_deprecated_page_reset,           // no effect: an option of earlier versions
+    mi_option_deprecated_abandoned_page_purge, // no effect: an option of earlier versions
+    mi_option_deprecated_segment_reset,        // no effect: an option of earlier versions
+    mi_option_deprecated_eager_commit_delay,   // no effect: an option of earlier versions
     mi_option_purge_delay,    // milliseconds until unused memory is given back; 0 at once, -1 never
     mi_option_use_numa_nodes, // how many NUMA nodes to use; 0: as many as there are
     mi_option_disallow_os_alloc, // take no memory from the OS: only reserved arenas
-    mi_option_os_tag,            // tag of memory from the OS (macOS), no effect elsewhere
+    mi_option_os_tag,            // no effect: memory carries no tag on Linux and Windows
     mi_option_max_errors,        // print at most this many errors
     mi_option_max_warnings,      // print at most this many warnings
-    mi_option_deprecated_max_segment_reclaim, // accepted, no effect
-    mi_option_destroy_on_exit,                // release all memory at the end of the process
-    mi_option_arena_reserve,                  // address space of a new arena, KiB
-    mi_option_arena_purge_mult,               // purge_delay times this for arenas
-    mi_option_deprecated_purge_extend_delay,  // accepted, no effect
-    mi_option_disallow_arena_alloc,           // take every page straight from the OS
-    mi_option_retry_on_oom,    // milliseconds to retry for when the OS has no memory (Windows)
-    mi_option_visit_abandoned, // heap walks may visit blocks of ended threads
+    mi_option_deprecated_max_segment_reclaim, // no effect: an option of earlier versions
+    mi_option_destroy_on_exit,  // no effect: the OS takes back all memory of a process that ends;
+                                // before, exit handlers may still use it
+    mi_option_arena_reserve,    // address space of a new arena, KiB
+    mi_option_arena_purge_mult, // arenas give back unused memory after purge_delay times this
+    mi_option_deprecated_purge_extend_delay, // no effect: an option of earlier versions
+    mi_option_disallow_arena_alloc, // every block above 4 MiB gets a reservation of its own from
+                                    // the OS; smaller ones share arenas all the same
+    mi_option_retry_on_oom,    // no effect: when the OS has no memory an allocation fails at once,
+                               // nothing here waits
+    mi_option_visit_abandoned, // no effect: heap walks may always visit blocks of ended threads
     mi_option_guarded_min,     // guard only blocks of at least this many bytes
     mi_option_guarded_max,     // guard only blocks of at most this many bytes
     mi_option_guarded_precise, // guarded blocks end exactly at the guard page, even if unaligned
-    mi_option_guarded_sample_rate,  // guard one of this many allocations; 0: none
-    mi_option_guarded_sample_seed,  // where sampling starts; 0: random
-    mi_option_generic_collect,      // collect after this many slow allocations
-    mi_option_page_reclaim_on_free, // take over an ended thread's page when freeing into it: -1 no,
-                                    // 0, 1
-    mi_option_page_full_retain,     // full pages a thread keeps per size class: -1 all
-    mi_option_page_max_candidates,  // pages looked at for a better one
-    mi_option_max_vabits,           // bits of a user address; 0: as the CPU says
-    mi_option_pagemap_commit,       // commit the whole page map at the start
-    mi_option_page_commit_on_demand, // commit pages bit by bit: 0, 1, 2 when the OS does not
-                                     // overcommit
-    mi_option_page_max_reclaim, // pages per size class taken over from ended threads of the same
-                                // heap: -1 all
-    mi_option_page_cross_thread_max_reclaim, // pages per size class taken over from other threads
+    mi_option_guarded_sample_rate, // guard one of this many allocations; 0: none
+    mi_option_guarded_sample_seed, // where sampling starts; 0: random
+    mi_option_generic_collect, // a thread collects after this many slow allocations and frees, when
+                               // set; else by the clock
+    mi_option_page_reclaim_on_free, // no effect: pages of ended threads are taken over when
+                                    // allocating, never when freeing
+    mi_option_page_full_retain,     // no effect: full pages are in no list, and cost nothing
+    mi_option_page_max_candidates,  // no effect: no search, the first page with a free block serves
+    mi_option_max_vabits,           // no effect: user addresses may have 48 bits
+    mi_option_pagemap_commit,       // no effect: the page map costs memory only where it is used
+    mi_option_page_commit_on_demand, // no effect: what a page has not handed out costs no memory on
+                                     // Linux; Windows commits its span as a whole
+    mi_option_page_max_reclaim, // 0: take no pages from ended threads; else as many as are wanted
+    mi_option_page_cross_thread_max_reclaim, // no effect: pages of living threads are never taken
+                                             // over
     mi_option_allow_thp,                     // transparent huge pages: 0 no, 1 yes
-    mi_option_minimal_purge_size,    // give back at least this much at once, KiB; 0: as it fits
-    mi_option_arena_max_object_size, // larger blocks get a reservation of their own, KiB
-    mi_option_arena_is_numa_local,   // arenas serve threads of their NUMA node only
+    mi_option_minimal_purge_size, // leave shorter runs of unused memory until a forced collection,
+                                  // KiB; 0: none
+    mi_option_arena_max_object_size, // larger blocks get a reservation of their own, KiB; at most
+                                     // 256 MiB counts
+    mi_option_arena_is_numa_local, // memory of arenas that belong to a NUMA node serves its threads
+                                   // only
     _mi_option_last,
     // earlier names
     mi_option_eager_commit = mi_option_deprecated_eager_commit,

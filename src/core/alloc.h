@@ -66,9 +66,9 @@ bool mi_core_contains(const void *p);
 // ---- First-class heaps: usable from any thread
 // -------------------------------------------------------------
 mi_heap_t *mi_core_heap_main(void);
-mi_heap_t *mi_core_heap_new(void); // NULL = no memory
-void mi_core_heap_delete(
-    mi_heap_t *heap); // its blocks stay valid and belong to the main heap from now on
+mi_heap_t *mi_core_heap_new(void);         // NULL = no memory
+void mi_core_heap_delete(mi_heap_t *heap); // its blocks stay valid and belong to the main heap from
+                                           // now on, which takes no others from an exclusive arena
 void mi_core_heap_destroy(
     mi_heap_t *heap); // frees all its blocks; no other thread may be using them
 mi_heap_t *mi_core_heap_of(const void *p); // NULL = not in our heap
@@ -109,13 +109,28 @@ bool mi_core_set_default_heap(mi_heap_t *heap);
 void mi_core_collect(bool is_forced);
 
 // ---- Arenas by request
-// ------------------------------------------------------------------------------------- Reserves
-// address space now. *arena (may be NULL) is its identity for the functions below.
-bool mi_core_arena_reserve(size_t bytes, bool is_committed, bool allow_large, bool is_exclusive,
-                           void **arena);
+// -------------------------------------------------------------------------------------
+// Commits or decommits a part of memory that its provider manages; *is_zero (NULL when it
+// decommits): it reads as zero now. false = it could not.
+typedef bool (*mi_memory_commit_fn)(bool commit, void *start, size_t bytes, bool *is_zero,
+                                    void *arg);
+// Memory for an arena.
+typedef struct mi_memory_s {
+    void *start;
+    size_t bytes;
+    bool is_committed;          // usable without a commit
+    bool is_zero;               // known to read as zero
+    bool is_exclusive;          // for heaps made in the arena only
+    bool is_pinned;             // never purged
+    int numa_node;              // where it is; negative = unknown
+    mi_memory_commit_fn commit; // NULL = the OS does it
+    void *commit_arg;
+} mi_memory_t;
+// Reserves address space now, for at least so many bytes of blocks, committed at once if so wished.
+// *arena is its identity for the functions below.
+bool mi_core_arena_reserve(const mi_memory_t *wish, bool allow_large, void **arena);
 // Manages memory that the caller provides and never takes back.
-bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_zero,
-                          bool is_exclusive, void **arena);
+bool mi_core_arena_manage(const mi_memory_t *given, void **arena);
 void *mi_core_arena_area(const void *arena, size_t *bytes);
 bool mi_core_arena_contains(const void *arena, const void *p);
 mi_heap_t *mi_core_heap_new_in_arena(void *arena); // allocates from this arena only
@@ -170,6 +185,16 @@ typedef struct mi_core_config_s {
                           // heap
     size_t reserve_limit; // never reserve more addresses than this; 0 = no limit
     bool never_use_os;    // only the arenas that exist by now
+    bool eager_commit;    // arenas are committed as a whole when they are made (Windows)
+    bool purge_keeps_memory; // purging gives up contents only: the OS takes the memory when it is
+                             // short of it
+    uint32_t purge_mult;     // of purge_delay_ms, for arenas
+    size_t purge_least;      // bytes; shorter runs of free memory stay until a purge is forced
+    size_t span_max;         // bytes; larger huge blocks have a reservation of their own
+    size_t numa_nodes;       // 0 = as many as there are
+    bool is_numa_local;      // no memory from arenas of other nodes
+    uint32_t collect_every;  // slow paths between two collections of a thread; 0 = by the clock
+    bool never_steal;        // no pages from thread heaps without a thread
 } mi_core_config_t;
 extern mi_core_config_t mi_core_config;
 

@@ -2,36 +2,15 @@
 // except the table of arenas (append only). Knows pages only as structs that lie in its heads.
 #include "core/arena.h"
 
+#include "core/arena_head.h"
 #include "core/bitmap.h"
 #include "core/harden.h"
+#include "core/heap.h"
 #include "core/limits.h"
 #include "core/lock.h"
 #include "os/os.h"
 
-#define ARENA_HINTS 9u // spans of fewer slices know exactly where to begin their search
-
-struct mi_arena_s {
-    uint8_t *base;              // slice 0
-    size_t slices;              // all, the head included
-    size_t head_slices;         // taken by this struct and what follows it
-    size_t free_slices;         // under the lock, like everything below
-    uint64_t *free;             // bit: nobody uses the slice
-    uint64_t *committed;        // bit: usable without a commit
-    uint64_t *dirty;            // bit: may not read as zero
-    uint64_t *young;            // bit: free, dirty, freed since the last purge round
-    uint64_t *old;              // bit: free, dirty, freed before it
-    mi_page_t *pages;           // one for each slice
-    uint64_t *guarded;          // bit: the last OS page of the slice is inaccessible (secure build)
-    uint8_t *marks;             // of all blocks (secure build, harden.h): dense, then wide
-    uint64_t purge_at_ms;       // next purge round, 0 = nothing to purge
-    bool is_exclusive;          // for heaps made in this arena only
-    bool is_pinned;             // the caller's memory: never purged
-    uint32_t purging;           // rounds that have dropped the lock meanwhile
-    uint64_t stamp;             // of an unloaded arena: fits this address and this build
-    uint32_t hint[ARENA_HINTS]; // by length: no free run of that length begins below
-};
-
-mi_core_config_t mi_core_config = {250, 0, false, 0, false};
+mi_core_config_t mi_core_config = {.purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX};
 
 static mi_lock_t arena_lock;
 static mi_lock_t arena_grow_lock; // one thread reserves at a time
@@ -41,11 +20,13 @@ static mi_lock_t arena_grow_lock; // one thread reserves at a time
 typedef struct arena_slot_s {
     _Atomic(mi_arena_t *) arena; // changes under the lock
     _Atomic(bool) is_exclusive;  // set before arena
+    _Atomic(int) numa_node;      // likewise; negative = none
     mi_heap_t *home;             // of a reloaded arena: has its blocks, nobody asked for it yet
 } arena_slot_t;
 static arena_slot_t arena_all[MI_ARENA_MAX_COUNT];
 static mi_arena_t arena_gone; // has no slices: where heaps of an unloaded arena look
 static _Atomic(size_t) arena_count;
+static _Atomic(bool) arena_has_nodes;  // some arena belongs to a NUMA node
 static _Atomic(uintptr_t) arena_first; // where the first one lies
 static size_t arena_reserved;          // bytes, under the lock, as all below
 static size_t arena_reserved_bytes_peak;
@@ -66,105 +47,6 @@ uint32_t mi_arena_pressure(void) {
 // ---- Making arenas
 // -----------------------------------------------------------------------------------------
 
-// Marks of a page whose blocks have at least MI_MARKS_DENSE bytes, of others, and of a slice.
-#define ARENA_DENSE_MARKS (MI_SLICE_BYTES / MI_MARKS_DENSE)
-#define ARENA_WIDE_MARKS  (MI_SLICE_BYTES / MI_GRANULE_BYTES)
-#define ARENA_MARKS       (MI_SECURE ? ARENA_DENSE_MARKS + ARENA_WIDE_MARKS : 0)
-#define ARENA_MAPS        (MI_SECURE ? (size_t)6 : (size_t)5)
-
-static size_t arena_head_bytes(size_t slices) {
-    const size_t maps = ARENA_MAPS * mi_bitmap_words(slices) * sizeof(uint64_t);
-    return mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES) +
-           mi_align_up(maps, MI_CACHE_LINE_BYTES) + slices * (sizeof(mi_page_t) + ARENA_MARKS) +
-           (MI_SECURE ? 2 * ARENA_WIDE_MARKS : 0); // which are at multiples of their number
-}
-
-static size_t arena_head_slices(size_t slices) {
-    return (arena_head_bytes(slices) + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-}
-
-// More than all that a head for so many slices takes, in slices.
-static size_t arena_head_most(size_t slices) {
-    return slices / (MI_SECURE ? 12 : 256) + 4;
-}
-
-// Notes in a where the parts of a head lie.
-static void arena_head_parts(mi_arena_t *a, uint8_t *head, size_t slices) {
-    const size_t words = mi_bitmap_words(slices);
-    uint8_t *const maps = head + mi_align_up(sizeof(mi_arena_t), MI_CACHE_LINE_BYTES);
-    uint8_t *const pages =
-        maps + mi_align_up(ARENA_MAPS * words * sizeof(uint64_t), MI_CACHE_LINE_BYTES);
-    a->free = (uint64_t *)maps;
-    a->committed = a->free + words;
-    a->dirty = a->free + 2 * words;
-    a->young = a->free + 3 * words;
-    a->old = a->free + 4 * words;
-    a->guarded = (MI_SECURE ? a->free + 5 * words : NULL);
-    a->pages = (mi_page_t *)pages;
-    a->marks = (uint8_t *)mi_align_up((uintptr_t)(pages + slices * sizeof(mi_page_t)),
-                                      MI_SECURE ? ARENA_WIDE_MARKS : 1);
-}
-
-// Lays a head that lies in the arena itself into memory that is zero then; *head_slices: what it
-// takes. NULL = no memory.
-static mi_arena_t *arena_head_inside(uint8_t *base, size_t slices, bool is_committed, bool is_zero,
-                                     size_t *head_slices) {
-    const size_t head = arena_head_slices(slices);
-    const size_t guard = (MI_SECURE ? 1 : 0);
-    *head_slices = head + guard;
-    if (head + guard + 1 >= slices)
-        return NULL;
-    bool head_zero = is_zero;
-    if (!is_committed && mi_os_commit(base, head << MI_SLICE_SHIFT, &head_zero) != 0)
-        return NULL;
-    if (!is_zero && !head_zero)
-        mi_memzero(base, head << MI_SLICE_SHIFT);
-    if (MI_SECURE)
-        (void)mi_os_protect(base + (head << MI_SLICE_SHIFT), guard << MI_SLICE_SHIFT);
-    return (mi_arena_t *)base;
-}
-
-// apart: a head that lies elsewhere, zero, or NULL.
-static mi_arena_t *arena_lay_out(mi_arena_t *apart, uint8_t *base, size_t slices, bool is_committed,
-                                 bool is_zero) {
-    size_t head_slices = 0;
-    mi_arena_t *const a =
-        (apart != NULL ? apart
-                       : arena_head_inside(base, slices, is_committed, is_zero, &head_slices));
-    if (a == NULL)
-        return NULL;
-    arena_head_parts(a, (uint8_t *)a, slices);
-    a->base = base;
-    a->slices = slices;
-    a->head_slices = head_slices;
-    a->free_slices = slices - a->head_slices;
-    mi_bitmap_set(a->free, a->head_slices, a->free_slices, true);
-    if (is_committed)
-        mi_bitmap_set(a->committed, 0, slices, true);
-    if (!is_zero)
-        mi_bitmap_set(a->dirty, 0, slices, true);
-    return a;
-}
-
-static uint8_t *arena_wide_marks(const mi_arena_t *a, size_t slice) {
-    const size_t dense = mi_align_up(a->slices * ARENA_DENSE_MARKS, ARENA_WIDE_MARKS);
-    return a->marks + dense + slice * ARENA_WIDE_MARKS;
-}
-
-// Of slices that no page has, marks are zero: their memory goes too where it needs no commit to
-// come back.
-static void arena_purge_marks(mi_arena_t *a, size_t first, size_t count) {
-    bool is_committed;
-    if (MI_SECURE && !mi_os_needs_commit() && mi_os_page_bytes() <= ARENA_WIDE_MARKS)
-        (void)mi_os_purge(arena_wide_marks(a, first), count * ARENA_WIDE_MARKS, &is_committed);
-}
-
-mi_mark_t *mi_arena_marks(const mi_arena_t *a, const mi_page_t *page, bool is_dense) {
-    const size_t slice = (size_t)(page - a->pages);
-    return (mi_mark_t *)(is_dense ? a->marks + slice * ARENA_DENSE_MARKS
-                                  : arena_wide_marks(a, slice));
-}
-
 static mi_arena_t *arena_at(size_t i) {
     return mi_load_acquire(&arena_all[i].arena); // with arena_publish
 }
@@ -182,7 +64,10 @@ static bool arena_publish(mi_arena_t *a) {
             mi_page_map_init(a->base);
             mi_store_relaxed(&arena_first, (uintptr_t)a->base);
         }
-        mi_store_relaxed(&arena_all[at].is_exclusive, a->is_exclusive);
+        mi_store_relaxed(&arena_all[at].is_exclusive, a->memory.is_exclusive);
+        mi_store_relaxed(&arena_all[at].numa_node, a->memory.numa_node);
+        if (a->memory.numa_node >= 0)
+            mi_store_relaxed(&arena_has_nodes, true);
         mi_store_release(&arena_all[at].arena, a); // with arena_at
         arena_reserved += a->slices << MI_SLICE_SHIFT;
         if (arena_reserved > arena_reserved_bytes_peak)
@@ -198,28 +83,31 @@ uintptr_t mi_arena_hint(void) {
     return mi_hidden_address(mi_load_relaxed(&arena_first));
 }
 
-static mi_arena_t *arena_make(size_t bytes, bool may_use_huge_pages, bool is_exclusive) {
-    uint8_t *const base = (uint8_t *)mi_os_reserve_at(mi_arena_hint(), bytes, MI_SLICE_BYTES);
+// memory: what it shall be like; its start is chosen here.
+static mi_arena_t *arena_make(mi_memory_t memory, bool may_use_huge_pages) {
+    uint8_t *const base =
+        (uint8_t *)mi_os_reserve_at(mi_arena_hint(), memory.bytes, MI_SLICE_BYTES);
     if (base == NULL)
         return NULL;
     if (!may_use_huge_pages)
-        mi_os_allow_huge_pages(base, bytes, false);
+        mi_os_allow_huge_pages(base, memory.bytes, false);
+    memory.start = base;
+    memory.is_zero = true;
+    if (!mi_os_needs_commit())
+        memory.is_committed = true;
+    else if (memory.is_committed) // at once, as somebody wishes
+        memory.is_committed = mi_arena_memory_commit(&memory, base, memory.bytes, &memory.is_zero);
     // An exclusive one may be unloaded with all that is in it, the head too.
-    const size_t slices = bytes >> MI_SLICE_SHIFT;
-    const bool is_apart = (MI_SECURE && !is_exclusive);
-    const size_t head_bytes = arena_head_slices(slices) << MI_SLICE_SHIFT;
+    const bool is_apart = (MI_SECURE && !memory.is_exclusive);
+    const size_t head_bytes = mi_arena_head_slices(memory.bytes >> MI_SLICE_SHIFT)
+                              << MI_SLICE_SHIFT;
     mi_arena_t *const apart = (mi_arena_t *)(is_apart ? mi_hidden_reserve(head_bytes) : NULL);
-    mi_arena_t *const a = (is_apart && apart == NULL
-                               ? NULL
-                               : arena_lay_out(apart, base, slices, !mi_os_needs_commit(), true));
-    if (a != NULL) {
-        a->is_exclusive = is_exclusive;
-        if (arena_publish(a))
-            return a;
-    }
+    mi_arena_t *const a = (is_apart && apart == NULL ? NULL : mi_arena_lay_out(apart, &memory));
+    if (a != NULL && arena_publish(a))
+        return a;
     if (apart != NULL)
         mi_hidden_release(apart, head_bytes);
-    mi_os_release(base, bytes);
+    mi_os_release(base, memory.bytes);
     return NULL;
 }
 
@@ -234,7 +122,8 @@ static bool arena_grow(size_t slices, size_t align_slices) {
     for (size_t i = 24; i < n && sizeof(void *) == 8 && bytes < 64 * MI_GiB; i += 16)
         bytes *= 2;
     const size_t span = (slices + align_slices) << MI_SLICE_SHIFT;
-    const size_t least = span + ((arena_head_most(span >> MI_SLICE_SHIFT) + 4) << MI_SLICE_SHIFT);
+    const size_t least =
+        span + ((mi_arena_head_most(span >> MI_SLICE_SHIFT) + 4) << MI_SLICE_SHIFT);
     const size_t limit = mi_core_config.reserve_limit;
     for (;; bytes /= 2) {
         if (bytes < least)
@@ -242,7 +131,10 @@ static bool arena_grow(size_t slices, size_t align_slices) {
         const bool is_allowed =
             !mi_core_config.never_use_os && (limit == 0 || arena_reserved + bytes <= limit);
         const bool is_thp = mi_core_config.is_thp_allowed || arena_reserved >= MI_ARENA_THP_BYTES;
-        if (is_allowed && arena_make(mi_align_up(bytes, MI_SLICE_BYTES), is_thp, false) != NULL)
+        const mi_memory_t memory = {.bytes = mi_align_up(bytes, MI_SLICE_BYTES),
+                                    .is_committed = mi_core_config.eager_commit,
+                                    .numa_node = -1};
+        if (is_allowed && arena_make(memory, is_thp) != NULL)
             return true;
         if (bytes / 2 < least)
             return false;
@@ -315,12 +207,12 @@ static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phas
     if (a->free_slices < slices)
         return MI_BITMAP_NONE;
     // No run of this length begins below the hint of a shorter one.
-    const size_t hint = a->hint[slices < ARENA_HINTS ? slices : ARENA_HINTS - 1];
+    const size_t hint = a->hint[slices < MI_ARENA_HINTS ? slices : MI_ARENA_HINTS - 1];
     const size_t from = (hint > a->head_slices ? hint : a->head_slices);
     if (slices > 64 || align != 1)
         return mi_bitmap_find(a->free, a->slices, from, slices, align, phase);
     const size_t at = mi_bitmap_find_short(a->free, a->slices, from, slices);
-    if (slices < ARENA_HINTS)
+    if (slices < MI_ARENA_HINTS)
         a->hint[slices] = (uint32_t)(at == MI_BITMAP_NONE ? a->slices : at);
     return at;
 }
@@ -330,7 +222,7 @@ static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phas
 static void arena_set_free(mi_arena_t *a, size_t first, size_t count) {
     mi_bitmap_set(a->free, first, count, true);
     a->free_slices += count;
-    for (uint32_t n = 1; n < ARENA_HINTS; n++) {
+    for (uint32_t n = 1; n < MI_ARENA_HINTS; n++) {
         const uint32_t least = (uint32_t)(first >= n ? first - n + 1 : 0);
         a->hint[n] = (a->hint[n] < least ? a->hint[n] : least);
     }
@@ -339,21 +231,26 @@ static void arena_set_free(mi_arena_t *a, size_t first, size_t count) {
 // Commits what was taken; gives it back when the system refuses.
 static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     bool is_zero;
-    const int rc =
-        mi_os_commit(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT, &is_zero);
+    const bool is_good = mi_arena_memory_commit(&a->memory, a->base + (first << MI_SLICE_SHIFT),
+                                                count << MI_SLICE_SHIFT, &is_zero);
     mi_lock(&arena_lock);
-    if (rc == 0) {
+    if (is_good) {
         mi_bitmap_set(a->committed, first, count, true);
     } else {
         arena_set_free(a, first, count);
         arena_used_slices -= count;
     }
     mi_unlock(&arena_lock);
-    return rc == 0;
+    return is_good;
 }
 
 // ---- Guards: the last OS page of a span that is in use (secure build)
 // ----------------------------------------
+
+// Not in the caller's memory, which he may map anew at any time.
+static bool arena_has_guards(const mi_arena_t *a) {
+    return MI_SECURE && !a->memory.is_pinned && a->memory.commit == NULL;
+}
 
 static uint8_t *arena_guard_at(const mi_arena_t *a, size_t slice) {
     return a->base + ((slice + 1) << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
@@ -385,7 +282,7 @@ static void arena_guard_span(mi_arena_t *a, size_t first, size_t count, arena_ta
 
 void mi_arena_set_guard(mi_arena_t *a, uint8_t *start, size_t slices, bool is_on) {
     const size_t last = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices - 1;
-    if (a->is_pinned)
+    if (!arena_has_guards(a))
         return;
     if (is_on)
         arena_guard_span(a, last, 1, (arena_taken_t){.is_ready = true});
@@ -403,7 +300,7 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
     mi_unlock(&arena_lock);
     if (first == MI_BITMAP_NONE || (!taken.is_ready && !arena_commit(a, first, slices)))
         return false;
-    if (MI_SECURE && !a->is_pinned)
+    if (arena_has_guards(a))
         arena_guard_span(a, first, slices, taken);
     span->is_zero = taken.is_zero;
     span->start = a->base + (first << MI_SLICE_SHIFT);
@@ -413,28 +310,52 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
     return true;
 }
 
-static bool arena_alloc_any(mi_span_t *span, size_t slices, size_t align) {
+size_t mi_arena_node_count(void) {
+    const size_t wish = mi_core_config.numa_nodes;
+    return wish != 0 ? wish : mi_os_numa_node_count();
+}
+
+// Arenas that the nodes allow: kind 0: of the node; 1: of none; 2: of others.
+static bool arena_alloc_kind(mi_span_t *span, size_t slices, size_t align, int node, int kind) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++) {
         mi_arena_t *const a = arena_at(i); // an exclusive one may go meanwhile: it is not touched
-        if (a != NULL && !mi_load_relaxed(&arena_all[i].is_exclusive) &&
-            arena_alloc_in(a, span, slices, align))
+        if (a == NULL || mi_load_relaxed(&arena_all[i].is_exclusive))
+            continue;
+        const int its = mi_load_relaxed(&arena_all[i].numa_node);
+        const int its_kind = (its < 0 ? 1 : its == node ? 0 : 2);
+        if ((node < 0 || its_kind == kind) && arena_alloc_in(a, span, slices, align))
             return true;
     }
     return false;
 }
 
-bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, mi_arena_t *only) {
+// node: where the memory should be, negative = anywhere. Nobody asks in which node a thread runs
+// unless some arena belongs to one.
+static bool arena_alloc_any(mi_span_t *span, size_t slices, size_t align, int node) {
+    const bool is_local = mi_core_config.is_numa_local && mi_load_relaxed(&arena_has_nodes);
+    if (node < 0 && is_local)
+        node = (int)(mi_os_numa_node() % mi_arena_node_count());
+    if (node < 0 || !mi_load_relaxed(&arena_has_nodes))
+        return arena_alloc_kind(span, slices, align, -1, 0);
+    return arena_alloc_kind(span, slices, align, node, 0) ||
+           arena_alloc_kind(span, slices, align, node, 1) ||
+           (!is_local && arena_alloc_kind(span, slices, align, node, 2));
+}
+
+bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const mi_heap_t *heap) {
+    mi_arena_t *const only = (heap == NULL ? NULL : heap->arena);
+    const int node = (heap == NULL ? -1 : heap->node_plus_1 - 1);
     span->start = NULL;
     if (only != NULL)
         return arena_alloc_in(only, span, slices, align_slices);
-    if (arena_alloc_any(span, slices, align_slices))
+    if (arena_alloc_any(span, slices, align_slices, node))
         return true;
     mi_lock(&arena_grow_lock);
     // Another thread may have reserved while we waited.
-    bool is_good = arena_alloc_any(span, slices, align_slices);
+    bool is_good = arena_alloc_any(span, slices, align_slices, node);
     if (!is_good && arena_grow(slices, align_slices))
-        is_good = arena_alloc_any(span, slices, align_slices);
+        is_good = arena_alloc_any(span, slices, align_slices, node);
     mi_unlock(&arena_grow_lock);
     return is_good;
 }
@@ -450,9 +371,10 @@ void *mi_arena_alloc_meta(size_t slices) {
 
 // The next round of this arena, unless one is planned.
 static void arena_plan_purge(mi_arena_t *a) {
-    if (a->purge_at_ms != 0 || a->is_pinned || mi_core_config.purge_delay_ms < 0)
+    if (a->purge_at_ms != 0 || a->memory.is_pinned || mi_core_config.purge_delay_ms < 0)
         return;
-    a->purge_at_ms = mi_os_clock_ms() + (uint64_t)mi_core_config.purge_delay_ms;
+    a->purge_at_ms =
+        mi_os_clock_ms() + (uint64_t)mi_core_config.purge_delay_ms * mi_core_config.purge_mult;
     const uint64_t earliest = mi_load_relaxed(&arena_purge_at_ms);
     if (earliest == 0 || a->purge_at_ms < earliest)
         mi_store_relaxed(&arena_purge_at_ms, a->purge_at_ms);
@@ -464,7 +386,7 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     MI_ASSERT(mi_bitmap_is(a->free, first, slices, false));
     arena_set_free(a, first, slices);
     arena_used_slices -= slices;
-    if (!a->is_pinned) {
+    if (!a->memory.is_pinned) {
         mi_bitmap_set(a->young, first, slices, true);
         arena_dirty_free += slices;
     }
@@ -491,7 +413,7 @@ bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, 
     if (!is_free || (!taken.is_ready && !arena_commit(a, first, more)))
         return false;
     taken.has_guards = true; // the one of the span as it was
-    if (MI_SECURE && !a->is_pinned)
+    if (arena_has_guards(a))
         arena_guard_span(a, first - slices, slices + more, taken);
     *is_zero = taken.is_zero;
     return true;
@@ -499,6 +421,23 @@ bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, 
 
 // ---- Purging
 // -----------------------------------------------------------------------------------------------
+
+// *is_zero: it reads as zero when it is used again.
+static bool arena_purge_memory(const mi_arena_t *a, size_t first, size_t count, bool *is_committed,
+                               bool *is_zero) {
+    uint8_t *const start = a->base + (first << MI_SLICE_SHIFT);
+    const size_t bytes = count << MI_SLICE_SHIFT;
+    *is_committed = true;
+    *is_zero = false;
+    if (a->memory.commit != NULL) { // what it brings later may hold anything
+        *is_committed = !a->memory.commit(false, start, bytes, NULL, a->memory.commit_arg);
+        return !*is_committed;
+    }
+    if (mi_core_config.purge_keeps_memory)
+        return mi_os_reset(start, bytes) == 0;
+    *is_zero = true;
+    return mi_os_purge(start, bytes, is_committed) == 0;
+}
 
 // Purges the run of slices that begins at first. They are taken out of the free set meanwhile.
 // Called with the lock, returns with it.
@@ -509,13 +448,14 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
     a->free_slices -= count;
     a->purging++;
     mi_unlock(&arena_lock);
-    const int rc =
-        mi_os_purge(a->base + (first << MI_SLICE_SHIFT), count << MI_SLICE_SHIFT, &is_committed);
-    arena_purge_marks(a, first, count);
+    bool is_zero = true;
+    const bool is_good = arena_purge_memory(a, first, count, &is_committed, &is_zero);
+    mi_arena_purge_marks(a, first, count);
     mi_lock(&arena_lock);
     a->purging--;
-    if (rc == 0) {
-        mi_bitmap_set(a->dirty, first, count, false);
+    if (is_good) {
+        if (is_zero)
+            mi_bitmap_set(a->dirty, first, count, false);
         if (!is_committed) {
             mi_bitmap_set(a->committed, first, count, false);
             if (MI_SECURE) // the guards went with the memory
@@ -540,7 +480,8 @@ static void arena_purge_round(mi_arena_t *a, bool is_forced) {
         if (first >= a->slices)
             break;
         const size_t last = mi_bitmap_next(a->old, a->slices, first, false);
-        arena_purge_run(a, first, last - first);
+        if (is_forced || (last - first) << MI_SLICE_SHIFT >= mi_core_config.purge_least)
+            arena_purge_run(a, first, last - first);
         at = last;
     }
     bool has_more = false;
@@ -629,35 +570,32 @@ bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *ar
     return true;
 }
 
-bool mi_core_arena_reserve(size_t bytes, bool is_committed, bool allow_large, bool is_exclusive,
-                           void **arena) {
-    if (bytes > MI_REQUEST_MAX)
+bool mi_core_arena_reserve(const mi_memory_t *wish, bool allow_large, void **arena) {
+    mi_memory_t memory = *wish;
+    *arena = NULL;
+    if (memory.bytes > MI_REQUEST_MAX)
         return false;
-    const size_t head = arena_head_most(bytes >> MI_SLICE_SHIFT) << MI_SLICE_SHIFT;
-    const size_t rounded = mi_align_up(bytes + head, MI_SLICE_BYTES);
-    mi_arena_t *const a = arena_make(rounded, allow_large, is_exclusive);
-    (void)is_committed; // the commit stays lazy: it costs less and means the same
-    if (arena != NULL)
-        *arena = a;
-    return a != NULL;
+    const size_t head = mi_arena_head_most(memory.bytes >> MI_SLICE_SHIFT) << MI_SLICE_SHIFT;
+    memory.bytes = mi_align_up(memory.bytes + head, MI_SLICE_BYTES);
+    *arena = arena_make(memory, allow_large);
+    return *arena != NULL;
 }
 
-bool mi_core_arena_manage(void *start, size_t bytes, bool is_committed, bool is_zero,
-                          bool is_exclusive, void **arena) {
-    uint8_t *const base = (uint8_t *)mi_align_up((uintptr_t)start, MI_SLICE_BYTES);
-    const size_t lost = (size_t)(base - (uint8_t *)start);
+bool mi_core_arena_manage(const mi_memory_t *given, void **arena) {
+    mi_memory_t memory = *given;
+    uint8_t *const base = (uint8_t *)mi_align_up((uintptr_t)given->start, MI_SLICE_BYTES);
+    const size_t lost = (size_t)(base - (uint8_t *)given->start);
     mi_arena_t *a = NULL;
-    if (bytes > lost)
-        a = arena_lay_out(NULL, base, (bytes - lost) >> MI_SLICE_SHIFT, is_committed, is_zero);
-    if (a != NULL) {
-        a->is_exclusive = is_exclusive;
-        a->is_pinned = true; // purged, a file mapping would read as its file again
-        if (!arena_publish(a))
-            a = NULL;
+    memory.start = base;
+    // Only the caller may take back what only the caller can bring: of anything else a purge would
+    // make a file mapping read as its file again.
+    memory.is_pinned |= (memory.commit == NULL);
+    if (given->bytes > lost) {
+        memory.bytes = mi_align_down(given->bytes - lost, MI_SLICE_BYTES);
+        a = mi_arena_lay_out(NULL, &memory);
     }
-    if (arena != NULL)
-        *arena = a;
-    return a != NULL;
+    *arena = (a != NULL && arena_publish(a) ? a : NULL);
+    return *arena != NULL;
 }
 
 void *mi_core_arena_area(const void *arena, size_t *bytes) {
@@ -689,13 +627,6 @@ void mi_arena_stats(mi_core_stats_t *stats) {
 // ---- Unloading
 // ---------------------------------------------------------------------------------------------
 
-// Of this layout, in this build, at this address.
-static uint64_t arena_stamp(const void *base) {
-    const uint64_t layout = sizeof(mi_page_t) * 1000003u + sizeof(mi_arena_t) * 1009u +
-                            MI_SLICE_BYTES + MI_CLASS_COUNT * 17u + MI_DEBUG * 5u + MI_SECURE * 3u;
-    return (layout * 0x9E3779B97F4A7C15ull) ^ (uint64_t)(uintptr_t)base;
-}
-
 static arena_slot_t *arena_slot_of(const mi_arena_t *a) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++)
@@ -707,6 +638,10 @@ static arena_slot_t *arena_slot_of(const mi_arena_t *a) {
 bool mi_arena_is_exclusive(const mi_arena_t *a) {
     const arena_slot_t *const slot = arena_slot_of(a);
     return slot != NULL && mi_load_relaxed(&slot->is_exclusive);
+}
+
+bool mi_arena_stays_apart(const mi_arena_t *a) {
+    return a == &arena_gone || mi_arena_is_exclusive(a);
 }
 
 mi_arena_t *mi_arena_gone(void) {
@@ -754,32 +689,22 @@ size_t mi_arena_withdraw(mi_arena_t *a) {
         for (size_t at = 0; (at = arena_guard_take(a, at, a->slices)) < a->slices; at++)
             (void)mi_os_unguard(arena_guard_at(a, at), MI_GUARD_BYTES);
     a->purge_at_ms = 0;
-    a->stamp = arena_stamp(a->base);
+    a->stamp = mi_arena_stamp(a->base);
     return last << MI_SLICE_SHIFT;
-}
-
-// Is it a head that this build has laid out for an arena of that size?
-static bool arena_head_fits(const mi_arena_t *a, size_t bytes) {
-    const size_t slices = a->slices;
-    if (slices == 0 || slices != bytes >> MI_SLICE_SHIFT || slices > UINT32_MAX)
-        return false;
-    mi_arena_t right = {.base = a->base};
-    arena_head_parts(&right, (uint8_t *)(uintptr_t)a, slices);
-    return a->head_slices == arena_head_slices(slices) + (MI_SECURE ? 1 : 0) &&
-           a->free == right.free && a->committed == right.committed && a->dirty == right.dirty &&
-           a->young == right.young && a->old == right.old && a->pages == right.pages &&
-           a->guarded == right.guarded && a->marks == right.marks &&
-           a->free_slices == mi_bitmap_count(a->free, a->head_slices, slices - a->head_slices);
 }
 
 mi_arena_t *mi_arena_readmit(void *start, size_t bytes, bool is_zero) {
     mi_arena_t *const a = (mi_arena_t *)start;
     if (start == NULL || ((uintptr_t)start & (MI_SLICE_BYTES - 1)) != 0 || bytes < MI_SLICE_BYTES ||
-        a->stamp != arena_stamp(start) || a->base != start || !arena_head_fits(a, bytes))
+        a->stamp != mi_arena_stamp(start) || a->base != start || !mi_arena_head_fits(a, bytes))
         return NULL;
     a->stamp = 0;
-    a->is_exclusive = true;
-    a->is_pinned = true;
+    a->memory = (mi_memory_t){.start = start,
+                              .bytes = bytes,
+                              .is_committed = true,
+                              .is_exclusive = true,
+                              .is_pinned = true,
+                              .numa_node = -1};
     if (!is_zero)
         mi_bitmap_set(a->dirty, 0, a->slices, true);
     mi_bitmap_set(a->committed, 0, a->slices, true);

@@ -25,9 +25,9 @@ typedef struct mi_span_s {
     bool is_zero;      // all of it reads as zero
 } mi_span_t;
 
-// slices >= 1, the start at a multiple of align_slices (a power of two) slices. only: from this
-// arena, or NULL. false = no memory.
-bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, mi_arena_t *only);
+// slices >= 1, the start at a multiple of align_slices (a power of two) slices. For this heap: from
+// its arena or its node; NULL = from anywhere. false = no memory.
+bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const mi_heap_t *heap);
 void mi_arena_free(mi_arena_t *arena, uint8_t *start, size_t slices);
 // Adds the slices right behind a span to it. *is_zero: the added ones read as zero. false = not
 // free.
@@ -48,11 +48,15 @@ void *mi_arena_alloc_meta(size_t slices);
 // Where the marks of a page's blocks are (harden.h), and its guard on or off (secure build).
 mi_mark_t *mi_arena_marks(const mi_arena_t *arena, const mi_page_t *page, bool is_dense);
 void mi_arena_set_guard(mi_arena_t *arena, uint8_t *start, size_t slices, bool is_on);
+// How many NUMA nodes there are, or shall be.
+size_t mi_arena_node_count(void);
 // Where memory for blocks might be reserved next; 0 = where the system likes.
 uintptr_t mi_arena_hint(void);
 void mi_arena_stats(mi_core_stats_t *stats);
 // ---- Taking an exclusive arena out and in again (unload.c)
 bool mi_arena_is_exclusive(const mi_arena_t *arena);
+// Is nothing but its heaps to allocate from it, or is it gone?
+bool mi_arena_stays_apart(const mi_arena_t *arena);
 // Takes an arena out of the table; its pages are parked. How many bytes of it hold anything.
 size_t mi_arena_withdraw(mi_arena_t *arena);
 // Takes memory that was withdrawn, at the same address, in again. NULL = it is none.

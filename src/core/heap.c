@@ -9,6 +9,9 @@
 #include "core/remote.h"
 
 mi_heap_t mi_heap_main_state;
+// What deleted heaps of exclusive arenas have left: to the outside it is the main heap's, but
+// nothing is allocated from it.
+static mi_heap_t heap_left = {.arena = NULL};
 static _Atomic(uint64_t) heap_next_id = 1;
 static _Atomic(uint64_t) heap_count = 1;
 static mi_heap_t *heap_pool; // unused structs, under the life lock
@@ -22,6 +25,7 @@ uint64_t mi_heap_count(void) {
 }
 
 mi_heap_t *mi_core_heap_new_in_arena(void *arena) {
+    mi_orphan_collect(&heap_left);
     mi_heap_t *const home = (arena == NULL ? NULL : mi_arena_home((mi_arena_t *)arena, NULL));
     if (home != NULL)
         return home; // it has the blocks of a reloaded arena
@@ -83,6 +87,7 @@ mi_theap_t *mi_heap_thread_part(mi_heap_t *heap) {
 // The heap struct is free for another heap. The life lock is held.
 static void heap_struct_free(mi_heap_t *heap) {
     heap->id = 0;
+    heap->node_plus_1 = 0;
     heap->orphan_first = NULL;
     heap->orphan_last = NULL;
     mi_store_relaxed(&heap->orphan_count, 0u);
@@ -94,11 +99,14 @@ static void heap_struct_free(mi_heap_t *heap) {
 void mi_core_heap_delete(mi_heap_t *heap) {
     if (heap == NULL || heap == &mi_heap_main_state)
         return;
+    mi_heap_t *const heir =
+        (heap->arena != NULL && mi_arena_stays_apart(heap->arena) ? &heap_left
+                                                                  : &mi_heap_main_state);
     mi_lock(&mi_life_lock);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         if (mi_theap_heap(t) != heap || mi_load_relaxed(&t->state) == MI_THEAP_UNUSED)
             continue;
-        mi_store_relaxed(&t->heap, &mi_heap_main_state);
+        mi_store_relaxed(&t->heap, heir);
         mi_orphan_leave(t);
     }
     heap_struct_free(heap);
@@ -161,5 +169,13 @@ mi_heap_t *mi_core_heap_of(const void *p) {
     if (page == NULL)
         return NULL;
     const mi_theap_t *const theap = mi_load_acquire(&page->theap); // with mi_page_set_owner
-    return theap == NULL ? NULL : mi_theap_heap(theap);
+    return theap == NULL ? NULL : mi_heap_public(mi_theap_heap(theap));
+}
+
+mi_heap_t *mi_heap_public(mi_heap_t *heap) {
+    return heap == &heap_left ? &mi_heap_main_state : heap;
+}
+
+void mi_heap_collect_left(void) {
+    mi_orphan_collect(&heap_left);
 }

@@ -10,6 +10,7 @@
 struct mi_heap_s {
     uint64_t id;                    // never used again; 0 = the main heap
     mi_arena_t *arena;              // allocates from this one only, NULL = any
+    int node_plus_1;                // NUMA node that it prefers, 0 = none
     mi_theap_t *orphan_first;       // thread heaps without a thread, under the life lock
     mi_theap_t *orphan_last;        // its end: the one worked on last
     _Atomic(uint32_t) orphan_count; // changes under the life lock
@@ -26,5 +27,10 @@ MI_INLINE mi_arena_t *mi_heap_arena(const mi_heap_t *heap) {
 // need; NULL = no memory.
 mi_theap_t *mi_heap_thread_part(mi_heap_t *heap);
 uint64_t mi_heap_count(void);
+// The heap that the program knows: what a deleted heap of an exclusive arena has left is the main
+// heap's.
+mi_heap_t *mi_heap_public(mi_heap_t *heap);
+// Gives back the empty pages of what such heaps have left.
+void mi_heap_collect_left(void);
 
 #endif

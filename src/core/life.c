@@ -273,6 +273,7 @@ void mi_core_collect(bool is_forced) {
         mi_theap_leave(theap, was);
     }
     mi_orphan_collect(&mi_heap_main_state);
+    mi_heap_collect_left();
     mi_arena_purge(is_forced);
 }
 

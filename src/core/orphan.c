@@ -58,7 +58,8 @@ static mi_page_t *orphan_find(mi_theap_t *orphan, uint32_t class_index) {
 
 mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
     mi_heap_t *const heap = mi_theap_heap(theap);
-    if (mi_load_relaxed(&heap->orphan_count) == 0 || !mi_lock_try(&mi_life_lock))
+    if (mi_load_relaxed(&heap->orphan_count) == 0 || mi_core_config.never_steal ||
+        !mi_lock_try(&mi_life_lock))
         return NULL;
     mi_theap_t *const orphan = mi_orphan_claim(heap);
     mi_unlock(&mi_life_lock);

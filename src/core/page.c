@@ -212,13 +212,16 @@ mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_byt
     const size_t slices = (class_index == MI_CLASS_HUGE ? page_huge_slices(block_bytes)
                                                         : mi_class_slices(block_bytes));
     const size_t align_slices = (align > MI_SLICE_BYTES ? align >> MI_SLICE_SHIFT : 1);
-    mi_arena_t *const only = mi_heap_arena(mi_theap_heap(theap));
+    const mi_heap_t *const heap = mi_theap_heap(theap);
+    mi_arena_t *const only = mi_heap_arena(heap);
     mi_span_t span;
     if (slices > UINT32_MAX)
         return NULL;
     bool is_good = false;
-    if (slices <= MI_SPAN_MAX >> MI_SLICE_SHIFT || only != NULL || mi_core_config.never_use_os)
-        is_good = mi_arena_alloc(&span, slices, align_slices, only);
+    // Blocks up to MI_CLASSED_MAX share the arenas, whatever the limit.
+    if (class_index != MI_CLASS_HUGE || slices <= mi_core_config.span_max >> MI_SLICE_SHIFT ||
+        only != NULL || mi_core_config.never_use_os)
+        is_good = mi_arena_alloc(&span, slices, align_slices, heap);
     if (!is_good &&
         (only != NULL || class_index != MI_CLASS_HUGE || !page_reserve_own(&span, slices, align)))
         return NULL;

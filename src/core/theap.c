@@ -192,6 +192,13 @@ void mi_theap_trim(mi_theap_t *theap, bool all) {
 // -------------------------------------------------------------------------------
 
 void mi_theap_tick(mi_theap_t *theap) {
+    const uint32_t every = mi_core_config.collect_every;
+    if (MI_UNLIKELY(every != 0) && ++theap->collect_tick >= every) {
+        theap->collect_tick = 0;
+        mi_remote_flush(theap);
+        mi_theap_trim(theap, true);
+        mi_arena_purge(false);
+    }
     if (++theap->tick % MI_TICKS != 0)
         return;
     const uint64_t now = mi_os_clock_ms();

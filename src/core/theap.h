@@ -66,6 +66,7 @@ struct mi_theap_s {
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
     size_t page_count;                 // pages it owns
     bool has_exact;                    // ever had a page with exact sizes
+    uint32_t collect_tick;             // slow paths since the last collection by their number
     uint32_t tick;                     // slow paths taken; paces the clock checks
     uint16_t lent_at[MI_CLASS_COUNT];  // tick at which another class took this one's page
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after

@@ -94,8 +94,8 @@ bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit
     if (own != NULL)
         mi_remote_flush(own);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
-        if (mi_theap_heap(t) == heap && mi_load_relaxed(&t->state) != MI_THEAP_UNUSED &&
-            !visit_theap(t, &job))
+        if (mi_heap_public(mi_theap_heap(t)) == heap &&
+            mi_load_relaxed(&t->state) != MI_THEAP_UNUSED && !visit_theap(t, &job))
             return false;
     return true;
 }

@@ -19,6 +19,8 @@ bool mi_option_is_set(mi_option_t option);
 // Lower-case name, without a prefix; NULL for an unknown option.
 const char *mi_option_name(mi_option_t option);
 bool mi_option_is_size(mi_option_t option);
+// Accepted, but without any effect in this allocator.
+bool mi_option_is_idle(mi_option_t option);
 
 // One value of an option as text: on, off, yes, no, true, false, empty (on), or a number with a
 // size suffix. For a size option the result is in KiB. false: not understood, *out is unchanged.

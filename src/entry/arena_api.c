@@ -3,6 +3,7 @@
 
 #include "base/base.h"
 #include "core/alloc.h"
+#include "core/arena.h"
 #include "diag/message.h"
 #include "entry/entry.h"
 #include "os/os.h"
@@ -16,7 +17,13 @@ int mi_reserve_os_memory_ex(size_t size, bool commit, bool allow_large, bool exc
         *arena_id = NULL;
     if (size == 0 || size > MI_REQUEST_MAX)
         return MI_ENOMEM;
-    return mi_core_arena_reserve(size, commit, allow_large, exclusive, arena_id) ? 0 : MI_ENOMEM;
+    const mi_memory_t wish = {
+        .bytes = size, .is_committed = commit, .is_exclusive = exclusive, .numa_node = -1};
+    void *arena;
+    const bool is_good = mi_core_arena_reserve(&wish, allow_large, &arena);
+    if (arena_id != NULL)
+        *arena_id = arena;
+    return is_good ? 0 : MI_ENOMEM;
 }
 
 int mi_reserve_os_memory(size_t size, bool commit, bool allow_large) mi_attr_noexcept {
@@ -39,7 +46,9 @@ int mi_reserve_huge_os_pages_at_ex(size_t pages, int numa_node, size_t timeout_m
     if (timeout_msecs != 0 && mi_os_clock_ms() - start > timeout_msecs)
         mi_message_warning("reserving %zu huge pages took longer than %zu ms", pages,
                            timeout_msecs);
-    return mi_core_arena_manage(p, bytes, true, true, exclusive, arena_id) ? 0 : MI_ENOMEM;
+    const bool is_good =
+        mi_manage_memory(p, bytes, true, true, true, numa_node, exclusive, NULL, NULL, arena_id);
+    return is_good ? 0 : MI_ENOMEM;
 }
 
 int mi_reserve_huge_os_pages_at(size_t pages, int numa_node,
@@ -49,7 +58,7 @@ int mi_reserve_huge_os_pages_at(size_t pages, int numa_node,
 
 int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
                                         size_t timeout_msecs) mi_attr_noexcept {
-    const size_t nodes = (numa_nodes == 0 ? mi_os_numa_node_count() : numa_nodes);
+    const size_t nodes = (numa_nodes == 0 ? mi_arena_node_count() : numa_nodes);
     for (size_t node = 0; node < nodes && pages > 0; node++) {
         const size_t part = pages / (nodes - node) + (pages % (nodes - node) != 0);
         const int error = mi_reserve_huge_os_pages_at(part, (int)node, timeout_msecs / nodes + 1);
@@ -85,21 +94,24 @@ bool mi_manage_os_memory(void *start, size_t size, bool is_committed, bool is_la
 bool mi_manage_memory(void *start, size_t size, bool is_committed, bool is_pinned, bool is_zero,
                       int numa_node, bool exclusive, mi_commit_fun_t *commit_fun,
                       void *commit_fun_arg, mi_arena_id_t *arena_id) mi_attr_noexcept {
-    (void)is_pinned; // the core never purges memory that it was given
-    (void)numa_node;
     if (arena_id != NULL)
         *arena_id = NULL;
     if (start == NULL || size == 0)
         return false;
-    // Memory that only the caller can commit is committed as a whole, before the core sees it.
-    if (!is_committed && commit_fun != NULL) {
-        bool zeroed = false;
-        if (!commit_fun(true, start, size, &zeroed, commit_fun_arg))
-            return false;
-        is_committed = true;
-        is_zero = zeroed;
-    }
-    return mi_core_arena_manage(start, size, is_committed, is_zero, exclusive, arena_id);
+    const mi_memory_t given = {.start = start,
+                               .bytes = size,
+                               .is_committed = is_committed,
+                               .is_zero = is_zero,
+                               .is_exclusive = exclusive,
+                               .is_pinned = is_pinned,
+                               .numa_node = numa_node,
+                               .commit = commit_fun,
+                               .commit_arg = commit_fun_arg};
+    void *arena;
+    const bool is_good = mi_core_arena_manage(&given, &arena);
+    if (arena_id != NULL)
+        *arena_id = arena;
+    return is_good;
 }
 
 void *mi_arena_area(mi_arena_id_t arena_id, size_t *size) mi_attr_noexcept {

@@ -3,6 +3,8 @@
 
 #include "base/base.h"
 #include "core/alloc.h"
+#include "core/arena.h"
+#include "core/heap.h"
 #include "core/page_map.h"
 #include "core/theap.h"
 #include "entry/entry.h"
@@ -236,6 +238,7 @@ bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc_id, int heap_tag, bool vi
 }
 
 void mi_heap_set_numa_affinity(mi_heap_t *heap, int numa_node) {
-    (void)heap;
-    (void)numa_node; // the OS places memory where it is first used
+    const int nodes = (int)mi_arena_node_count();
+    if (heap != NULL)
+        heap->node_plus_1 = (numa_node < 0 ? 0 : numa_node % nodes + 1);
 }

@@ -59,9 +59,10 @@ void mi_options_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept {
                    mi_platform_name());
     for (int i = 0; i < (int)_mi_option_last; i++) {
         const mi_option_t option = (mi_option_t)i;
-        mi_message_fmt(out, arg, "mimalloc: option %s: %ld%s%s\n", mi_option_name(option),
+        mi_message_fmt(out, arg, "mimalloc: option %s: %ld%s%s%s\n", mi_option_name(option),
                        mi_option_value(option), mi_option_is_size(option) ? " KiB" : "",
-                       mi_option_is_set(option) ? " (set)" : "");
+                       mi_option_is_set(option) ? " (set)" : "",
+                       mi_option_is_idle(option) ? " (no effect)" : "");
     }
 }
 

@@ -3,6 +3,7 @@
 #include "entry/entry.h"
 
 #include "base/atomic.h"
+#include "core/limits.h"
 #include "diag/message.h"
 #include "diag/options.h"
 #include "entry/guarded.h"
@@ -34,6 +35,32 @@ MI_NOINLINE void mi_deferred_run(bool force) {
     mi_store_release(&deferred.is_running, false); // pairs with the exchange above
 }
 
+static void numa_options_changed(void) {
+    const long nodes = mi_option_value(mi_option_use_numa_nodes);
+    mi_core_config.numa_nodes = (nodes > 0 && nodes < 1000 ? (size_t)nodes : 0);
+    mi_core_config.is_numa_local = mi_option_value(mi_option_arena_is_numa_local) > 0;
+}
+
+// How memory comes from the OS and goes back to it.
+static void memory_options_changed(void) {
+    const long mult = mi_option_value(mi_option_arena_purge_mult);
+    mi_core_config.purge_mult = (uint32_t)(mult < 0 ? 0 : mult > 1000000 ? 1000000 : mult);
+    mi_core_config.purge_keeps_memory = mi_option_value(mi_option_purge_decommits) == 0;
+    mi_core_config.purge_least = mi_option_bytes(mi_option_minimal_purge_size);
+    // 2, the default: at once where that costs nothing, and there it is done anyway.
+    mi_core_config.eager_commit = mi_option_value(mi_option_arena_eager_commit) == 1;
+    const size_t largest = mi_option_bytes(mi_option_arena_max_object_size);
+    mi_core_config.span_max = (mi_option_value(mi_option_disallow_arena_alloc) > 0 ? 0
+                               : largest < MI_SPAN_MAX                             ? largest
+                                                                                   : MI_SPAN_MAX);
+    const long every = mi_option_value(mi_option_generic_collect);
+    mi_core_config.collect_every =
+        (uint32_t)(!mi_option_is_set(mi_option_generic_collect) || every <= 0 ? 0
+                   : every > INT32_MAX                                        ? INT32_MAX
+                                                                              : every);
+    mi_core_config.never_steal = mi_option_value(mi_option_page_max_reclaim) == 0;
+}
+
 void mi_entry_options_changed(void) {
     mi_core_config.purge_delay_ms = mi_option_value(mi_option_purge_delay);
     if (mi_option_is_set(mi_option_arena_reserve))
@@ -41,6 +68,8 @@ void mi_entry_options_changed(void) {
     mi_core_config.is_thp_allowed =
         mi_option_is_set(mi_option_allow_thp) && mi_option_value(mi_option_allow_thp) > 0;
     mi_core_config.never_use_os = mi_option_value(mi_option_disallow_os_alloc) > 0;
+    memory_options_changed();
+    numa_options_changed();
     mi_guarded_configure();
 }
 

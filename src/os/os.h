@@ -31,6 +31,9 @@ int mi_os_commit(void *p, size_t bytes, bool *is_zero);
 // Gives the memory of a part back, keeps the addresses. *is_committed: still usable and now zero
 // (Linux); false: it must be committed again before use (Windows).
 int mi_os_purge(void *p, size_t bytes, bool *is_committed);
+// Tells the OS that the content is not needed: it takes the memory back when it is short of it, and
+// what is there then is the content or zero. The range stays usable.
+int mi_os_reset(void *p, size_t bytes);
 // Bytes of the range that are in memory now, SIZE_MAX = unknown. A few microseconds for a MiB.
 size_t mi_os_resident(void *p, size_t bytes);
 // No access at all (a guard page), and the way back.

@@ -132,6 +132,15 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     return rc;
 }
 
+int mi_os_reset(void *p, size_t bytes) {
+    if (os_call_fails())
+        return -1;
+    const int saved = errno;
+    const int rc = madvise(p, bytes, MADV_FREE);
+    errno = saved;
+    return rc;
+}
+
 size_t mi_os_resident(void *p, size_t bytes) {
     unsigned char in_memory[512];
     const size_t page = mi_os_page_bytes();

@@ -167,6 +167,15 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     return is_done ? 0 : -1;
 }
 
+int mi_os_reset(void *p, size_t bytes) {
+    if (fault_is_due())
+        return -1;
+    const DWORD error = GetLastError();
+    const bool is_done = VirtualAlloc(p, bytes, MEM_RESET, PAGE_READWRITE) != NULL;
+    SetLastError(error);
+    return is_done ? 0 : -1;
+}
+
 static int protection_set(void *p, size_t bytes, DWORD protection) {
     if (fault_is_due())
         return -1;

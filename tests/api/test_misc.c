@@ -2,7 +2,9 @@
 #include "api_test.h"
 #include "mimalloc-stats.h"
 #include <stdlib.h>
-#ifndef _WIN32
+#ifdef _WIN32
+#    include <windows.h>
+#else
 #    include <sys/mman.h>
 #endif
 
@@ -144,11 +146,122 @@ static void check_arena(void) {
     CHECK(!mi_arena_reload(&size, 10, NULL, NULL, false, false, -1, &arena) && arena == NULL);
 }
 
-static bool commit(bool is_commit, void *start, size_t size, bool *is_zero, void *user_arg) {
-    *(size_t *)user_arg += (is_commit && start != NULL ? size : 0);
+// Memory of which only what was committed can be touched.
+typedef struct provider_s {
+    uint8_t *start;
+    size_t live;       // bytes committed now
+    size_t decommits;  // calls
+    bool is_unwilling; // commits fail
+    bool is_wrong;     // it was asked for something that makes no sense
+} provider_t;
+
+static bool provide(bool is_commit, void *start, size_t size, bool *is_zero, void *user_arg) {
+    provider_t *const own = user_arg;
+    if ((uint8_t *)start < own->start || size == 0 || size % mi_arena_min_alignment() != 0)
+        own->is_wrong = true;
     if (is_zero != NULL)
         *is_zero = false;
-    return *(size_t *)user_arg < (20u << 20);
+    if (is_commit && own->is_unwilling)
+        return false;
+    own->decommits += !is_commit;
+    own->live += (is_commit ? size : (size_t)0 - size);
+#ifdef _WIN32
+    return is_commit ? VirtualAlloc(start, size, MEM_COMMIT, PAGE_READWRITE) != NULL
+                     : VirtualFree(start, size, MEM_DECOMMIT) != 0;
+#else
+    if (mprotect(start, size, is_commit ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
+        return false;
+    if (is_commit)
+        memset(start, 0xEE, size); // the allocator was told that it is not zero
+    return true;
+#endif
+}
+
+// Committed by the caller's function, piece by piece, and decommitted when it was unused.
+static void check_provided(void) {
+    const size_t bytes = 32u << 20;
+    provider_t own = {0};
+#ifdef _WIN32
+    own.start = VirtualAlloc(NULL, bytes, MEM_RESERVE, PAGE_READWRITE);
+#else
+    own.start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+#endif
+    mi_arena_id_t arena = NULL;
+    own.is_unwilling = true;
+    CHECK(
+        !mi_manage_memory(own.start, bytes, false, false, false, -1, true, provide, &own, &arena) &&
+        arena == NULL);
+    own.is_unwilling = false;
+    CHECK(mi_manage_memory(own.start, bytes, false, false, false, -1, true, provide, &own, &arena));
+    CHECK_MSG(own.live > 0 && own.live <= bytes / 8, "%zu bytes at once", own.live);
+    mi_heap_t *const heap = mi_heap_new_in_arena(arena);
+    void *blocks[100];
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 100; i++) {
+            blocks[i] = mi_heap_zalloc(heap, 100000);
+            CHECK_MSG(blocks[i] != NULL && is_zero(blocks[i], 0, 100000), "round %d", round);
+            fill(blocks[i], 100000);
+        }
+        CHECK_MSG(own.live >= 10000000 && own.live < bytes, "%zu", own.live);
+        own.is_unwilling = true;
+        int count = 0;
+        void *last[400];
+        while (count < 400 && (last[count] = mi_heap_malloc(heap, 100000)) != NULL)
+            count++;
+        CHECK_MSG(count < 100, "%d blocks without a commit", count);
+        own.is_unwilling = false;
+        void *const p = mi_heap_malloc(heap, 100000);
+        CHECK(p != NULL);
+        mi_free(p);
+        while (count > 0)
+            mi_free(last[--count]);
+        const size_t before = own.decommits;
+        for (int i = 0; i < 100; i++) {
+            CHECK(is_filled(blocks[i], 100000));
+            mi_free(blocks[i]);
+        }
+        mi_heap_collect(heap, true);
+        mi_heap_destroy(mi_heap_new_in_arena(arena));
+        mi_collect(true);
+        CHECK_MSG(own.decommits > before || round > 0, "%zu decommits", own.decommits);
+    }
+    mi_heap_destroy(heap);
+    mi_collect(true);
+    CHECK_MSG(own.live <= bytes / 8 && !own.is_wrong, "%zu bytes are left", own.live);
+}
+
+// Two nodes, whether the machine has them or not.
+static void check_numa(void) {
+    enum { BYTES = 8 << 20 };
+    static uint8_t memory[2][BYTES];
+    mi_arena_id_t arenas[2];
+    mi_option_set(mi_option_use_numa_nodes, 2);
+    for (int i = 0; i < 2; i++)
+        CHECK(mi_manage_os_memory_ex(memory[i], BYTES, true, false, false, i, false, &arenas[i]));
+    mi_heap_t *const heap = mi_heap_new();
+    for (int n = 0; n < 10; n++) {
+        mi_heap_set_numa_affinity(heap, n % 2);
+        void *const p = mi_heap_malloc(heap, 100000 + (size_t)n * 50000); // a page of its own
+        CHECK_MSG(mi_arena_contains(arenas[n % 2], p), "%d", n);
+    }
+    mi_heap_set_numa_affinity(heap, 3); // modulo their number
+    CHECK(mi_arena_contains(arenas[1], mi_heap_malloc(heap, 700000)));
+    mi_heap_destroy(heap);
+    // Arenas of other nodes serve nobody: this thread runs on node 0, or on one that counts as 0 or
+    // 1 here, and never on both.
+    mi_option_set(mi_option_arena_is_numa_local, 1);
+    void *blocks[64];
+    bool used[2] = {false, false};
+    for (int i = 0; i < 64; i++) {
+        blocks[i] = mi_malloc(1000000);
+        for (int k = 0; k < 2; k++)
+            used[k] |= mi_arena_contains(arenas[k], blocks[i]);
+    }
+    CHECK_MSG(!(used[0] && used[1]) && (used[0] || used[1]), "%d %d", used[0], used[1]);
+    for (int i = 0; i < 64; i++)
+        mi_free(blocks[i]);
+    mi_option_set(mi_option_arena_is_numa_local, 0);
+    mi_option_set(mi_option_use_numa_nodes, 0);
 }
 
 static void check_managed(void) {
@@ -170,13 +283,6 @@ static void check_managed(void) {
         CHECK(p >= own && p < own + bytes + mi_arena_min_alignment() && is_zero(p, 0, 50000));
     }
     mi_heap_destroy(heap); // the arena keeps the memory for ever: it is not freed
-    uint8_t *second = malloc(bytes + mi_arena_min_alignment());
-    size_t committed = 0;
-    CHECK(mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed,
-                           &arena) &&
-          committed == bytes);
-    CHECK(!mi_manage_memory(second, bytes, false, false, false, -1, true, commit, &committed,
-                            &arena)); // commit fails
     static uint8_t in_data[4u << 20];
     CHECK(mi_manage_os_memory(in_data, sizeof(in_data), true, true, true, -1));
 }
@@ -344,9 +450,11 @@ int main(void) {
     check_subproc();
     check_arena();
     check_managed();
+    check_provided();
     check_managed_file();
     check_unload();
     check_huge();
     check_guarded();
+    check_numa();
     return test_result();
 }

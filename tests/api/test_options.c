@@ -87,6 +87,33 @@ static void check_messages(void) {
     mi_free(live);
 }
 
+// What a reader that was built with this header may count on for as long as MI_STAT_VERSION is 4.
+#define COUNTS(field) offsetof(mi_stats_t, field)
+#define WORD          (sizeof(size_t))
+_Static_assert(MI_STAT_VERSION == 4, "another version, another layout");
+_Static_assert(sizeof(mi_stat_count_t) == 24 && sizeof(mi_stat_counter_t) == 8, "64-bit figures");
+_Static_assert(offsetof(mi_stat_count_t, total) == 0 && offsetof(mi_stat_count_t, peak) == 8 &&
+                   offsetof(mi_stat_count_t, current) == 16,
+               "total, peak, current");
+_Static_assert(COUNTS(size) == 0 && COUNTS(version) == WORD, "they come first in every version");
+// Before a field: so many counts and so many counters.
+#define FOLLOWS(field, counts, counters)                                                           \
+    _Static_assert(COUNTS(field) == 2 * WORD + (counts)*24 + (counters)*8, #field)
+FOLLOWS(pages, 0, 0);
+FOLLOWS(committed, 2, 0);
+FOLLOWS(purged, 3, 1);
+FOLLOWS(malloc_requested, 8, 2);
+FOLLOWS(mmap_calls, 9, 2);
+FOLLOWS(malloc_normal_count, 9, 7);
+FOLLOWS(pages_unabandon_busy_wait, 9, 19);
+FOLLOWS(heaps, 9, 20);
+FOLLOWS(theaps, 10, 20);
+FOLLOWS(_stat_reserved, 11, 20);
+FOLLOWS(malloc_bins, 15, 24);
+FOLLOWS(page_bins, 15 + 74, 24);
+FOLLOWS(chunk_bins, 15 + 2 * 74, 24);
+_Static_assert(sizeof(mi_stats_t) == 2 * WORD + (15 + 2 * 74 + 6) * 24 + 24 * 8, "the whole");
+
 static void check_stats(void) {
     mi_stats_t stats;
     memset(&stats, 0, sizeof(stats));

@@ -108,7 +108,9 @@ static void test_many(void) {
 static void test_arena(void) {
     void *arena = NULL;
     size_t bytes = 0;
-    CHECK(mi_core_arena_reserve(16 * MI_MiB, true, false, true, &arena) && arena != NULL);
+    const mi_memory_t wish = {
+        .bytes = 16 * MI_MiB, .is_committed = true, .is_exclusive = true, .numa_node = -1};
+    CHECK(mi_core_arena_reserve(&wish, false, &arena) && arena != NULL);
     uint8_t *const start = mi_core_arena_area(arena, &bytes);
     CHECK(start != NULL && bytes >= 16 * MI_MiB);
     mi_heap_t *const heap = mi_core_heap_new_in_arena(arena);
@@ -122,11 +124,53 @@ static void test_arena(void) {
     mi_core_heap_destroy(heap);
 }
 
+// What a deleted heap leaves in an exclusive arena is the main heap's, but the main heap takes
+// nothing else from there, and the memory serves the arena's next heap.
+static void test_delete_in_arena(void) {
+    enum { COUNT = 400 };
+    static uint8_t *kept[COUNT];
+    void *arena = NULL;
+    const mi_memory_t wish = {.bytes = 32 * MI_MiB, .is_exclusive = true, .numa_node = -1};
+    CHECK(mi_core_arena_reserve(&wish, false, &arena));
+    mi_heap_t *heap = mi_core_heap_new_in_arena(arena);
+    for (size_t i = 0; i < COUNT; i++) {
+        kept[i] = mi_core_heap_malloc(heap, 16 + i * 150, false);
+        CHECK(kept[i] != NULL);
+        use_fill(kept[i], 16 + i * 150, (uint8_t)i);
+    }
+    mi_core_heap_delete(heap);
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK(mi_core_heap_of(kept[i]) == mi_core_heap_main());
+    for (size_t i = 0; i < COUNT; i += 2)
+        CHECK(use_free(kept[i]) == MI_FREE_OK);
+    tally_t tally = {0};
+    CHECK(mi_core_heap_visit(mi_core_heap_main(), true, count_visit, &tally) &&
+          tally.blocks >= COUNT / 2);
+    static void *plain[4 * COUNT];
+    for (size_t i = 0; i < 4 * COUNT; i++) {
+        plain[i] = use_malloc(16 + i % COUNT * 150);
+        CHECK_MSG(!mi_core_arena_contains(arena, plain[i]), "block %zu", i);
+    }
+    for (size_t i = 0; i < 4 * COUNT; i++)
+        CHECK(use_free(plain[i]) == MI_FREE_OK);
+    for (size_t i = 1; i < COUNT; i += 2) {
+        CHECK(use_check(kept[i], 16 + i * 150, (uint8_t)i));
+        CHECK(use_free(kept[i]) == MI_FREE_OK);
+    }
+    heap = mi_core_heap_new_in_arena(arena);
+    size_t sum = 0;
+    for (void *p; (p = mi_core_heap_malloc(heap, 300000, false)) != NULL; sum += 300000)
+        CHECK(mi_core_arena_contains(arena, p));
+    CHECK_MSG(sum > 24 * MI_MiB, "%zu", sum);
+    mi_core_heap_destroy(heap);
+}
+
 int main(void) {
     for (int i = 0; i < 10; i++)
         test_threads_share(i % 2 == 0);
     test_many();
     test_arena();
+    test_delete_in_arena();
     mi_core_collect(true);
     mi_core_collect(true);
     mi_core_stats_t stats;
