@@ -64,8 +64,7 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
         return 1;
     if (block_bytes > MI_SHARED_MAX)
         return (block_bytes + MI_GUARD_BYTES + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    // Four blocks of 64 KiB and a guard are more than four slices.
-    return block_bytes <= 16 * MI_KiB ? 2 : 4 + (MI_SECURE && block_bytes == MI_SHARED_MAX);
+    return block_bytes <= 16 * MI_KiB ? 2 : 4;
 }
 
 // Classes first .. last have pages of the same length and kind as this (plain) one's.
@@ -78,10 +77,11 @@ MI_INLINE void mi_class_siblings(uint32_t class_index, uint32_t *first, uint32_t
                                : MI_CLASS_SHARED);
         return;
     }
-    const size_t most = slices << MI_SLICE_SHIFT;
+    const size_t most = (slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const size_t less = most - MI_SLICE_BYTES;
     *first = mi_class_of(less);
     *first += (mi_class_bytes(*first) == less);
+    *first = (*first > MI_CLASS_SHARED ? *first : MI_CLASS_SHARED + 1);
     *last = (most < MI_CLASSED_MAX ? mi_class_of(most) : MI_CLASS_LAST);
     *last -= (mi_class_bytes(*last) > most);
 }
