@@ -64,11 +64,25 @@ static int run_poison(void) {
     return 0;
 }
 
-static void test_poison(void) {
+// One who knows the page's key makes a link to a live block: it must not be handed out again.
+static int run_forged_link(void) {
+    void *blocks[64];
+    for (int i = 0; i < 64; i++)
+        blocks[i] = use_malloc(48);
+    mi_page_t *const page = mi_page_map_find(blocks[30]);
+    (void)use_free(blocks[30]);
+    mi_block_set_next(page, blocks[30], blocks[10]);
+    for (int i = 0; i < 1000; i++)
+        if (use_malloc(48) == blocks[10])
+            return 1;
+    return 0;
+}
+
+static void test_ends(int (*attack)(void)) {
     const pid_t pid = fork();
     if (pid == 0) {
         alarm(20);
-        _exit(run_poison());
+        _exit(attack());
     }
     int status = 0;
     waitpid(pid, &status, 0);
@@ -84,8 +98,10 @@ int main(void) {
         test_never_allocated();
     }
     test_interior();
-    if (MI_SECURE)
-        test_poison();
+    if (MI_SECURE) {
+        test_ends(run_poison);
+        test_ends(run_forged_link);
+    }
     void *const large = use_malloc(6 * MI_MiB);
     CHECK(use_free(large) == MI_FREE_OK);
     CHECK(use_free(large) != MI_FREE_OK);
