@@ -27,11 +27,14 @@ mi_theap_t mi_theap_empty = {
 MI_THREAD_SLOT_DEFINE(&mi_theap_empty);
 
 mi_lock_t mi_life_lock;
-static _Atomic(mi_theap_t *) life_all;       // pushed under the life lock
-static mi_theap_t *life_pool;                // recycled structs, under the life lock
-static uintptr_t life_next_id = 1;           // for keys, under the life lock
-static _Atomic(uint64_t) life_thread_total;  // threads that ever allocated
-static _Atomic(uint64_t) life_thread_active; // now
+static _Atomic(mi_theap_t *) life_all; // pushed under the life lock
+static mi_theap_t *life_pool;          // recycled structs, under the life lock
+static uintptr_t life_next_id = 1;     // for keys, under the life lock
+static uint32_t life_made;             // thread heaps ever made, under the life lock
+#define LIFE_BURY_LEAST 8u
+static uint32_t life_bury_at = LIFE_BURY_LEAST; // when the dead are looked for, the same
+static _Atomic(uint64_t) life_thread_total;     // threads that ever allocated
+static _Atomic(uint64_t) life_thread_active;    // now
 static _Atomic(uint64_t) life_adopted;
 static _Atomic(uint64_t) life_ended_mallocs; // malloc_count of recycled thread heaps
 static _Atomic(bool) life_counts_all;
@@ -63,6 +66,19 @@ static void life_fork_parent(void) {
     mi_unlock(&mi_life_lock);
 }
 
+// A thread heap whose thread is gone without having said so, as it was left between two stores
+// (mi_fork_point). Caught in the middle of a change it is left alone for ever. The life lock is
+// held.
+static void life_bury(mi_theap_t *theap) {
+    if (mi_load_relaxed(&theap->busy) != 0) {
+        mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_FROZEN);
+        return;
+    }
+    theap->side_count = 0; // those are buried on their own; whoever adopts this one has others
+    mi_memzero(theap->heap_cache_id, sizeof(theap->heap_cache_id));
+    mi_orphan_put(theap);
+}
+
 // Only the forking thread lives on. The others' thread heaps become orphans, except those that were
 // being changed at that instant: those are left alone for ever.
 static void life_fork_child(void) {
@@ -70,10 +86,7 @@ static void life_fork_child(void) {
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE || mi_load_relaxed(&t->thread_id) == self)
             continue;
-        if (mi_load_relaxed(&t->busy) != 0)
-            mi_store_relaxed(&t->state, (uint32_t)MI_THEAP_FROZEN);
-        else
-            mi_orphan_put(t);
+        life_bury(t);
     }
     life_fork_parent();
 }
@@ -104,6 +117,25 @@ bool mi_core_is_main_thread(void) {
     return mi_load_relaxed(&life_main_thread) == mi_os_thread_id();
 }
 
+// Threads that were killed, and those that allocated when they had been told of their end already,
+// leave an active thread heap behind. They are looked for when so many more exist that asking for
+// each costs next to nothing. The life lock is held.
+static void life_bury_the_dead(void) {
+    uint32_t alive = 0;
+    for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
+        if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE)
+            continue;
+        if (mi_os_thread_is_alive(mi_load_relaxed(&t->thread_id))) {
+            alive++;
+            continue;
+        }
+        if (mi_theap_heap(t) == &mi_heap_main_state)
+            mi_fetch_sub_relaxed(&life_thread_active, 1);
+        life_bury(t);
+    }
+    life_bury_at = life_made + (alive < LIFE_BURY_LEAST ? LIFE_BURY_LEAST : alive);
+}
+
 static mi_theap_t *life_make(void) {
     mi_theap_t *const theap = (mi_theap_t *)mi_meta_alloc(sizeof(mi_theap_t));
     if (theap == NULL)
@@ -111,22 +143,33 @@ static mi_theap_t *life_make(void) {
     mi_theap_reset(theap);
     const uintptr_t id = (life_next_id <= MI_KEY_LAST ? life_next_id++ : MI_KEY_NOBODY);
     theap->key = (MI_MAP_HAS_KEYS ? id << MI_MAP_KEY_SHIFT : 0);
+    life_made++;
     theap->all_next = mi_load_relaxed(&life_all);
     mi_store_release(&life_all, theap); // with mi_life_all
     return theap;
 }
 
-mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
-    mi_lock(&mi_life_lock);
+// One that has no thread; NULL = there is none.
+static mi_theap_t *life_reuse(mi_heap_t *heap) {
     mi_theap_t *theap = mi_orphan_claim(heap);
     if (theap != NULL) {
         mi_fetch_add_relaxed(&life_adopted, 1);
     } else if (life_pool != NULL) {
         theap = life_pool;
         life_pool = theap->list_next;
-    } else {
-        theap = life_make();
     }
+    return theap;
+}
+
+mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
+    mi_lock(&mi_life_lock);
+    mi_theap_t *theap = life_reuse(heap);
+    if (theap == NULL && life_made >= life_bury_at) {
+        life_bury_the_dead();
+        theap = life_reuse(heap);
+    }
+    if (theap == NULL)
+        theap = life_make();
     if (theap != NULL) {
         mi_store_relaxed(&theap->heap, heap);
         theap->default_heap = NULL;

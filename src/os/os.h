@@ -70,6 +70,8 @@ void mi_os_yield(void); // lets another thread run, for locks that spin
 // ---- Threads and the process
 // -------------------------------------------------------------------------------
 uintptr_t mi_os_thread_id(void); // not 0, unique among living threads
+// false: a thread with this id is certainly gone. Where the system tells of every end: true.
+bool mi_os_thread_is_alive(uintptr_t id);
 bool mi_os_is_exiting(
     void); // the process is ending: other threads may have been killed holding locks
 // Registers on_exit, called once on each thread that called mi_os_thread_watch, when that thread

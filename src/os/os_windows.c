@@ -337,6 +337,18 @@ uintptr_t mi_os_thread_id(void) {
     return GetCurrentThreadId();
 }
 
+bool mi_os_thread_is_alive(uintptr_t id) {
+    const DWORD error = GetLastError();
+    const HANDLE thread = OpenThread(SYNCHRONIZE, FALSE, (DWORD)id);
+    bool is_alive = (thread != NULL || GetLastError() != ERROR_INVALID_PARAMETER);
+    if (thread != NULL) {
+        is_alive = (WaitForSingleObject(thread, 0) != WAIT_OBJECT_0);
+        CloseHandle(thread);
+    }
+    SetLastError(error);
+    return is_alive;
+}
+
 bool mi_os_is_exiting(void) {
     return RtlDllShutdownInProgress();
 }
