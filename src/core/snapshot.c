@@ -9,6 +9,7 @@
 #include "core/life.h"
 #include "core/page.h"
 #include "core/remote.h"
+#include "os/os.h"
 
 // One bit for each block of a page: is it free? A page has at most 4096 blocks.
 #define SNAPSHOT_BLOCKS_MAX (MI_SLICE_BYTES / MI_GRANULE_BYTES)
@@ -115,12 +116,23 @@ static bool snapshot_page(mi_page_t *page, void *arg) {
     return true;
 }
 
+// Is a stopped thread in the middle of a slow path, where pages change their class or owner? A
+// thread that was killed there never gets on.
+static bool snapshot_is_busy(const mi_theap_t *own) {
+    for (const mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+        if (t != own && mi_load_relaxed(&t->state) == MI_THEAP_ACTIVE &&
+            mi_load_relaxed(&t->busy) != 0 && mi_os_thread_is_alive(mi_load_relaxed(&t->thread_id)))
+            return true;
+    return false;
+}
+
 size_t mi_core_snapshot(mi_snapshot_block_t *out, size_t cap, const void **damaged) {
     snapshot_job_t job = {.out = out, .cap = cap};
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
         mi_remote_flush(own);
-    if (!mi_arena_try_visit_all(snapshot_page, &job) || !mi_page_try_visit_own(snapshot_page, &job))
+    if (snapshot_is_busy(own) || !mi_arena_try_visit_all(snapshot_page, &job) ||
+        !mi_page_try_visit_own(snapshot_page, &job))
         return MI_SNAPSHOT_BUSY;
     snapshot_all_guests(&job);
     *damaged = job.damaged;

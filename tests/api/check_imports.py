@@ -21,9 +21,10 @@ ALLOWED = {
         GetModuleFileNameW GetModuleHandleExW GetModuleHandleW GetNumaHighestNodeNumber GetProcAddress GetProcessHeap
         GetProcessHeaps GetProcessTimes GetStdHandle GetSystemInfo GetSystemTimeAsFileTime GetThreadContext
         GlobalMemoryStatusEx HeapAlloc HeapFree HeapReAlloc HeapSize HeapValidate IsDebuggerPresent LoadLibraryExW
-        MultiByteToWideChar OutputDebugStringA QueryPerformanceCounter QueryPerformanceFrequency ReadProcessMemory
+        MultiByteToWideChar OpenThread OutputDebugStringA QueryPerformanceCounter QueryPerformanceFrequency ReadProcessMemory
         ResumeThread SetLastError SuspendThread SwitchToThread TerminateProcess TlsAlloc TlsFree TlsSetValue
-        VirtualAlloc VirtualFree VirtualProtect VirtualQuery WriteFile lstrlenW
+        VirtualAlloc VirtualFree VirtualProtect VirtualQuery
+        WaitForSingleObject WriteFile lstrlenW
         AcquireSRWLockExclusive GetThreadId GetTickCount64 ReleaseSRWLockExclusive VirtualAllocExNuma
         GetCurrentProcessorNumberEx GetNumaProcessorNodeEx K32GetProcessMemoryInfo
     """,  # the last two lines: Vista, and Windows 7
