@@ -335,6 +335,7 @@ static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_fi
     bool is_dll = (plan->pe->characteristics & MI_PE_FILE_DLL) != 0;
     plat_free_file(original); // Windows replaces no file that is mapped
     rc = write_commit(&out, path);
+    write_tell(cli, path);
     if (rc == EXIT_OK) {
         if (!cli->is_quiet)
             printf("%s: %s, %s first of %u imports%s\n", to, names->redirect_dll,
@@ -450,6 +451,7 @@ static minject_exit_t write_original(const cli_t *cli, const char *path, plat_fi
     }
     plat_free_file(file);
     rc = write_commit(&out, path);
+    write_tell(cli, path);
     if (rc == EXIT_OK && !cli->is_quiet)
         printf("%s: the original again, %llu bytes, SHA-256 verified\n", to,
                (unsigned long long)undo->original_bytes);

@@ -9,6 +9,7 @@
 #define PERCENT_STEP  10u // between lines that do not go to a terminal
 
 static uint8_t window[WINDOW_BYTES]; // one thread
+static uint64_t moved_bytes;         // that went through the window since the start
 
 // ---- progress ----
 
@@ -60,7 +61,12 @@ static size_t next_window(const source_t *source, uint64_t at) {
     size_t n = rest < WINDOW_BYTES ? (size_t)rest : WINDOW_BYTES;
     if (n != 0)
         source->read(source->from, at, window, n);
+    moved_bytes += n;
     return n;
+}
+
+void write_tell(const cli_t *cli, const char *path) {
+    say_note(cli, "%s: %llu bytes gone through so far", path, (unsigned long long)moved_bytes);
 }
 
 bool source_is_same(const source_t *source, const plat_file_t *file) {

@@ -40,6 +40,8 @@ minject_exit_t write_source(plat_out_t *out, const source_t *source, mi_sha256_t
 // plat_out_begin and plat_out_commit with their messages; a failed commit aborts.
 minject_exit_t write_begin(plat_out_t *out, const char *path);
 minject_exit_t write_commit(plat_out_t *out, const char *like);
+// With --verbose: how many bytes all of the above have gone through.
+void write_tell(const cli_t *cli, const char *path);
 // All of it for a file in memory.
 minject_exit_t write_file(const cli_t *cli, const char *path, const plat_file_t *file,
                           const char *like);
