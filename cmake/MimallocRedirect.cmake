@@ -31,7 +31,12 @@ if(CMAKE_SCRIPT_MODE_FILE AND MIMALLOC_REDIRECT_FILE)
             message(FATAL_ERROR "${dll}, which ${name} needs now, is not in ${MIMALLOC_REDIRECT_DIR}: "
                 "set MIMALLOC_DIR to the folder with the DLLs for this machine")
         endif()
-        file(COPY ${MIMALLOC_REDIRECT_DIR}/${dll} DESTINATION ${folder})
+        # By contents: file(COPY) takes files of the same second for the same.
+        execute_process(COMMAND ${CMAKE_COMMAND} -E copy_if_different ${MIMALLOC_REDIRECT_DIR}/${dll} ${folder}/${dll}
+            RESULT_VARIABLE code)
+        if(NOT code EQUAL 0)
+            message(FATAL_ERROR "${dll} cannot be copied beside ${name}")
+        endif()
     endforeach()
     # Of a DLL the program that will load it is not known; its own imports are judged.
     execute_process(COMMAND ${tool} check ${name} WORKING_DIRECTORY ${folder} OUTPUT_VARIABLE report
