@@ -4,7 +4,8 @@
 // for Ctrl-C and ends with 78; --where tells its folder and an environment variable. --payload N
 // shows what is appended to its own file, N bytes from the end or, with N negative, from the start.
 // --start P ARGS starts another program, --code P ARGS tells how that one ended, --exit N ends so,
-// --cat copies standard input, --serve N is a server with N workers.
+// --cat copies standard input, --serve N is a server with N workers. --owner ends with 91 when its
+// malloc is the allocator's, else with 90.
 #include <windows.h>
 
 #include <fcntl.h>
@@ -19,6 +20,7 @@ __declspec(dllimport) int mi_version(void);
 #endif
 
 static HANDLE heard;
+typedef _Bool (*bool_of)(const void *);
 
 static BOOL WINAPI on_control(DWORD event) {
     if (event == CTRL_C_EVENT)
@@ -66,6 +68,16 @@ static int start(char **args, int tells) {
         return code;
     printf("ended with %08x\n", (unsigned)code);
     return 81;
+}
+
+static int owner(void) {
+    HMODULE dll = GetModuleHandleA("mimalloc.dll");
+    bool_of is_ours =
+        (bool_of)(void *)(dll != NULL ? GetProcAddress(dll, "mi_is_in_heap_region") : NULL);
+    void *p = malloc(100);
+    int code = is_ours != NULL && is_ours(p) ? 91 : 90;
+    free(p);
+    return code;
 }
 
 static int cat(void) {
@@ -151,6 +163,8 @@ int main(int argc, char **argv) {
     int code = argc >= 3 ? other_modes(argv) : -1;
     if (code >= 0)
         return code;
+    if (argc == 2 && strcmp(argv[1], "--owner") == 0)
+        return owner();
     if (argc == 2 && strcmp(argv[1], "--cat") == 0)
         return cat();
     if (argc >= 2 && strcmp(argv[1], "--control") == 0)

@@ -400,6 +400,14 @@ def main():
     verdict("a debug heap lost", make(imports=OURS + debug), BOTH, 0, ["debug-heap-lost"], ["debug-heap"])
     verdict("a debug heap kept", make(imports=OURS[:1] + (("mimalloc-debug.dll", ("mi_version",)),) + debug),
             {"mimalloc-redirect.dll": REDIRECT, "mimalloc-debug.dll": ALLOCATOR}, 0, ["debug-heap"], ["debug-heap-lost"])
+    # By what they export, not by their names.
+    renamed = (("first.dll", ("mi_allocator_init",)), ("second.dll", ("mi_version",)))
+    halves = {"first.dll": make(dll=True, imports=make_pe.KERNEL, exports=("mi_allocator_init", "mi_allocator_done")),
+              "second.dll": make(dll=True, imports=make_pe.KERNEL, exports=("mi_version", "_mi_redirect_allocator"))}
+    verdict("halves of other names", make(imports=renamed + CRT), halves, 0, ["early", "dll"], ["not-injected"], late=False)
+    original = make(dll=True, imports=make_pe.KERNEL, exports=("mi_version", "_mi_redirect_entry", "mi_malloc", "mi_is_in_heap_region"))
+    verdict("an original allocator of another name", make(imports=CRT + renamed), dict(halves, **{"second.dll": original}), 0, ["late"], late=True)
+    verdict("only named like it", make(imports=renamed + CRT), dict(halves, **{"second.dll": make(dll=True, exports=("mi_version", "mi_malloc"))}), 31, ["not-injected"])
     verdict("second allocator", make(imports=OURS + CRT + (("tbbmalloc_proxy.dll", ("f",)),)), BOTH, 30, ["second-allocator", "not-found"])
     verdict("two of ours", make(imports=OURS + CRT + (("LibMimalloc-old.dll", ("mi_free",)),)),
             dict(BOTH, **{"LibMimalloc-old.dll": ALLOCATOR}), 30, ["second-allocator"])

@@ -15,6 +15,27 @@ static uint32_t find_role(const doctor_t *d, mi_pe_role_t role) {
     return UINT32_MAX;
 }
 
+static bool has_export(const doctor_module_t *m, const char *name) {
+    mi_pe_export_t e;
+    return mi_pe_export_find(&m->pe, name, &e);
+}
+
+// The two halves find each other by what they export, whatever their files are called, so a file of
+// another name counts, too.
+static void find_halves_by_exports(doctor_t *d) {
+    for (uint32_t i = 1; i < d->module_count; i++) {
+        doctor_module_t *m = d->modules[i];
+        if (m->role != MI_PE_ROLE_OTHER || !m->is_open || m->origin != DOCTOR_APP)
+            continue;
+        if (has_export(m, "_mi_redirect_allocator") ||
+            (has_export(m, "_mi_redirect_entry") && has_export(m, "mi_malloc") &&
+             has_export(m, "mi_is_in_heap_region")))
+            m->role = MI_PE_ROLE_ALLOCATOR;
+        else if (has_export(m, "mi_allocator_init") && has_export(m, "mi_allocator_done"))
+            m->role = MI_PE_ROLE_REDIRECT;
+    }
+}
+
 // The words that our builds carry in their version resource; the original's builds do not.
 #define VARIANT_WORD   "MimallocVariant"
 #define HANDSHAKE_WORD "MimallocHandshake"
@@ -87,7 +108,6 @@ static void judge_pairing(doctor_t *d, const doctor_module_t *redirect,
 // One of our DLLs: there, of the right machine, with the exports that the other half looks for.
 static bool judge_half(doctor_t *d, uint32_t index, const char *const *exports, const char *what) {
     const doctor_module_t *m = d->modules[index];
-    mi_pe_export_t e;
     uint16_t machine = d->modules[0]->pe.machine;
     if (m->path[0] == 0) {
         doctor_cure(doctor_say(d, DOCTOR_BAD, "dll-missing",
@@ -104,8 +124,9 @@ static bool judge_half(doctor_t *d, uint32_t index, const char *const *exports, 
                     "copy the %s build there", mi_pe_machine_name(machine));
         return false;
     }
-    for (; *exports != NULL; exports++) {
-        if (mi_pe_export_find(&m->pe, *exports, &e))
+    // Whoever offers the newer interface needs no names.
+    for (; *exports != NULL && !has_export(m, "_mi_redirect_allocator"); exports++) {
+        if (has_export(m, *exports))
             continue;
         doctor_cure(doctor_say(d, DOCTOR_BAD, "dll-exports",
                                "%s does not export %s: it is not the %s", m->path, *exports, what),
@@ -168,6 +189,7 @@ static void judge_order(doctor_t *d, uint32_t first_half) {
 void doctor_judge_halves(doctor_t *d) {
     static const char *const redirect_exports[] = {"mi_allocator_init", NULL};
     static const char *const allocator_exports[] = {"mi_version", "_mi_redirect_entry", NULL};
+    find_halves_by_exports(d);
     uint32_t redirect = find_role(d, MI_PE_ROLE_REDIRECT);
     uint32_t allocator = find_role(d, MI_PE_ROLE_ALLOCATOR);
     const char *wanted = mi_pe_redirect_name(d->modules[0]->pe.machine);
