@@ -49,10 +49,24 @@ def headers():
                   for folder, _, names in os.walk(top) for name in names if name.endswith(".h"))
 
 
+CMAKE_HELPER = ["cmake/MimallocRedirect.cmake", "docs/minject.md"]
+# Made by the tool itself: place in the archive, its words.
+PRINTED = {"linux": [("share/man/man1/minject.1", ["help", "man"]),
+                     ("share/bash-completion/completions/minject", ["completion", "bash"])],
+           "windows": [("share/minject.ps1", ["completion", "powershell"])]}
+
+
+def printed(platform):
+    """{place: contents}: the manual and the completion scripts, from the source of --help. Every build prints the same."""
+    tool = os.path.join(ROOT, "build", "linux-release", "minject")
+    return {place: subprocess.run([tool, *words], capture_output=True, check=True).stdout
+            for place, words in PRINTED[platform.split("-")[0]]}
+
+
 def members(parts):
     """(name in the archive, path), and the names that are missing."""
     found, missing = [], []
-    for name in DOCUMENTS + headers():
+    for name in DOCUMENTS + CMAKE_HELPER + headers():
         found.append((name, os.path.join(ROOT, name)))
     for preset, names in parts:
         for name in names:
@@ -63,12 +77,14 @@ def members(parts):
     return found, missing
 
 
-def write_archive(path, top, files, when):
+def write_archive(path, top, files, made, when):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, source in sorted(files):
-            with open(source, "rb") as f:
-                data = f.read()
+        for name, source in sorted(files + [(name, None) for name in made]):
+            data = made.get(name)
+            if source is not None:
+                with open(source, "rb") as f:
+                    data = f.read()
             info = tarfile.TarInfo(f"{top}/{name}")
             info.size, info.mtime = len(data), when
             info.mode = 0o755 if name.startswith("bin/") or name.endswith(".so") else 0o644
@@ -93,7 +109,7 @@ def main():
             return 1
         top = f"mimalloc-{version()}-{platform}"
         name = top + ".tar.gz"
-        sums.append(f"{write_archive(os.path.join(DIST, name), top, files, when)}  {name}")
+        sums.append(f"{write_archive(os.path.join(DIST, name), top, files, printed(platform), when)}  {name}")
         print("made build/dist/" + name, flush=True)
     with open(os.path.join(DIST, "SHA256SUMS"), "w", encoding="utf-8") as f:
         f.write("\n".join(sums) + "\n")

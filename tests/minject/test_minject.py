@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import signal
 import stat
@@ -359,7 +360,16 @@ def test_manual(folder):
 
 
 def test_completion(folder):
-    """The bash script, in bash."""
+    """Both scripts offer what the help tells about, and nothing else; the bash script, in bash."""
+    helps = "".join(minject("help", *w, cwd=folder).stdout for w in ([], ["inject"], ["remove"], ["list"], ["check"], ["run"], ["completion"]))
+    told = set(re.findall(r"--[a-z][a-z-]+", helps)) - {"--windowed"}  # that one is an example program's
+    commands = set(re.findall(r"^  minject ([a-z]+) ", helps, re.M)) | {"help", "version"}
+    for shell, quote in (("bash", "[ ']"), ("powershell", "'")):
+        script = minject("completion", shell, cwd=folder).stdout
+        check(set(re.findall(quote + r"(--[a-z][a-z-]+)", script)) == told, f"{shell}: options: {told}")
+        check(commands <= set(re.findall(quote + r"([a-z]+)(?=[ '])", script)), f"{shell}: commands {commands}")
+    manual = minject("help", "man", cwd=folder).stdout.replace("\\-", "-")
+    check(all(o in manual for o in told), f"the manual tells of each option: {[o for o in told if o not in manual]}")
     if args.runner or not shutil.which("bash"):
         return
     (folder / "minject.bash").write_text(minject("completion", "bash", cwd=folder).stdout)

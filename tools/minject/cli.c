@@ -40,12 +40,12 @@ void say_note(const cli_t *cli, const char *fmt, ...) {
 
 // ---- the command line ----
 
-static const char *const command_words[] = {"inject", "remove",  "list",       "check", "run",
-                                            "help",   "version", "completion", NULL};
+const char *const cli_command_words[] = {"inject", "remove",  "list",       "check", "run",
+                                         "help",   "version", "completion", NULL};
 static const cli_command_t command_values[] = {CLI_INJECT, CLI_REMOVE, CLI_LIST,    CLI_CHECK,
                                                CLI_RUN,    CLI_HELP,   CLI_VERSION, CLI_COMPLETION};
 
-static const char *const option_words[] = {
+const char *const cli_option_words[] = {
     "--help",   "--version", "--list",     "--inplace",  "--force",     "--postfix",
     "--output", "--quiet",   "--verbose",  "--json",     "--no-backup", "--dll-folder",
     "--plan",   "--live",    "--children", "--progress", NULL};
@@ -168,7 +168,7 @@ static bool parse_valued(cli_t *cli, int *i, int argc, char **argv) {
             cli->dll_folders[cli->dll_folder_count++] = folder;
         return true;
     }
-    complain_unknown("option", arg, option_words);
+    complain_unknown("option", arg, cli_option_words);
     return false;
 }
 
@@ -185,16 +185,16 @@ static bool parse_option(cli_t *cli, int *i, int argc, char **argv) {
 // the original tool, unless nothing of that name exists and it looks like a mistyped command.
 static bool parse_command(cli_t *cli, const char *word, bool *is_command) {
     *is_command = true;
-    for (size_t k = 0; command_words[k] != NULL; k++) {
-        if (strcmp(word, command_words[k]) == 0) {
+    for (size_t k = 0; cli_command_words[k] != NULL; k++) {
+        if (strcmp(word, cli_command_words[k]) == 0) {
             cli->command = command_values[k];
-            cli->word = command_words[k];
+            cli->word = cli_command_words[k];
             return true;
         }
     }
     *is_command = false;
     if (strpbrk(word, "./\\") == NULL && !plat_file_exists(word)) {
-        complain_unknown("command or file", word, command_words);
+        complain_unknown("command or file", word, cli_command_words);
         return false;
     }
     return true;

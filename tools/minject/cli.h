@@ -72,6 +72,10 @@ int cmd_run(const cli_t *cli);
 int cmd_help(const char *topic);
 int cmd_completion(const char *shell);
 
+// What there is, NULL-terminated: the parser, the suggestions and the completion work from these.
+extern const char *const cli_command_words[];
+extern const char *const cli_option_words[];
+
 // The closest word of a NULL-terminated list, or NULL when none is close.
 const char *cli_suggest(const char *word, const char *const *words);
 

@@ -88,17 +88,20 @@ static const help_topic_t topics[] = {
 };
 #define TOPIC_COUNT (sizeof topics / sizeof topics[0])
 
+static const char common_options[] =
+    "  -h, --help     this text; 'minject help inject' tells about one command\n"
+    "  -v, --version  the version\n"
+    "  -q, --quiet    errors only\n"
+    "      --verbose  more about what is done\n"
+    "      --progress say how far it is; without it only on a terminal, after a second\n";
+
 static void print_overview(void) {
     puts("minject: makes a Windows program use mimalloc, and says why when it does not\n\nusage:");
     for (size_t i = 0; i < TOPIC_COUNT; i++)
         printf("  %s\n      %s\n", topics[i].synopsis, topics[i].summary);
-    puts("\noptions for all commands:\n"
-         "  -h, --help     this text; 'minject help inject' tells about one command\n"
-         "  -v, --version  the version\n"
-         "  -q, --quiet    errors only\n"
-         "      --verbose  more about what is done\n"
-         "      --progress say how far it is; without it only on a terminal, after a second\n"
-         "\n"
+    puts("\noptions for all commands:");
+    fputs(common_options, stdout);
+    puts("\n"
          "As in the original tool: minject file.exe injects, -l/--list lists, -i/--inplace,\n"
          "-f/--force and --postfix=name. 'minject help codes' lists the exit codes.\n"
          "Messages go to standard error, results to standard output.");
@@ -151,7 +154,9 @@ static void print_manual(void) {
         print_troff(topics[i].text);
         puts(".fi");
     }
-    puts(".SH EXIT STATUS\n.nf");
+    puts(".SH OPTIONS FOR ALL COMMANDS\n.nf");
+    print_troff(common_options);
+    puts(".fi\n.SH EXIT STATUS\n.nf");
     print_codes();
     puts(".fi");
 }
@@ -187,43 +192,57 @@ int cmd_help(const char *topic) {
     return EXIT_USAGE;
 }
 
+// An option as it is completed: with its values, or with = when any value may follow.
+static void print_option(const char *word, const char *before, const char *after) {
+    static const char *const valued[] = {"--postfix", "--output", "--dll-folder"};
+    bool is_valued = false;
+    for (size_t i = 0; i < sizeof valued / sizeof valued[0]; i++)
+        is_valued = is_valued || strcmp(word, valued[i]) == 0;
+    if (strcmp(word, "--postfix") == 0)
+        printf("%s%s=debug%s%s%s=secure%s", before, word, after, before, word, after);
+    else
+        printf("%s%s%s%s", before, word, is_valued ? "=" : "", after);
+}
+
 int cmd_completion(const char *shell) {
     static const char *const shells[] = {"bash", "powershell", NULL};
-    if (strcmp(shell, "bash") == 0) {
-        puts("_minject() {\n"
-             "    local word=${COMP_WORDS[COMP_CWORD]}\n"
-             "    if [[ $word == -* ]]; then\n"
-             "        COMPREPLY=($(compgen -W '--help --version --list --inplace --no-backup "
-             "--force\n"
-             "            --postfix=debug --postfix=secure --output= --quiet --verbose --json\n"
-             "            --dll-folder= --live --plan --children --progress' -- \"$word\"))\n"
-             "    elif [[ $COMP_CWORD == 1 ]]; then\n"
-             "        COMPREPLY=($(compgen -W 'inject remove list check run help version "
-             "completion' -- \"$word\")\n"
-             "            $(compgen -f -- \"$word\"))\n"
-             "    else\n"
-             "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
-             "    fi\n"
-             "}\n"
-             "complete -o filenames -F _minject minject");
-        return EXIT_OK;
-    }
-    if (strcmp(shell, "powershell") == 0) {
-        puts(
-            "Register-ArgumentCompleter -Native -CommandName minject -ScriptBlock {\n"
-            "    param($word, $line, $position)\n"
-            "    'inject', 'remove', 'list', 'check', 'run', 'help', 'version', 'completion', "
-            "'--help',\n"
-            "    '--version', '--list', '--inplace', '--no-backup', '--force', '--postfix=debug',\n"
-            "    '--postfix=secure', '--output=', '--quiet', '--verbose', '--json', "
-            "'--dll-folder=', '--live', '--plan', '--children', '--progress' |\n"
-            "        Where-Object { $_ -like \"$word*\" } |\n"
-            "        ForEach-Object { [System.Management.Automation.CompletionResult]::new($_) }\n"
-            "}");
-        return EXIT_OK;
-    }
+    bool is_bash = strcmp(shell, "bash") == 0;
+    const char *before = is_bash ? " " : "    '";
+    const char *after = is_bash ? "" : "',\n";
     const char *near = cli_suggest(shell, shells);
-    say_error("completion for '%s' is not there; there is bash and powershell%s%s", shell,
-              near != NULL ? "; did you mean " : "", near != NULL ? near : "");
-    return EXIT_USAGE;
+    if (!is_bash && strcmp(shell, "powershell") != 0) {
+        say_error("completion for '%s' is not there; there is bash and powershell%s%s", shell,
+                  near != NULL ? "; did you mean " : "", near != NULL ? near : "");
+        return EXIT_USAGE;
+    }
+    fputs(is_bash ? "_minject() {\n"
+                    "    local word=${COMP_WORDS[COMP_CWORD]}\n"
+                    "    if [[ $word == -* ]]; then\n"
+                    "        COMPREPLY=($(compgen -W '"
+                  : "Register-ArgumentCompleter -Native -CommandName minject -ScriptBlock {\n"
+                    "    param($word, $line, $position)\n"
+                    "    @(\n",
+          stdout);
+    for (const char *const *word = cli_option_words; *word != NULL; word++)
+        print_option(*word, before, after);
+    if (is_bash)
+        fputs("' -- \"$word\"))\n"
+              "    elif [[ $COMP_CWORD == 1 ]]; then\n"
+              "        COMPREPLY=($(compgen -W '",
+              stdout);
+    for (const char *const *word = cli_command_words; *word != NULL; word++)
+        printf("%s%s%s", before, *word, after);
+    puts(is_bash ? "' -- \"$word\")\n"
+                   "            $(compgen -f -- \"$word\"))\n"
+                   "    else\n"
+                   "        COMPREPLY=($(compgen -f -- \"$word\"))\n"
+                   "    fi\n"
+                   "}\n"
+                   "complete -o filenames -F _minject minject"
+                 : "    '') |\n"
+                   "        Where-Object { $_ -ne '' -and $_ -like \"$word*\" } |\n"
+                   "        ForEach-Object { "
+                   "[System.Management.Automation.CompletionResult]::new($_) }\n"
+                   "}");
+    return EXIT_OK;
 }
