@@ -183,6 +183,7 @@ def test_policies(folder):
     found("a policy for one version, UTF-16", "9.0.30729.9")
     for what, data in (("another version", make_pe.policy(["9.0.20718.0-9.0.21022.7"], "9.0.30729.1")), ("another assembly", make_pe.policy(["9.0.21022.8"], "9.0.30729.1", "Else")),
                        ("no version", make_pe.policy(["9.0.21022.8"], "9.0.30729")), ("a version too large", make_pe.policy(["9.0.21022.8"], "9.0.30729.65536")),
+                       ("a range that ends nowhere", make_pe.policy(["9.0.21022.0-9.0.21022.65536"], "9.0.30729.1")),
                        ("not XML", b"DCM\x01" + bytes(range(256)))):
         (policies / name.format("9.0.30729.1")).write_bytes(data)
         found(f"a policy for {what} changes nothing", "9.0.30729.17")
