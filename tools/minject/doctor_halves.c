@@ -124,8 +124,9 @@ static bool judge_half(doctor_t *d, uint32_t index, const char *const *exports, 
                     "copy the %s build there", mi_pe_machine_name(machine));
         return false;
     }
-    // Whoever offers the newer interface needs no names.
-    for (; *exports != NULL && !has_export(m, "_mi_redirect_allocator"); exports++) {
+    // An allocator that offers the newer interface needs no names.
+    bool is_newer = m->role == MI_PE_ROLE_ALLOCATOR && has_export(m, "_mi_redirect_allocator");
+    for (; *exports != NULL && !is_newer; exports++) {
         if (has_export(m, *exports))
             continue;
         doctor_cure(doctor_say(d, DOCTOR_BAD, "dll-exports",
