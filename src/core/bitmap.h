@@ -75,7 +75,7 @@ MI_INLINE size_t mi_bitmap_next(const uint64_t *map, size_t bits, size_t from, b
 MI_INLINE uint64_t mi_bitmap_runs(uint64_t low, uint64_t high, size_t count) {
     for (size_t have = 1; have < count;) {
         const size_t more = (have < count - have ? have : count - have);
-        low &= low >> more | high << (64 - more);
+        low &= low >> more | high << 1 << (63 - more);
         high &= high >> more;
         have += more;
     }

@@ -59,7 +59,8 @@ void mi_debug_heap_say(mi_crt_t *crt, const char *text) {
 static bool hook_allows(mi_crt_t *crt, int operation, void *p, size_t size, tag_t tag) {
     if (crt->own.alloc_hook == NULL || !mi_crt_is_attached(crt) || mi_proof_is_running(crt))
         return true;
-    const mi_crt_alloc_hook_t hook = crt->own.alloc_hook();
+    mi_crt_alloc_hook_t (*const ask)(void) = crt->own.alloc_hook;
+    const mi_crt_alloc_hook_t hook = ask();
     return hook == NULL || hook(operation, p, size, tag.type, tag.request,
                                 (const unsigned char *)tag.file, tag.line) != 0;
 }

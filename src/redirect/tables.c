@@ -3,6 +3,9 @@
 #include "redirect/faults.h"
 #include "redirect/nt.h"
 
+typedef _Atomic(uint32_t) short_word_t;
+typedef _Atomic(uintptr_t) word_t;
+
 enum { CELLS_MAX = 65536, DYNAMIC_CODE_BLOCKED = 1655 };
 
 bool mi_cells_open(mi_cells_t *cells) {
@@ -28,17 +31,17 @@ bool mi_cells_add(mi_cells_t *cells, mi_cell_t cell) {
 
 static uintptr_t cell_value(const mi_cell_t *c) {
     if (c->is_short)
-        return mi_load_relaxed((_Atomic(uint32_t) *)c->at);
-    return mi_load_relaxed((_Atomic(uintptr_t) *)c->at);
+        return mi_load_relaxed((short_word_t *)c->at);
+    return mi_load_relaxed((word_t *)c->at);
 }
 
 // Release: pairs with the dependency of every call through the cell; what the thunk reads was
 // written before.
 static void cell_store(const mi_cell_t *c, uintptr_t value) {
     if (c->is_short)
-        mi_store_release((_Atomic(uint32_t) *)c->at, (uint32_t)value);
+        mi_store_release((short_word_t *)c->at, (uint32_t)value);
     else
-        mi_store_release((_Atomic(uintptr_t) *)c->at, value);
+        mi_store_release((word_t *)c->at, value);
 }
 
 // The rights that let us write. Tables usually lie in read-only data. Old linkers put them among
