@@ -1,5 +1,6 @@
 // The process' start and end as this layer sees them: options are read and handed to the core,
 // messages said. The first slow path of any thread does it when no constructor came before.
+#include "entry/leaks.h"
 #include "entry/entry.h"
 
 #include "base/atomic.h"
@@ -108,6 +109,8 @@ void mi_entry_exit(void) {
         return;
     if (mi_option_value(mi_option_show_stats) > 0 || mi_option_value(mi_option_verbose) > 1)
         mi_stats_print_out(mi_platform_exit_output(), NULL);
+    if (MI_DEBUG && mi_option_value(mi_option_show_stats) > 1)
+        mi_leaks_print(mi_platform_exit_output(), NULL);
 }
 
 void mi_entry_process_info(mi_os_process_info_t *info) {
