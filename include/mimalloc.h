@@ -363,8 +363,8 @@ mi_decl_nodiscard mi_decl_export void *mi_recalloc_aligned_at(void *p, size_t ne
 typedef enum mi_option_e {
     mi_option_show_errors, // print errors and warnings; on unless it is set to 0
     mi_option_show_stats,  // print statistics at the end of the process; 2: in the debug build also
-                          // the blocks that are still live, address and size, at most 200
-    mi_option_verbose,                 // print version, options and what is done
+                           // the blocks that are still live, address and size, at most 200
+    mi_option_verbose,     // print version, options and what is done
     mi_option_deprecated_eager_commit, // no effect: an option of earlier versions
     mi_option_arena_eager_commit, // 1: commit arenas as a whole when they are made (Windows); 0, 2:
                                   // as needed
