@@ -2,6 +2,7 @@
 """minject check on made programs: the verdict, the finding behind it, and JSON that is JSON.
 
   test_check.py --minject build/linux-release/minject
+  test_check.py --minject build/windows-x64-release/minject.exe --runner scripts/wine-run
 """
 import argparse
 import json
@@ -19,8 +20,9 @@ import make_pe
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--minject", required=True)
+parser.add_argument("--runner", help="starts minject.exe")
 args = parser.parse_args()
-TOOL = str(pathlib.Path(args.minject).resolve())
+TOOL = [*([args.runner] if args.runner else []), str(pathlib.Path(args.minject).resolve())]
 SCHEMA = json.loads((pathlib.Path(__file__).resolve().parents[2] / "docs" / "minject-check.schema.json").read_text())
 passed = failed = 0
 CRT = (("msvcrt.dll", ("malloc", "free", "printf")),)
@@ -43,7 +45,7 @@ def check(fact, what):
 
 
 def answer_of(folder, *words, **env):
-    r = subprocess.run([TOOL, "check", "--json", *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **env})
+    r = subprocess.run([*TOOL, "check", "--json", *words], cwd=folder, capture_output=True, text=True, env={**os.environ, **env})
     return json.loads(r.stdout)
 
 
@@ -61,8 +63,8 @@ def verdict(name, program, files, code, findings, absent=(), late=None):
         (folder / "p.exe").write_bytes(program)
         for file, data in files.items():
             (folder / file).write_bytes(data)
-        text = subprocess.run([TOOL, "check", "p.exe"], cwd=folder, capture_output=True, text=True)
-        r = subprocess.run([TOOL, "check", "--json", "p.exe"], cwd=folder, capture_output=True, text=True)
+        text = subprocess.run([*TOOL, "check", "p.exe"], cwd=folder, capture_output=True, text=True)
+        r = subprocess.run([*TOOL, "check", "--json", "p.exe"], cwd=folder, capture_output=True, text=True)
         check(text.returncode == r.returncode == code, f"{name}: exit code {r.returncode}, not {code}\n{text.stdout}{text.stderr}")
         try:
             answer = json.loads(r.stdout)
@@ -341,7 +343,7 @@ def test_looks(folder):
     make = make_pe.make
     (folder / "helper.dll").write_bytes(make(dll=True, imports=CRT, exports=("f",)))
     (folder / "p.exe").write_bytes(make(imports=OURS + (("helper.dll", ("f",)), ("gone.dll", ("f",)))))
-    text = subprocess.run([TOOL, "check", "p.exe"], cwd=folder, capture_output=True, text=True).stdout
+    text = subprocess.run([*TOOL, "check", "p.exe"], cwd=folder, capture_output=True, text=True).stdout
     check(text.isascii() and "\033" not in text, "plain on a pipe")
     lines = text[text.index("modules"):].splitlines()[1:]
     check(any("|-- " in line and "helper.dll  malloc of msvcrt.dll" in line for line in lines), f"a branch: {lines}")
@@ -353,7 +355,7 @@ def test_looks(folder):
         pid, fd = pty.fork()
         if pid == 0:
             os.chdir(folder)
-            os.execve(TOOL, [TOOL, "check", "p.exe"], {**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **env})
+            os.execve(TOOL[0], [*TOOL, "check", "p.exe"], {**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, **env})
         try:
             while True:
                 chunks.append(os.read(fd, 65536))
@@ -363,6 +365,8 @@ def test_looks(folder):
         os.waitpid(pid, 0)
         return b"".join(chunks).decode()
 
+    if args.runner:
+        return  # Wine's console turns the colours into commands of its own
     shown = on_terminal()
     check("\033[1;32m" in shown and "\u251c\u2500\u2500 " in shown, f"colour on a terminal: {shown[:200]!r}")
     check("\033" not in on_terminal(NO_COLOR="1") and "\033" in on_terminal(NO_COLOR=""), "NO_COLOR")
@@ -370,7 +374,11 @@ def test_looks(folder):
 
 def main():
     make = make_pe.make
-    for test in (test_assemblies, test_policies, test_known_dlls, test_local, test_api_sets, test_table, test_evidence, test_pairs, test_halves, test_looks):
+    # These stand on a made-up system folder; minject.exe asks the system that it runs on.
+    if not args.runner:
+        for test in (test_assemblies, test_policies, test_known_dlls, test_local, test_api_sets):
+            in_folder(test)
+    for test in (test_table, test_evidence, test_pairs, test_halves, test_looks):
         in_folder(test)
     verdict("injected", make(imports=OURS + CRT), BOTH, 0, ["early", "dll"], ["no-use", "dll-missing"], late=False)
     verdict("not injected", make(imports=CRT), BOTH, 31, ["not-injected"])
