@@ -24,10 +24,8 @@ def check(fact, text):
 
 
 def run(level, *words):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_"))}
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MIMALLOC_")}
     env["MIMALLOC_SHOW_STATS"] = str(level)
-    if os.environ.get("MI_WINE_RUN_PREFIX"):
-        env["MI_WINE_RUN_PREFIX"] = os.environ["MI_WINE_RUN_PREFIX"]
     done = subprocess.run([*([args.runner] if args.runner else []), args.program, *words], env=env, capture_output=True,
                           text=True, stdin=subprocess.DEVNULL, timeout=100, check=False)
     if done.returncode == 77:
