@@ -15,7 +15,7 @@
 #define SNAPSHOT_BLOCKS_MAX (MI_SLICE_BYTES / MI_GRANULE_BYTES)
 
 typedef struct snapshot_job_s {
-    mi_snapshot_block_t *out;
+    mi_redirect_block_t *out;
     size_t cap;
     size_t count;
     const void *damaged;
@@ -67,7 +67,7 @@ static void snapshot_mark_batches(snapshot_job_t *job, const mi_page_t *page) {
 
 static void snapshot_put(snapshot_job_t *job, const void *block, size_t size) {
     if (job->count < job->cap)
-        job->out[job->count] = (mi_snapshot_block_t){block, size};
+        job->out[job->count] = (mi_redirect_block_t){block, size};
     job->count++;
 }
 
@@ -89,7 +89,7 @@ static void snapshot_guests(snapshot_job_t *job, const mi_page_t *list) {
             snapshot_is_damaged(job, b);
             return;
         }
-        snapshot_put(job, b, MI_SNAPSHOT_GONE);
+        snapshot_put(job, b, MI_REDIRECT_GONE);
         left--;
     }
 }
@@ -126,14 +126,14 @@ static bool snapshot_is_busy(const mi_theap_t *own) {
     return false;
 }
 
-size_t mi_core_snapshot(mi_snapshot_block_t *out, size_t cap, const void **damaged) {
+size_t mi_core_snapshot(mi_redirect_block_t *out, size_t cap, const void **damaged) {
     snapshot_job_t job = {.out = out, .cap = cap};
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
         mi_remote_flush(own);
     if (snapshot_is_busy(own) || !mi_arena_try_visit_all(snapshot_page, &job) ||
         !mi_page_try_visit_own(snapshot_page, &job))
-        return MI_SNAPSHOT_BUSY;
+        return MI_REDIRECT_BUSY;
     snapshot_all_guests(&job);
     *damaged = job.damaged;
     return job.count;

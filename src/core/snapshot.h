@@ -5,23 +5,14 @@
 #ifndef MI_CORE_SNAPSHOT_H
 #define MI_CORE_SNAPSHOT_H
 
-#include "base/base.h"
+#include "base/redirect_abi.h"
 
-typedef struct mi_snapshot_block_s {
-    const void *p; // start of the block
-    size_t size;   // the caller's bytes, as far as the page knows them, or MI_SNAPSHOT_GONE
-} mi_snapshot_block_t;
-
-// Takes the other entry with this address back: the block was freed, and waits among the guests of
-// a thread (guest.h).
-#define MI_SNAPSHOT_GONE SIZE_MAX
-
-#define MI_SNAPSHOT_BUSY SIZE_MAX
-
-// Writes at most cap entries, in no order, and returns how many there are. MI_SNAPSHOT_BUSY: a
-// thread stands inside a lock: let it go on, and try again. *damaged: a block or the page whose
-// records contradict themselves, NULL = none found; a thread that was stopped while it made or
-// freed a block may cause that, too.
-size_t mi_core_snapshot(mi_snapshot_block_t *out, size_t cap, const void **damaged);
+// Writes at most cap entries, in no order, and returns how many there are: live blocks, and for
+// each that was freed and waits among the guests of a thread (guest.h) another entry of
+// MI_REDIRECT_GONE (mi_block_list_settle takes both out). MI_REDIRECT_BUSY: a thread stands inside
+// a lock: let it go on, and try again. *damaged: a block or the page whose records contradict
+// themselves, NULL = none found; a thread that was stopped while it made or freed a block may cause
+// that, too.
+size_t mi_core_snapshot(mi_redirect_block_t *out, size_t cap, const void **damaged);
 
 #endif

@@ -1,5 +1,6 @@
 #include "entry/leaks.h"
 
+#include "base/block_list.h"
 #include "core/snapshot.h"
 #include "diag/message.h"
 #include "os/os.h"
@@ -7,29 +8,17 @@
 enum { LINES_MAX = 200, TRIES = 100 };
 
 typedef struct leaks_s {
-    mi_snapshot_block_t *blocks;
+    mi_redirect_block_t *blocks;
     size_t room;  // entries
     size_t count; // of the last snapshot
 } leaks_t;
-
-// Guests: an entry that takes another one with its address back. Both lose their address.
-static void leaks_take_back(leaks_t *leaks) {
-    for (size_t i = 0; i < leaks->count; i++) {
-        if (leaks->blocks[i].size != MI_SNAPSHOT_GONE)
-            continue;
-        for (size_t k = 0; k < leaks->count; k++)
-            if (leaks->blocks[k].p == leaks->blocks[i].p && k != i)
-                leaks->blocks[k].p = NULL;
-        leaks->blocks[i].p = NULL;
-    }
-}
 
 // false: a thread stood inside a lock each time, or there is no memory for the list.
 static bool leaks_collect(leaks_t *leaks) {
     const void *damaged;
     for (unsigned n = 0; n < TRIES; n++) {
         leaks->count = mi_core_snapshot(leaks->blocks, leaks->room, &damaged);
-        if (leaks->count == MI_SNAPSHOT_BUSY) {
+        if (leaks->count == MI_REDIRECT_BUSY) {
             mi_os_yield();
             continue;
         }
@@ -40,7 +29,7 @@ static bool leaks_collect(leaks_t *leaks) {
         const size_t page = mi_os_page_bytes();
         const size_t bytes = (leaks->count * sizeof(*leaks->blocks) / page + 2) * page;
         leaks->room = 0;
-        leaks->blocks = (mi_snapshot_block_t *)mi_os_reserve(bytes, page);
+        leaks->blocks = (mi_redirect_block_t *)mi_os_reserve(bytes, page);
         bool is_zero;
         if (leaks->blocks == NULL || mi_os_commit(leaks->blocks, bytes, &is_zero) != 0)
             return false;
@@ -50,28 +39,22 @@ static bool leaks_collect(leaks_t *leaks) {
 }
 
 static void leaks_list(const leaks_t *leaks, mi_output_fun *out, void *arg) {
-    size_t count = 0, bytes = 0, lines = 0;
+    const size_t lines = (leaks->count < LINES_MAX ? leaks->count : LINES_MAX);
+    size_t bytes = 0;
     for (size_t i = 0; i < leaks->count; i++)
-        if (leaks->blocks[i].p != NULL) {
-            count++;
-            bytes += leaks->blocks[i].size;
-        }
-    mi_message_fmt(out, arg, "mimalloc: %zu blocks of %zu bytes are live at the end\n", count,
-                   bytes);
-    for (size_t i = 0; i < leaks->count && lines < LINES_MAX; i++)
-        if (leaks->blocks[i].p != NULL) {
-            mi_message_fmt(out, arg, "  %p: %zu bytes\n", leaks->blocks[i].p,
-                           leaks->blocks[i].size);
-            lines++;
-        }
-    if (lines < count)
-        mi_message_fmt(out, arg, "  ... and %zu more\n", count - lines);
+        bytes += leaks->blocks[i].size;
+    mi_message_fmt(out, arg, "mimalloc: %zu blocks of %zu bytes are live at the end\n",
+                   leaks->count, bytes);
+    for (size_t i = 0; i < lines; i++)
+        mi_message_fmt(out, arg, "  %p: %zu bytes\n", leaks->blocks[i].p, leaks->blocks[i].size);
+    if (lines < leaks->count)
+        mi_message_fmt(out, arg, "  ... and %zu more\n", leaks->count - lines);
 }
 
 void mi_leaks_print(mi_output_fun *out, void *arg) {
     leaks_t leaks = {0};
     if (leaks_collect(&leaks)) {
-        leaks_take_back(&leaks);
+        leaks.count = mi_block_list_settle(leaks.blocks, leaks.count);
         leaks_list(&leaks, out, arg);
     } else {
         mi_message_text(out, arg,

@@ -1,6 +1,5 @@
 // The process' start and end as this layer sees them: options are read and handed to the core,
 // messages said. The first slow path of any thread does it when no constructor came before.
-#include "entry/leaks.h"
 #include "entry/entry.h"
 
 #include "base/atomic.h"
@@ -8,6 +7,7 @@
 #include "diag/message.h"
 #include "diag/options.h"
 #include "entry/guarded.h"
+#include "entry/leaks.h"
 #include "mimalloc.h"
 #include "os/os.h"
 

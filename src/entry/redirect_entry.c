@@ -171,15 +171,6 @@ static void whole_collect(void) {
     mi_collect(true);
 }
 
-static_assert(sizeof(mi_redirect_block_t) == sizeof(mi_snapshot_block_t) &&
-                  offsetof(mi_redirect_block_t, size) == offsetof(mi_snapshot_block_t, size) &&
-                  MI_REDIRECT_BUSY == MI_SNAPSHOT_BUSY && MI_REDIRECT_GONE == MI_SNAPSHOT_GONE,
-              "one layout, seen from both sides");
-
-static size_t whole_list(mi_redirect_block_t *out, size_t cap, const void **damaged) {
-    return mi_core_snapshot((mi_snapshot_block_t *)(void *)out, cap, damaged);
-}
-
 // ---- debug CRTs ----
 
 #if MI_DEBUG
@@ -236,7 +227,7 @@ const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         .allocation_count = plain_allocation_count,
         .debug = DEBUG_TABLE,
         .collect = whole_collect,
-        .list = whole_list,
+        .list = mi_core_snapshot,
     };
     return abi >> 16 == MI_REDIRECT_ABI_MAJOR ? &table : NULL;
 }

@@ -6,6 +6,7 @@
 //   _heapwalk:  NULL --> CRT's own heap ... --> its end, snapshot --> our blocks upwards -->
 //   _HEAPEND
 #include "redirect/survey.h"
+#include "base/block_list.h"
 #include "redirect/allocator.h"
 #include "redirect/proof.h"
 #include "redirect/world.h"
@@ -76,45 +77,6 @@ static bool survey_take(survey_t *s, const void **damaged) {
     }
     mi_world_close(&w);
     return is_taken;
-}
-
-// Heap sort: no memory, no recursion, no bad case.
-static void survey_sink(mi_redirect_block_t *b, size_t at, size_t count) {
-    const mi_redirect_block_t moving = b[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && (uintptr_t)b[child].p < (uintptr_t)b[child + 1].p)
-            child++;
-        if ((uintptr_t)b[child].p <= (uintptr_t)moving.p)
-            break;
-        b[at] = b[child];
-    }
-    b[at] = moving;
-}
-
-static void survey_sort(survey_t *s) {
-    for (size_t i = s->count / 2; i-- > 0;)
-        survey_sink(s->blocks, i, s->count);
-    for (size_t n = s->count; n > 1; n--) {
-        const mi_redirect_block_t top = s->blocks[0];
-        s->blocks[0] = s->blocks[n - 1];
-        s->blocks[n - 1] = top;
-        survey_sink(s->blocks, 0, n - 1);
-    }
-}
-
-// What was taken back goes, and the entry that takes it back. Sorted.
-static void survey_settle(survey_t *s) {
-    size_t kept = 0;
-    for (size_t i = 0; i < s->count;) {
-        bool is_gone = false;
-        size_t next = i;
-        for (; next < s->count && s->blocks[next].p == s->blocks[i].p; next++)
-            is_gone |= (s->blocks[next].size == MI_REDIRECT_GONE);
-        if (!is_gone)
-            s->blocks[kept++] = s->blocks[i];
-        i = next;
-    }
-    s->count = kept;
 }
 
 // The first block at an address above p.
@@ -202,8 +164,7 @@ static int our_step(mi_crt_heap_info_t *info, const void *after) {
     if (after == NULL || current.blocks == NULL) {
         if (!survey_take(&current, &damaged))
             survey_close(&current);
-        survey_sort(&current);
-        survey_settle(&current);
+        current.count = mi_block_list_settle(current.blocks, current.count);
     }
     for (size_t i = survey_after(&current, after); i < current.count; i++) {
         const mi_redirect_block_t *b = &current.blocks[i];
