@@ -111,25 +111,6 @@ void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t valu
     // Nobody else has one of these blocks.
     mi_memset((void *)(uintptr_t)&page->marks[first], value, count);
 }
-#else
-mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block) {
-    (void)page;
-    (void)block;
-    return MI_FREE_INVALID;
-}
-
-mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block) {
-    (void)page;
-    (void)block;
-    return MI_FREE_OK;
-}
-
-void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value) {
-    (void)page;
-    (void)first;
-    (void)count;
-    (void)value;
-}
 #endif
 
 void mi_page_check_block(const mi_page_t *page, const mi_block_t *block) {

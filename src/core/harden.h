@@ -110,6 +110,14 @@ MI_INLINE bool mi_mark_free(const mi_page_t *page, const void *p) {
     mi_store_relaxed(mark, (uint8_t)MI_MARK_FREE);
     return true;
 }
+
+// The same by a thread that does not own the page; block: where a block of the page starts. What is
+// wrong with it, if anything.
+mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block);
+// What freeing a block is wrong with whose mark does not say live.
+mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block);
+// Blocks [first, first + count) of the page are free from now on, or without a mark.
+void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value);
 #else
 MI_INLINE bool mi_mark_is_free(const mi_page_t *page, const void *block, mi_mark_t **mark) {
     (void)page;
@@ -127,15 +135,24 @@ MI_INLINE bool mi_mark_free(const mi_page_t *page, const void *p) {
     (void)p;
     return true;
 }
+MI_INLINE mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block) {
+    (void)page;
+    (void)block;
+    return MI_FREE_OK;
+}
+MI_INLINE mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block) {
+    (void)page;
+    (void)block;
+    return MI_FREE_INVALID;
+}
+MI_INLINE void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value) {
+    (void)page;
+    (void)first;
+    (void)count;
+    (void)value;
+}
 #endif
 
-// The same by a thread that does not own the page; block: where a block of the page starts. What is
-// wrong with it, if anything.
-mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block);
-// What freeing a block is wrong with whose mark does not say live.
-mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block);
-// Blocks [first, first + count) of the page are free from now on, or without a mark.
-void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value);
 // Ends the process when the head of the free list is no free block. Owner only.
 void mi_page_check_list(const mi_page_t *page);
 // The same for a block that was found by following links.
