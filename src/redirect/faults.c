@@ -21,11 +21,16 @@ static bool is_named(const char *names, const char *point) {
     return false;
 }
 
+// What the test wants to fail; false = nothing.
+static bool get_wanted(char wanted[32]) {
+    const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, 32);
+    return len > 0 && len < 32;
+}
+
 bool mi_fault(const char *point) {
     char wanted[32];
-    const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, sizeof(wanted));
     points_reached++;
-    if (len == 0 || len >= sizeof(wanted))
+    if (!get_wanted(wanted))
         return false;
     unsigned number = 0;
     for (const char *p = wanted; *p >= '0' && *p <= '9'; p++)
@@ -38,8 +43,7 @@ bool mi_fault(const char *point) {
 
 bool mi_fault_by_name(const char *point) {
     char wanted[32];
-    const DWORD len = GetEnvironmentVariableA("MI_REDIRECT_FAULT", wanted, sizeof(wanted));
-    return len > 0 && len < sizeof(wanted) && is_named(wanted, point);
+    return get_wanted(wanted) && is_named(wanted, point);
 }
 
 void mi_fault_meet(const char *point) {

@@ -49,6 +49,7 @@ const char *const cli_option_words[] = {
     "--help",   "--version", "--list",     "--inplace",  "--force",     "--postfix",
     "--output", "--quiet",   "--verbose",  "--json",     "--no-backup", "--dll-folder",
     "--plan",   "--live",    "--children", "--progress", NULL};
+const char *const cli_valued_words[] = {"--postfix", "--output", "--dll-folder", "-o", NULL};
 
 // Letters to insert, delete or change to come from a to b; words here are short.
 static size_t word_distance(const char *a, const char *b) {
@@ -144,11 +145,11 @@ static bool parse_flag(cli_t *cli, const char *arg) {
 
 // Options with a value. false = the message is out.
 static bool parse_valued(cli_t *cli, int *i, int argc, char **argv) {
-    static const char *const names[] = {"--postfix", "--output", "--dll-folder", "-o"};
+    const char *const *names = cli_valued_words;
     const char *folder = NULL;
     const char **const targets[] = {&cli->postfix, &cli->output, &folder, &cli->output};
     const char *arg = argv[*i];
-    for (size_t k = 0; k < sizeof names / sizeof names[0]; k++) {
+    for (size_t k = 0; names[k] != NULL; k++) {
         if (!is_option(arg, names[k]))
             continue;
         *targets[k] = option_value(arg, names[k], i, argc, argv);

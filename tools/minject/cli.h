@@ -75,6 +75,7 @@ int cmd_completion(const char *shell);
 // What there is, NULL-terminated: the parser, the suggestions and the completion work from these.
 extern const char *const cli_command_words[];
 extern const char *const cli_option_words[];
+extern const char *const cli_valued_words[]; // the options that take a value, -o too
 
 // The closest word of a NULL-terminated list, or NULL when none is close.
 const char *cli_suggest(const char *word, const char *const *words);

@@ -110,25 +110,24 @@ static int family_length(const char *version, bool with_dot) {
     return end != NULL ? (int)(end - version) + (with_dot ? 1 : 0) : (int)strlen(version);
 }
 
-// A manifest as UTF-8, in the place of the file when it is UTF-16.
-static bool read_text(const char *path, plat_file_t *file) {
-    if (plat_read_file(path, file) != PLAT_OK)
-        return false;
-    if (!mi_manifest_is_utf16(file->bytes, file->size))
-        return true;
-    plat_file_t text = {(uint8_t *)malloc(file->size / 2 * 3 + 1), 0, false};
-    if (text.bytes != NULL)
-        text.size = mi_manifest_to_utf8(file->bytes, file->size, (char *)text.bytes);
-    plat_free_file(file);
-    *file = text;
-    return text.bytes != NULL;
+// A manifest in UTF-16, as UTF-8; to be freed. No bytes: no memory.
+static plat_file_t utf8_copy(const void *text, size_t bytes) {
+    plat_file_t copy = {(uint8_t *)malloc(bytes / 2 * 3 + 1), 0, false};
+    if (copy.bytes != NULL)
+        copy.size = mi_manifest_to_utf8(text, bytes, (char *)copy.bytes);
+    return copy;
 }
 
 static bool redirect_by(const char *path, mi_assembly_t *a) {
     plat_file_t file;
-    if (!read_text(path, &file))
+    if (plat_read_file(path, &file) != PLAT_OK)
         return false;
-    bool is_redirected = mi_manifest_redirect(file.bytes, file.size, a);
+    if (mi_manifest_is_utf16(file.bytes, file.size)) {
+        const plat_file_t text = utf8_copy(file.bytes, file.size);
+        plat_free_file(&file);
+        file = text;
+    }
+    bool is_redirected = file.bytes != NULL && mi_manifest_redirect(file.bytes, file.size, a);
     plat_free_file(&file);
     return is_redirected;
 }
@@ -193,11 +192,10 @@ static void read_manifest(doctor_t *d, uint32_t index, const void *text, size_t 
     mi_manifest_t manifest;
     mi_assembly_t a;
     if (mi_manifest_is_utf16(text, bytes)) {
-        char *utf8 = (char *)malloc(bytes / 2 * 3 + 1);
-        size_t n = utf8 != NULL ? mi_manifest_to_utf8(text, bytes, utf8) : 0;
-        if (n != 0 && !mi_manifest_is_utf16(utf8, n))
-            read_manifest(d, index, utf8, n);
-        free(utf8);
+        plat_file_t utf8 = utf8_copy(text, bytes);
+        if (utf8.size != 0 && !mi_manifest_is_utf16(utf8.bytes, utf8.size))
+            read_manifest(d, index, utf8.bytes, utf8.size);
+        plat_free_file(&utf8);
         return;
     }
     mi_manifest_open(&manifest, text, bytes);
@@ -225,7 +223,7 @@ void doctor_names_manifest(doctor_t *d, uint32_t index) {
         has_one = true;
         read_manifest(d, index, mi_pe_at(&m->pe, range.rva, range.bytes), range.bytes);
     } else if (cli_join(path, sizeof path, m->path, strlen(m->path), ".manifest") &&
-               read_text(path, &file)) {
+               plat_read_file(path, &file) == PLAT_OK) {
         has_one = true;
         read_manifest(d, index, file.bytes, file.size);
         plat_free_file(&file);

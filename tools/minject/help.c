@@ -194,10 +194,9 @@ int cmd_help(const char *topic) {
 
 // An option as it is completed: with its values, or with = when any value may follow.
 static void print_option(const char *word, const char *before, const char *after) {
-    static const char *const valued[] = {"--postfix", "--output", "--dll-folder"};
     bool is_valued = false;
-    for (size_t i = 0; i < sizeof valued / sizeof valued[0]; i++)
-        is_valued = is_valued || strcmp(word, valued[i]) == 0;
+    for (const char *const *valued = cli_valued_words; *valued != NULL; valued++)
+        is_valued = is_valued || strcmp(word, *valued) == 0;
     if (strcmp(word, "--postfix") == 0)
         printf("%s%s=debug%s%s%s=secure%s", before, word, after, before, word, after);
     else

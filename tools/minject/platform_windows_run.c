@@ -228,9 +228,11 @@ static BOOL WINAPI leave_to_program(DWORD event) {
     return TRUE;
 }
 
+// Lets the program begin, if it has not yet, and waits for its end.
 static void wait_for(const PROCESS_INFORMATION *info, int *exit_code) {
     DWORD code = 0;
     SetConsoleCtrlHandler(leave_to_program, TRUE);
+    ResumeThread(info->hThread);
     WaitForSingleObject(info->hProcess, INFINITE);
     GetExitCodeProcess(info->hProcess, &code);
     *exit_code = (int)code;
@@ -244,8 +246,6 @@ static bool edit_and_wait(const PROCESS_INFORMATION *info, const plat_run_t *run
         TerminateProcess(info->hProcess, 1);
         return false;
     }
-    SetConsoleCtrlHandler(leave_to_program, TRUE);
-    ResumeThread(info->hThread);
     wait_for(info, exit_code);
     return true;
 }
