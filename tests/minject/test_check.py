@@ -17,6 +17,8 @@ import tempfile
 
 import json_schema
 import make_pe
+import tally
+from tally import check
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--minject", required=True)
@@ -24,7 +26,6 @@ parser.add_argument("--runner", help="starts minject.exe")
 args = parser.parse_args()
 TOOL = [*([args.runner] if args.runner else []), str(pathlib.Path(args.minject).resolve())]
 SCHEMA = json.loads((pathlib.Path(__file__).resolve().parents[2] / "docs" / "minject-check.schema.json").read_text())
-passed = failed = 0
 CRT = (("msvcrt.dll", ("malloc", "free", "printf")),)
 OURS = (("mimalloc-redirect.dll", ("mi_allocator_init",)), ("mimalloc.dll", ("mi_version",)))
 OURS_X86 = (("mimalloc-redirect32.dll", ("mi_allocator_init",)), ("mimalloc.dll", ("mi_version",)))
@@ -33,15 +34,6 @@ STATIC = (("KERNEL32.dll", ("HeapAlloc", "HeapFree", "HeapReAlloc", "HeapSize", 
 REDIRECT = make_pe.make(dll=True, imports=make_pe.KERNEL, exports=("mi_allocator_init",))
 ALLOCATOR = make_pe.make(dll=True, imports=make_pe.KERNEL, exports=("mi_version", "_mi_redirect_entry"))
 BOTH = {"mimalloc-redirect.dll": REDIRECT, "mimalloc.dll": ALLOCATOR}
-
-
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
 
 
 def answer_of(folder, *words, **env):
@@ -433,8 +425,7 @@ def main():
     verdict("x86", make(machine="x86", imports=OURS_X86 + CRT), {
         "mimalloc-redirect32.dll": make(machine="x86", dll=True, exports=("mi_allocator_init",)),
         "mimalloc.dll": make(machine="x86", dll=True, exports=("mi_version", "_mi_redirect_entry"))}, 0, ["early"])
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

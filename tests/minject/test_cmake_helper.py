@@ -14,6 +14,9 @@ import subprocess
 import sys
 import tempfile
 
+import tally
+from tally import check
+
 parser = argparse.ArgumentParser()
 parser.add_argument("--source", required=True)
 parser.add_argument("--tools", required=True)
@@ -22,16 +25,6 @@ parser.add_argument("--native")
 args = parser.parse_args()
 SOURCE, TOOLS, RUNNER = (pathlib.Path(p).resolve() for p in (args.source, args.tools, args.runner))
 EXAMPLE = SOURCE / "examples" / "cmake"
-passed = failed = 0
-
-
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
 
 
 def run(command, **more):
@@ -140,8 +133,7 @@ def main():
             test(folder)
         finally:
             shutil.rmtree(folder)
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ import json
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 import tempfile
+
+import tally
+from tally import check
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--tools", required=True)
@@ -22,25 +24,10 @@ TOOLS, NATIVE = pathlib.Path(args.tools).resolve(), pathlib.Path(args.native).re
 RUNNER = str(pathlib.Path(args.runner).resolve())
 # No Linux build here: minject.exe does it, slowly.
 MINJECT = [str(NATIVE)] if NATIVE.exists() else [RUNNER, str(TOOLS / "minject.exe")]
-passed = failed = 0
 
 
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
-
-
-def run(command, cwd, **env):
-    """(exit code, stdout, stderr), through files: Wine's background processes keep pipes open."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        code = subprocess.run([str(c) for c in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                              timeout=180, env={**os.environ, "WINELOADER": RUNNER, **env}).returncode
-        out.seek(0), err.seek(0)
-        return code, out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace")
+def run(command, cwd):
+    return tally.run(command, cwd, timeout=180, WINELOADER=RUNNER)
 
 
 def place(folder, program):
@@ -115,8 +102,7 @@ def main():
     finally:
         shutil.rmtree(folder)
     print(f"{len(programs)} programs, {count} runtimes in them")
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

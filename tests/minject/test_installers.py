@@ -6,13 +6,14 @@ data behind it, and 7-Zip's and Inno Setup's where they lie in .cache/installers
       [--native build/linux-release/minject] [--packages .cache/installers/node_modules]
 """
 import argparse
-import os
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+
+import tally
+from tally import check, run
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--tools", required=True)
@@ -28,27 +29,7 @@ WINDOWS_TOOL = [RUNNER, str(TOOLS / "minject.exe")]
 MINJECT = [str(pathlib.Path(args.native).resolve())] if args.native and pathlib.Path(args.native).exists() else WINDOWS_TOOL
 REDIRECT = next(p.name for p in TOOLS.glob("mimalloc-redirect*.dll") if "fault" not in p.name)
 IS_X86 = REDIRECT == "mimalloc-redirect32.dll"
-passed = failed = 0
 skipped = []
-
-
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
-    return fact
-
-
-def run(command, cwd, **env):
-    """(exit code, stdout, stderr), through files: Wine's background processes keep pipes open."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        code = subprocess.run([str(c) for c in command], cwd=cwd, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
-                              timeout=120, env={**os.environ, **env}).returncode
-        out.seek(0), err.seek(0)
-        return code, out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace")
 
 
 def copy_dlls(folder):
@@ -214,8 +195,7 @@ def main():
             shutil.rmtree(folder)
     for what in skipped:
         print(f"left out: {what}")
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

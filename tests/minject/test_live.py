@@ -11,11 +11,12 @@ import pathlib
 import pty
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
 import make_pe
+import tally
+from tally import check
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--tools", required=True)
@@ -27,27 +28,10 @@ TOOLS, SAMPLES = pathlib.Path(args.tools).resolve(), pathlib.Path(args.samples).
 args.runner = str(pathlib.Path(args.runner).resolve())
 MINJECT = [args.runner, str(TOOLS / "minject.exe")]
 REDIRECT_NAME = next(p.name for p in TOOLS.glob("mimalloc-redirect*.dll") if "fault" not in p.name)
-passed = failed = 0
 
 
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
-
-
-def run(command, cwd, text="a line\n", **env):
-    """(exit code, stdout, stderr), through files: Wine's background processes keep pipes open."""
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        source.write(text.encode())
-        source.seek(0)
-        code = subprocess.run([str(c) for c in command], cwd=cwd, stdin=source, stdout=out, stderr=err, timeout=120,
-                              env={**os.environ, **env}).returncode
-        out.seek(0), err.seek(0)
-        return code, out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace")
+def run(command, cwd, text="a line\n", **more):
+    return tally.run(command, cwd, text, **more)
 
 
 def report_of(text):
@@ -251,8 +235,7 @@ def main():
             test(folder, *more)
         finally:
             shutil.rmtree(folder)
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ import sys
 import tempfile
 
 import make_pe
+import tally
+from tally import check
 
 HERE = pathlib.Path(__file__).resolve().parent
 parser = argparse.ArgumentParser()
@@ -29,19 +31,6 @@ parser.add_argument("--run")
 parser.add_argument("--update", action="store_true")
 args = parser.parse_args()
 TOOL = ([args.runner] if args.runner else []) + [str(pathlib.Path(args.minject).resolve())]
-passed = failed = 0
-
-
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
-    return fact
-
-
 retries, codes_seen = [], set()
 # What a message of each exit code tells to do. test_codes holds the tables against each other.
 CURES = {
@@ -705,8 +694,7 @@ def main():
             test(folder)
         finally:
             shutil.rmtree(folder)
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
   test_run.py --tools build/windows-x64-release --other build/windows-x86-release --runner scripts/wine-run
 """
 import argparse
-import os
 import pathlib
 import random
 import re
@@ -12,6 +11,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+
+import tally
+from tally import check
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--tools", required=True)
@@ -23,27 +25,10 @@ RUNNER = pathlib.Path(args.runner).resolve()
 SAMPLE = pathlib.Path("tests") / "minject" / "sample_msvcrt.exe"
 MINJECT = [RUNNER, TOOLS / "minject.exe", "run"]
 CMD = "C:\\windows\\system32\\cmd.exe"
-passed = failed = 0
-
-
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
 
 
 def run(command, cwd, data=b""):
-    """(exit code, stdout, stderr), through files: Wine's background processes keep pipes open."""
-    with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        source.write(data)
-        source.seek(0)
-        code = subprocess.run([str(c) for c in command], cwd=cwd, stdin=source, stdout=out, stderr=err, timeout=180,
-                              env={**os.environ, "MIMALLOC_VERBOSE": "1"}).returncode
-        out.seek(0), err.seek(0)
-        return code, out.read(), err.read().decode("utf-8", "replace")
+    return tally.run_bytes(command, cwd, data, timeout=180, MIMALLOC_VERBOSE="1")
 
 
 def redirected(err):
@@ -127,8 +112,7 @@ def main():
             test(folder)
         finally:
             shutil.rmtree(folder)
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

@@ -14,21 +14,13 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "minject"))
 import make_pe
+import tally
+from tally import check
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--dump", required=True)
 args = parser.parse_args()
 READOBJ = shutil.which("llvm-readobj-19") or shutil.which("llvm-readobj")
-passed = failed = 0
-
-
-def check(fact, what):
-    global passed, failed
-    if fact:
-        passed += 1
-    else:
-        failed += 1
-        print(f"failed: {what}", file=sys.stderr)
 
 
 def output(*command):
@@ -99,8 +91,7 @@ def main():
     for dll in ("ucrtbase", "msvcrt", "kernel32", "kernelbase", "ntdll", "advapi32", "shell32", "msvcr120"):
         for path in glob.glob(f"/usr/lib/*/wine/x86_64-windows/{dll}.dll"):
             compare(path, pathlib.Path(path).name)
-    print(f"{passed} checks passed, {failed} failed")
-    return 1 if failed or not passed else 0
+    return tally.finish()
 
 
 if __name__ == "__main__":

@@ -5,31 +5,10 @@ usage: test_debugcrt.py --build folder --runner wine-run --bits "" | 32 --debug 
 """
 import argparse
 import json
-import os
 import re
-import subprocess
 import sys
 
-FAILED = []
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
-
-
-def run(args, words, env=None):
-    full = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
-    full.update(env or {})
-    done = subprocess.run([args.runner, *words], cwd=args.build, env=full, capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=100, check=False)
-    if done.returncode == 77:
-        print("skipped: no 32-bit Wine")
-        sys.exit(77)
-    out = done.stdout.decode("utf-8", "replace").replace("\r", "")
-    err = done.stderr.decode("utf-8", "replace").replace("\r", "")
-    return done.returncode, out, err
+from harness import FAILED, check, run
 
 
 def status_of(out, crt):
@@ -43,7 +22,7 @@ def status_of(out, crt):
 def debugcrt(args, order, kind, allocator):
     words = ["tests/debugcrt.exe", order, kind, f"mimalloc-redirect{args.bits}.dll", allocator, "tests/synth_debug.dll",
              "ucrtbase.dll"]
-    code, out, err = run(args, words)
+    code, out, err = run(args.runner, words, args.build)
     what = f"{order}, {kind} ({allocator})"
     check(code == 0, f"{what}: exit code {code}\n{out}{err}")
     print(what + ":", *re.findall(r"^\d+ checks passed, \d+ failed$", out, re.M))

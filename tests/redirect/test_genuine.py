@@ -15,16 +15,10 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
+from harness import FAILED, check, run  # noqa: E402  (the path is set above)
 import genuine  # noqa: E402  (the path is set above)
 
 CRTS = ("msvcr110.dll", "msvcr120.dll")
-FAILED = []
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
 
 
 class Genuine:
@@ -37,19 +31,12 @@ class Genuine:
             self.allocators.append("mimalloc.dll")
 
     def run(self, *words, seconds=300, rung=None):
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
-        env["WINEDLLOVERRIDES"] = "msvcr110,msvcr120=n,b"
+        env = {"WINEDLLOVERRIDES": "msvcr110,msvcr120=n,b"}
         if rung:
             env["MIMALLOC_REDIRECT_RUNG"] = rung
-        done = subprocess.run([self.args.runner, *words], cwd=self.folder, env=env, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=seconds, check=False)
-        if done.returncode == 77:
-            print("skipped: no 32-bit Wine")
-            sys.exit(77)
-        out = done.stdout.decode("utf-8", "replace").replace("\r", "")
-        err = done.stderr.decode("utf-8", "replace").replace("\r", "")
-        check(done.returncode == 0 and re.search(r"^[1-9]\d* checks passed, 0 failed$", out, re.M),
-              f"{' '.join(words)}: exit code {done.returncode}\n{out[-3000:]}{err[-1000:]}")
+        code, out, err = run(self.args.runner, words, self.folder, env, seconds)
+        check(code == 0 and re.search(r"^[1-9]\d* checks passed, 0 failed$", out, re.M),
+              f"{' '.join(words)}: exit code {code}\n{out[-3000:]}{err[-1000:]}")
         return out, err
 
 

@@ -10,17 +10,11 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import FAILED, check  # noqa: E402  (the path is set above)
 import reasons  # noqa: E402  (the path is set above)
 from make_image import BODY, CORE, MACHINES, Image  # noqa: E402
 
-FAILED = []
 SEEN = set()
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
 
 
 class Planner:

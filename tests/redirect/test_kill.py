@@ -15,14 +15,9 @@ import tempfile
 import threading
 import time
 
+from harness import FAILED, check, clean_environment, skip_if_no_wine, text_of
+
 HANG_SECONDS = 30
-FAILED = []
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
 
 
 class Kill:
@@ -34,21 +29,18 @@ class Kill:
         """The output; measures the time from the last line before ExitProcess to the end."""
         words = [self.args.runner, "kill.exe", mode, str(number), f"mimalloc-redirect{self.args.bits}.dll",
                  "mimalloc-locks.dll", crt]
-        env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
-        child = subprocess.Popen(words, cwd=self.folder, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                 stderr=subprocess.DEVNULL)
+        child = subprocess.Popen(words, cwd=self.folder, env=clean_environment(), stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         out, leaving = "", None
         hang = threading.Timer(HANG_SECONDS, child.kill)
         hang.start()
         for line in child.stdout:
-            out += line.decode("utf-8", "replace").replace("\r", "")
+            out += text_of(line)
             if "leaving" in out and leaving is None:
                 leaving = time.monotonic()
         code = child.wait()
         hang.cancel()
-        if code == 77:
-            print("skipped: no 32-bit Wine")
-            sys.exit(77)
+        skip_if_no_wine(code)
         if leaving is not None:
             self.slowest = max(self.slowest, time.monotonic() - leaving)
         check(code == 0 and leaving is not None and "late" in out.split("leaving")[-1],

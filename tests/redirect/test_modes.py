@@ -13,9 +13,9 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import FAILED, check, run  # noqa: E402  (the path is set above)
 import reasons  # noqa: E402  (the path is set above)
 
-FAILED = []
 PROVOKED = set()
 
 
@@ -27,16 +27,8 @@ class Modes:
         self.standin = f"standin{args.bits}.dll"
 
     def run(self, words, env=None, exe="probe.exe", code=0):
-        full = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
-        full.update(env or {})
-        done = subprocess.run([self.args.runner, exe, *words.split()], cwd=self.folder, env=full, capture_output=True,
-                              stdin=subprocess.DEVNULL, timeout=100, check=False)
-        if done.returncode == 77:
-            print("skipped: no 32-bit Wine")
-            sys.exit(77)
-        out = done.stdout.decode("utf-8", "replace").replace("\r", "")
-        err = done.stderr.decode("utf-8", "replace").replace("\r", "")
-        check(done.returncode == code, f"{exe} {words} {env}: exit code {done.returncode}, wanted {code}\n{out}{err}")
+        rc, out, err = run(self.args.runner, [exe, *words.split()], self.folder, env)
+        check(rc == code, f"{exe} {words} {env}: exit code {rc}, wanted {code}\n{out}{err}")
         return out, err
 
     def reason(self, number, words, env=None, exe="probe.exe", malloc=None):
@@ -50,12 +42,6 @@ class Modes:
         PROVOKED.add(number)
         if malloc:
             check(f": {malloc}\n" in out, f"malloc is not {malloc} after {words}:\n{out}")
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
 
 
 def parse(out):

@@ -8,13 +8,7 @@ import re
 import subprocess
 import sys
 
-FAILED = []
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
+from harness import FAILED, check
 
 
 def plans(dump, files):

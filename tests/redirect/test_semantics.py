@@ -5,9 +5,10 @@ usage: test_semantics.py --build folder --runner wine-run --bits "" | 32 --alloc
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
+
+from harness import run as run_program
 
 # What may differ: (beginning of the line, reason). In Wine's own CRTs, which are not Microsoft's everywhere; Microsoft's
 # DLLs, compared where they are at hand, agree with us in each of these.
@@ -30,17 +31,11 @@ WINE = [
 
 
 def run(args, words, env, folder):
-    full = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
-    full.update(env)
-    done = subprocess.run([args.runner, "semantics.exe", *words], cwd=folder, env=full, capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=100, check=False)
-    if done.returncode == 77:
-        print("skipped: no 32-bit Wine")
-        sys.exit(77)
-    lines = done.stdout.decode("utf-8", "replace").replace("\r", "").split("\n")
-    if done.returncode != 0 or lines[-2:] != ["end", ""]:
-        sys.stderr.write(done.stderr.decode("utf-8", "replace"))
-        return lines + [f"exit code {done.returncode}, after {len(lines)} lines"]
+    code, out, err = run_program(args.runner, ["semantics.exe", *words], folder, env)
+    lines = out.split("\n")
+    if code != 0 or lines[-2:] != ["end", ""]:
+        sys.stderr.write(err)
+        return lines + [f"exit code {code}, after {len(lines)} lines"]
     return lines
 
 

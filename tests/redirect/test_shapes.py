@@ -11,20 +11,14 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from harness import FAILED, check  # noqa: E402  (the path is set above)
 from make_image import CORE, Image  # noqa: E402  (the path is set above)
 
-FAILED = []
 JCC = {"jo": 0, "jb": 2, "jae": 3, "je": 4, "jne": 5, "jbe": 6, "ja": 7}
 # What an assembler would encode in another way.
 EXACT = {"mov edi,edi": "8bff", "lea rsp,[rsp]": "488da42400000000"}
 IN_TABLE = re.compile(r"_?(malloc|calloc|realloc|free|msize|expand|recalloc)|_(malloc|calloc|realloc|free)_base|_aligned_\w+")
 SRC, DST = 0x10000000, 0x10400000  # where plan_dump says that the code is, and where it goes
-
-
-def check(fact, text):
-    if not fact:
-        FAILED.append(text)
-        print("failed:", text)
 
 
 def shapes():

@@ -1,0 +1,37 @@
+"""What the tests of the redirection that are scripts share: checks, and programs under Wine."""
+import os
+import subprocess
+import sys
+
+FAILED = []
+
+
+def check(fact, text):
+    if not fact:
+        FAILED.append(text)
+        print("failed:", text)
+
+
+def clean_environment(more=None):
+    """Nothing of ours in it but what a test wants."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_REDIRECT"))}
+    env.update(more or {})
+    return env
+
+
+def text_of(data):
+    return data.decode("utf-8", "replace").replace("\r", "")
+
+
+def skip_if_no_wine(code):
+    if code == 77:
+        print("skipped: no 32-bit Wine")
+        sys.exit(77)
+
+
+def run(runner, words, folder, env=None, seconds=100):
+    """(exit code, stdout, stderr) of a Windows program."""
+    done = subprocess.run([runner, *words], cwd=folder, env=clean_environment(env), capture_output=True,
+                          stdin=subprocess.DEVNULL, timeout=seconds, check=False)
+    skip_if_no_wine(done.returncode)
+    return done.returncode, text_of(done.stdout), text_of(done.stderr)
