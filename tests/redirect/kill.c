@@ -1,14 +1,19 @@
 // Threads that die by TerminateThread, and leaving the process after it.
 //
-//   kill count redirect.dll allocator.dll crt.dll    how many locks the allocator's work meets
-//   kill locked N ...                                a thread dies inside the N-th lock, then
-//   ExitProcess kill random N ...                                threads die wherever they stand, N
-//   decides when kill outside N ...                               N threads die one after the
-//   other, each while it holds no
-//                                                    lock: the others get on, and may free its
-//                                                    blocks
+//   kill count redirect.dll allocator.dll crt.dll   how many locks the allocator's work meets
+//   kill locked N ...     a thread dies inside the N-th lock, then ExitProcess
+//   kill random N ...     threads die wherever they stand, N decides when
+//   kill outside N ...    N threads die one after the other, each while it holds no lock: the
+//                         others get on, and may free its blocks
+//
 // The allocator is the test build that knows its locks (lock_faults.c). late.dll, when it is there,
 // allocates and frees in its DllMain when the process ends, after the thread died.
+//
+// No thread is killed, and the process does not end, while one is still about to begin: that is not
+// our code, on Windows it can leave a lock of the loader taken, and on x86 Wine 8 dies of it (a
+// SIGSEGV in its handler of SIGQUIT, whose thread has no %gs yet). The control shows it without us:
+//
+//   kill newborn N        no DLL; N threads die before they begin
 #include "wtest.h"
 
 enum { THREADS = 4, SLOTS = 256, HELD = 64 };
@@ -30,6 +35,7 @@ static LONG (*lock_holds)(DWORD);
 
 static void *volatile slots[SLOTS]; // blocks on their way from thread to thread
 static volatile LONG is_over, rounds;
+static volatile LONG begun; // threads that have come as far as their first instruction
 static volatile LONG victim_rounds;
 
 static uint32_t next_random(uint32_t *state) {
@@ -78,7 +84,13 @@ static void start_and_end_a_thread(void) {
     crt_free(left);
 }
 
+static void wait_until_begun(LONG count) {
+    while (begun < count)
+        SwitchToThread();
+}
+
 static DWORD WINAPI worker(void *arg) {
+    InterlockedIncrement(&begun);
     uint32_t state = (uint32_t)(uintptr_t)arg * 7919 + 1;
     void *held[HELD] = {0};
     while (!is_over) {
@@ -148,6 +160,7 @@ static void die_locked(LONG n) {
     }
     for (unsigned i = 0; i < THREADS; i++)
         (void)start(worker, i + 1); // at work when the process ends, or waiting for the lock
+    wait_until_begun(THREADS);
     TerminateThread(t, 1);
     WaitForSingleObject(t, INFINITE);
 }
@@ -156,6 +169,7 @@ static void die_at_random(unsigned n) {
     HANDLE threads[2 * THREADS];
     for (unsigned i = 0; i < 2 * THREADS; i++)
         threads[i] = start(worker, n * 31 + i + 1);
+    wait_until_begun(2 * THREADS);
     while (rounds < (LONG)(100 + n % 400)) // the yields between differ from run to run
         SwitchToThread();
     for (unsigned i = 0; i < THREADS; i++)
@@ -170,6 +184,7 @@ static void die_outside(unsigned n) {
     for (unsigned k = 0; k < n; k++) {
         DWORD id = 0;
         const HANDLE t = CreateThread(NULL, 0, worker, (void *)(uintptr_t)(100 + k), 0, &id);
+        wait_until_begun(THREADS + (LONG)k + 1);
         const LONG begin = rounds;
         while (rounds - begin < (LONG)(20 + k % 50))
             SwitchToThread();
@@ -190,9 +205,23 @@ static void die_outside(unsigned n) {
         while (rounds - then < 20)
             SwitchToThread();
         wtest_passed++;
+        if (k % 50 == 49)
+            say("%u have died\n", k + 1); // whoever waits for us sees that we get on
     }
     start_and_end_a_thread();
     say("%u threads died outside the locks, the others went on\n", n);
+}
+
+// Without the allocator and the redirection: threads that do nothing, killed at once.
+static DWORD WINAPI idle(void *arg) {
+    (void)arg;
+    for (;;)
+        SwitchToThread();
+}
+
+static void die_newborn(unsigned n) {
+    for (unsigned i = 0; i < n; i++)
+        TerminateThread(start(idle, i), 1);
 }
 
 static unsigned number(const char *text) {
@@ -205,6 +234,11 @@ static unsigned number(const char *text) {
 void mainCRTStartup(void) {
     const char *mode = argument(1);
     const unsigned n = number(argument(2));
+    if (mi_str_eq(mode, "newborn")) {
+        die_newborn(n);
+        say("leaving\n");
+        ExitProcess(0);
+    }
     const HMODULE crt = LoadLibraryA(argument(5));
     (void)LoadLibraryA("late.dll");
     (void)LoadLibraryA(argument(3));
