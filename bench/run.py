@@ -34,6 +34,11 @@ PEERS = {
     "jemalloc": LIBDIR / "libjemalloc.so.2",
     "tcmalloc": LIBDIR / "libtcmalloc_minimal.so.4",
 }
+BESIDE = {  # our other builds, measured when they are asked for by name
+    "release": PEERS["ours"],
+    "secure": ROOT / "build" / "linux-secure" / "libmimalloc-secure.so",
+    "debug": ROOT / "build" / "linux-debug" / "libmimalloc-debug.so",
+}
 PACKAGES = {"mimalloc2": "libmimalloc2.0", "jemalloc": "libjemalloc2", "tcmalloc": "libtcmalloc-minimal4"}
 
 
@@ -300,7 +305,7 @@ def main():
     parser.add_argument("--ms", type=int, default=120)
     parser.add_argument("--scale", type=int, default=100, help="length of the suite's programs, in percent")
     parser.add_argument("--only", default="")
-    parser.add_argument("--allocators", default=",".join(PEERS), help="which of: " + ", ".join(PEERS))
+    parser.add_argument("--allocators", default=",".join(PEERS), help="which of: " + ", ".join([*PEERS, *BESIDE]))
     parser.add_argument("--library", help="measure this .so as ours")
     parser.add_argument("--json", type=pathlib.Path)
     parser.add_argument("--svg", type=pathlib.Path)
@@ -309,9 +314,9 @@ def main():
         PEERS["ours"] = pathlib.Path(args.library)
     allocators = {}
     for name in args.allocators.split(","):
-        if name not in PEERS:
-            raise SystemExit(f"{name} is not one of {', '.join(PEERS)}")
-        library = PEERS[name]
+        if name not in PEERS and name not in BESIDE:
+            raise SystemExit(f"{name} is not one of {', '.join([*PEERS, *BESIDE])}")
+        library = PEERS[name] if name in PEERS else BESIDE[name]
         if library is not None and not library.exists():
             cure = f"apt-get install {PACKAGES[name]}" if name in PACKAGES else "make build"
             print(f"{name}: {library} is missing ({cure}): left out", file=sys.stderr)

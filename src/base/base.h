@@ -29,6 +29,10 @@
 #    endif
 #    define MI_TRAP()   __builtin_trap()
 #    define MI_NORETURN __attribute__((noreturn))
+// Four 32-bit words that one instruction works on where the CPU has such: + ^ << >> go word by
+// word.
+#    define MI_HAS_LANES 1
+typedef uint32_t mi_lanes_t __attribute__((vector_size(16)));
 #elif defined(_MSC_VER)
 #    include <intrin.h>
 #    define MI_LIKELY(x)   (x)
@@ -37,8 +41,12 @@
 #    define MI_COLD        __declspec(noinline)
 #    define MI_INLINE      static __forceinline
 #    define MI_PRINTF(f, a)
-#    define MI_TRAP()   __fastfail(7)
-#    define MI_NORETURN __declspec(noreturn)
+#    define MI_TRAP()    __fastfail(7)
+#    define MI_NORETURN  __declspec(noreturn)
+#    define MI_HAS_LANES 0
+typedef struct mi_lanes_s {
+    uint32_t word[4];
+} mi_lanes_t;
 #else
 #    error "unknown compiler: give base.h its attributes"
 #endif

@@ -12,6 +12,8 @@
 
 mi_core_config_t mi_core_config = {.purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX};
 
+#define ARENA_REACH ((uint64_t)24 * MI_GiB) // of hidden arenas to both sides of the first
+
 static mi_lock_t arena_lock;
 static mi_lock_t arena_grow_lock; // one thread reserves at a time
 
@@ -80,7 +82,7 @@ static bool arena_publish(mi_arena_t *a) {
 }
 
 uintptr_t mi_arena_hint(void) {
-    return mi_hidden_address(mi_load_relaxed(&arena_first));
+    return mi_hidden_address(mi_load_relaxed(&arena_first), ARENA_REACH);
 }
 
 // memory: what it shall be like; its start is chosen here.
@@ -202,6 +204,42 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     return taken;
 }
 
+// Not in the caller's memory, which he may map anew at any time.
+static bool arena_has_guards(const mi_arena_t *a) {
+    return MI_SECURE && !a->memory.is_pinned && a->memory.commit == NULL;
+}
+
+// A run of free slices that ends with a guard and has none inside, so that neither must be moved:
+// the lowest of a few that was a span just so, else the lowest that was the end of one. Under the
+// lock.
+static size_t arena_find_guarded(mi_arena_t *a, size_t slices, size_t from) {
+    size_t end_of_one = MI_BITMAP_NONE;
+    size_t tries = 16;
+    uint32_t *const hint = (slices < MI_ARENA_HINTS ? &a->guarded_hint[slices] : NULL);
+    if (hint != NULL && *hint > from)
+        from = *hint;
+    for (size_t at = from + slices - 1; tries > 0; at++) {
+        at = mi_bitmap_next_both(a->free, a->guarded, a->slices, at);
+        if (at >= a->slices)
+            break;
+        tries--;
+        const size_t first = at + 1 - slices;
+        if (!mi_bitmap_is(a->free, first, slices, true) ||
+            !mi_bitmap_is(a->guarded, first, slices - 1, false))
+            continue;
+        const bool is_whole = (first == from || !mi_bitmap_get(a->free, first - 1) ||
+                               mi_bitmap_get(a->guarded, first - 1));
+        if (hint != NULL && end_of_one == MI_BITMAP_NONE)
+            *hint = (uint32_t)first;
+        if (is_whole)
+            return first;
+        end_of_one = (end_of_one == MI_BITMAP_NONE ? first : end_of_one);
+    }
+    if (hint != NULL && end_of_one == MI_BITMAP_NONE && tries > 0)
+        *hint = (uint32_t)a->slices;
+    return end_of_one;
+}
+
 // A run of free slices, the lowest. Under the lock.
 static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phase) {
     if (a->free_slices < slices)
@@ -209,6 +247,11 @@ static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phas
     // No run of this length begins below the hint of a shorter one.
     const size_t hint = a->hint[slices < MI_ARENA_HINTS ? slices : MI_ARENA_HINTS - 1];
     const size_t from = (hint > a->head_slices ? hint : a->head_slices);
+    if (arena_has_guards(a) && align == 1 && slices <= 64) {
+        const size_t at = arena_find_guarded(a, slices, from);
+        if (at != MI_BITMAP_NONE)
+            return at;
+    }
     if (slices > 64 || align != 1)
         return mi_bitmap_find(a->free, a->slices, from, slices, align, phase);
     const size_t at = mi_bitmap_find_short(a->free, a->slices, from, slices);
@@ -225,6 +268,8 @@ static void arena_set_free(mi_arena_t *a, size_t first, size_t count) {
     for (uint32_t n = 1; n < MI_ARENA_HINTS; n++) {
         const uint32_t least = (uint32_t)(first >= n ? first - n + 1 : 0);
         a->hint[n] = (a->hint[n] < least ? a->hint[n] : least);
+        if (MI_SECURE)
+            a->guarded_hint[n] = (a->guarded_hint[n] < least ? a->guarded_hint[n] : least);
     }
 }
 
@@ -246,11 +291,6 @@ static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
 
 // ---- Guards: the last OS page of a span that is in use (secure build)
 // ----------------------------------------
-
-// Not in the caller's memory, which he may map anew at any time.
-static bool arena_has_guards(const mi_arena_t *a) {
-    return MI_SECURE && !a->memory.is_pinned && a->memory.commit == NULL;
-}
 
 static uint8_t *arena_guard_at(const mi_arena_t *a, size_t slice) {
     return a->base + ((slice + 1) << MI_SLICE_SHIFT) - MI_GUARD_BYTES;

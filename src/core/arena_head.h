@@ -25,7 +25,8 @@ struct mi_arena_s {
     uint64_t purge_at_ms; // next purge round, 0 = nothing to purge
     uint32_t purging;     // rounds that have dropped the lock meanwhile
     uint64_t stamp;       // of an unloaded arena: fits this address and this build
-    uint32_t hint[MI_ARENA_HINTS]; // by length: no free run of that length begins below
+    uint32_t hint[MI_ARENA_HINTS];         // by length: no free run of that length begins below
+    uint32_t guarded_hint[MI_ARENA_HINTS]; // the same of runs that end with a guard, none inside
 };
 
 // Slices that the head of an arena of so many takes, and more than it ever takes.

@@ -70,6 +70,17 @@ MI_INLINE size_t mi_bitmap_next(const uint64_t *map, size_t bits, size_t from, b
     return bits;
 }
 
+// First bit at or after from that is set in both, or bits.
+MI_INLINE size_t mi_bitmap_next_both(const uint64_t *a, const uint64_t *b, size_t bits,
+                                     size_t from) {
+    for (size_t i = from; i < bits; i = (i / 64 + 1) * 64) {
+        const uint64_t w = a[i / 64] & b[i / 64] & mi_bitmap_mask(i, bits);
+        if (w != 0)
+            return i / 64 * 64 + mi_ctz64(w);
+    }
+    return bits;
+}
+
 // Bit k of the result: a run of count set bits begins at bit k of low and may go on into high.
 // count is 1 to 64. Each step doubles the length that a bit stands for.
 MI_INLINE uint64_t mi_bitmap_runs(uint64_t low, uint64_t high, size_t count) {

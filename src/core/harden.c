@@ -132,19 +132,50 @@ static _Atomic(uint64_t) secret_count;
 static _Atomic(uint64_t) secret_key[4];
 static _Atomic(bool) secret_is_ready;
 
-static uint32_t rotated(uint32_t x, unsigned by) {
-    return (x << by) | (x >> (32 - by));
+#if MI_HAS_LANES
+MI_INLINE void lanes_add(mi_lanes_t *a, const mi_lanes_t *b) {
+    *a += *b;
 }
 
-static void quarter(uint32_t *a, uint32_t *b, uint32_t *c, uint32_t *d) {
-    *a += *b;
-    *d = rotated(*d ^ *a, 16);
-    *c += *d;
-    *b = rotated(*b ^ *c, 12);
-    *a += *b;
-    *d = rotated(*d ^ *a, 8);
-    *c += *d;
-    *b = rotated(*b ^ *c, 7);
+MI_INLINE void lanes_xor_rotate(mi_lanes_t *a, const mi_lanes_t *b, unsigned by) {
+    const mi_lanes_t x = *a ^ *b;
+    *a = (x << by) | (x >> (32 - by));
+}
+
+MI_INLINE void lanes_turn(mi_lanes_t *a, unsigned by) {
+    const mi_lanes_t x = *a;
+    *a = (mi_lanes_t){x[by % 4], x[(1 + by) % 4], x[(2 + by) % 4], x[(3 + by) % 4]};
+}
+#else
+MI_INLINE void lanes_add(mi_lanes_t *a, const mi_lanes_t *b) {
+    for (size_t i = 0; i < 4; i++)
+        a->word[i] += b->word[i];
+}
+
+MI_INLINE void lanes_xor_rotate(mi_lanes_t *a, const mi_lanes_t *b, unsigned by) {
+    for (size_t i = 0; i < 4; i++) {
+        const uint32_t x = a->word[i] ^ b->word[i];
+        a->word[i] = (x << by) | (x >> (32 - by));
+    }
+}
+
+MI_INLINE void lanes_turn(mi_lanes_t *a, unsigned by) {
+    const mi_lanes_t was = *a;
+    for (size_t i = 0; i < 4; i++)
+        a->word[i] = was.word[(i + by) % 4];
+}
+#endif
+
+// A quarter round on each of the four columns.
+MI_INLINE void secret_quarters(mi_lanes_t x[4]) {
+    lanes_add(&x[0], &x[1]);
+    lanes_xor_rotate(&x[3], &x[0], 16);
+    lanes_add(&x[2], &x[3]);
+    lanes_xor_rotate(&x[1], &x[2], 12);
+    lanes_add(&x[0], &x[1]);
+    lanes_xor_rotate(&x[3], &x[0], 8);
+    lanes_add(&x[2], &x[3]);
+    lanes_xor_rotate(&x[1], &x[2], 7);
 }
 
 // Several threads may come first: each adds to the key, and none goes on before it has done so.
@@ -156,7 +187,7 @@ static void secret_begin(void) {
 
 static void secret_refill(uint64_t out[8]) {
     uint32_t first[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};
-    uint32_t x[16];
+    mi_lanes_t begin[4], x[4];
     if (MI_UNLIKELY(!mi_load_acquire(&secret_is_ready))) // with secret_begin
         secret_begin();
     const uint64_t count = mi_fetch_add_relaxed(&secret_count, 1);
@@ -167,16 +198,21 @@ static void secret_refill(uint64_t out[8]) {
     }
     first[12] = (uint32_t)count;
     first[13] = (uint32_t)(count >> 32);
+    mi_memcpy(begin, first, sizeof(begin));
     mi_memcpy(x, first, sizeof(x));
     for (int round = 0; round < 4; round++) {
-        for (int i = 0; i < 4; i++)
-            quarter(&x[i], &x[4 + i], &x[8 + i], &x[12 + i]);
-        for (int i = 0; i < 4; i++)
-            quarter(&x[i], &x[4 + (i + 1) % 4], &x[8 + (i + 2) % 4], &x[12 + (i + 3) % 4]);
+        secret_quarters(x);
+        lanes_turn(&x[1], 1); // the diagonals become columns
+        lanes_turn(&x[2], 2);
+        lanes_turn(&x[3], 3);
+        secret_quarters(x);
+        lanes_turn(&x[1], 3);
+        lanes_turn(&x[2], 2);
+        lanes_turn(&x[3], 1);
     }
-    for (size_t i = 0; i < 8; i++)
-        out[i] = (uint64_t)(x[2 * i] + first[2 * i]) | (uint64_t)(x[2 * i + 1] + first[2 * i + 1])
-                                                           << 32;
+    for (size_t i = 0; i < 4; i++)
+        lanes_add(&x[i], &begin[i]);
+    mi_memcpy(out, x, sizeof(x));
 }
 
 uint64_t mi_secret_next(mi_secrets_t *stock) {
@@ -199,16 +235,15 @@ uint64_t mi_secret_next(mi_secrets_t *stock) {
 // Where a 64-bit process has nothing else as a rule: between 1 and 64 TiB.
 #define HIDDEN_FIRST ((uint64_t)1 << 40)
 #define HIDDEN_BITS  46
-#define HIDDEN_REACH ((uint64_t)24 * MI_GiB) // of arenas to both sides of the first
 
-uintptr_t mi_hidden_address(uintptr_t near) {
+uintptr_t mi_hidden_address(uintptr_t near, uint64_t reach) {
     mi_secrets_t stock = {{0}, 0};
     if (!MI_SECURE || !MI_IS_64BIT)
         return 0;
     const uint64_t random = mi_secret_next(&stock);
     uint64_t at = HIDDEN_FIRST + (random >> (64 - HIDDEN_BITS));
     if (near != 0)
-        at = near - HIDDEN_REACH + random % (2 * HIDDEN_REACH);
+        at = near - reach + random % (2 * reach);
     return mi_align_down((uintptr_t)at, MI_SLICE_BYTES);
 }
 
@@ -216,7 +251,7 @@ void *mi_hidden_reserve(size_t bytes) {
     const size_t guard = MI_SLICE_BYTES; // on both sides; addresses only
     bool is_zero;
     uint8_t *const p =
-        (uint8_t *)mi_os_reserve_at(mi_hidden_address(0), bytes + 2 * guard, MI_SLICE_BYTES);
+        (uint8_t *)mi_os_reserve_at(mi_hidden_address(0, 0), bytes + 2 * guard, MI_SLICE_BYTES);
     if (p == NULL)
         return NULL;
     if (mi_os_needs_commit()) { // what is not committed is a guard

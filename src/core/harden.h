@@ -161,8 +161,8 @@ void mi_page_check_block(const mi_page_t *page, const mi_block_t *block);
 // between two guards. bytes: whole OS pages; never given back. NULL = no memory.
 void *mi_hidden_reserve(size_t bytes);
 void mi_hidden_release(void *p, size_t bytes);
-// An address for the next arena: far from everything else, and within reach of the first one.
-uintptr_t mi_hidden_address(uintptr_t near);
+// An address that nobody can foresee, less than reach from near, or anywhere when near is 0.
+uintptr_t mi_hidden_address(uintptr_t near, uint64_t reach);
 // 64 bits that nobody can foresee, whoever knows all others. The stock is the calling thread's.
 uint64_t mi_secret_next(mi_secrets_t *stock);
 

@@ -18,6 +18,9 @@ static mi_page_t *page_pool;      // unused structs for them, linked by next
 static _Atomic(uint64_t) page_made;
 static _Atomic(uint64_t) page_huge_made;
 static _Atomic(int64_t) page_live_count;
+static _Atomic(uintptr_t) page_own_region; // what hidden pages with own reservations lie around
+#define PAGE_OWN_REACH     ((uint64_t)2 * MI_GiB) // to both sides of it, as a rule
+#define PAGE_OWN_REACH_MAX ((uint64_t)16 * MI_GiB)
 
 static mi_page_t *page_struct_new(void) {
     mi_lock(&page_lock);
@@ -76,6 +79,21 @@ bool mi_page_try_visit_own(mi_page_visit_fn visit, void *arg) {
     return true;
 }
 
+// Where the next block with a reservation of its own shall be. Somewhere in a region that nobody
+// can foresee, and as a rule not all over the reach of arenas: each new place touches a part of the
+// page map, and a block that grows comes to many (8 MiB more of RSS in a second of doublings).
+static uintptr_t page_own_hint(size_t bytes) {
+    const uint64_t reach = (bytes < PAGE_OWN_REACH / 16 ? PAGE_OWN_REACH : (uint64_t)bytes * 16);
+    uintptr_t region = mi_load_relaxed(&page_own_region);
+    if (!MI_SECURE || reach > PAGE_OWN_REACH_MAX)
+        return mi_arena_hint();
+    if (region == 0) {
+        region = mi_arena_hint();
+        mi_store_relaxed(&page_own_region, region); // of two threads that come first, either's
+    }
+    return mi_hidden_address(region, reach);
+}
+
 // Address space of its own for one block. The struct comes from the pool.
 static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
     const size_t bytes = slices << MI_SLICE_SHIFT;
@@ -87,7 +105,7 @@ static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
     if (page == NULL)
         return false;
     uint8_t *const start = (uint8_t *)mi_os_reserve_at(
-        mi_arena_hint(), bytes, align > MI_SLICE_BYTES ? align : MI_SLICE_BYTES);
+        page_own_hint(bytes), bytes, align > MI_SLICE_BYTES ? align : MI_SLICE_BYTES);
     if (start != NULL && mi_os_needs_commit() && mi_os_commit(start, bytes, &is_zero) != 0) {
         mi_os_release(start, bytes);
         goto fail;
@@ -340,25 +358,28 @@ void mi_page_set_interior(mi_page_t *page) {
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
 }
 
-// Links fresh blocks in an order that an attacker cannot foresee; returns the first.
+// Links fresh blocks in an order that an attacker cannot foresee; returns the first. Each block
+// goes behind one of those before it, or to the front: every order is as likely as any other.
 static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t count) {
-    uint16_t order[MI_EXTEND_BYTES / MI_GRANULE_BYTES];
+    const size_t step = page->block_bytes;
     // Its owner's secrets: an extension is made by the owner.
     uint64_t random = mi_secret_next(&mi_load_relaxed(&page->theap)->secrets);
-    order[0] = 0;
+    mi_block_t *first = (mi_block_t *)start;
+    mi_block_set_next(page, first, NULL);
     for (uint32_t i = 1; i < count; i++) {
+        mi_block_t *const block = (mi_block_t *)(start + i * step);
         random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + 1;
         const uint32_t at = (uint32_t)(((random >> 32) * (i + 1)) >> 32);
-        order[i] = (uint16_t)i; // at may be i itself
-        order[i] = order[at];
-        order[at] = (uint16_t)i;
+        if (at == i) {
+            mi_block_set_next(page, block, first);
+            first = block;
+            continue;
+        }
+        mi_block_t *const before = (mi_block_t *)(start + at * step);
+        mi_block_set_next(page, block, mi_block_next(page, before));
+        mi_block_set_next(page, before, block);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        uint8_t *const next = (i + 1 < count ? start + order[i + 1] * page->block_bytes : NULL);
-        mi_block_set_next(page, (mi_block_t *)(start + order[i] * page->block_bytes),
-                          (mi_block_t *)next);
-    }
-    return start + order[0] * page->block_bytes;
+    return (uint8_t *)first;
 }
 
 // A page grows by 4 KiB of blocks: as much memory as one fault brings in anyway. When its memory

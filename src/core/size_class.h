@@ -23,7 +23,7 @@
 #define MI_CLASSED_MAX      ((size_t)4 * 1024 * 1024) // largest block with a class size
 #define MI_CLASS_SHARED     80u                       // the class of MI_SHARED_MAX
 #define MI_CLASS_ONE_SLICE  48u                       // the largest whose page is one slice
-#define MI_CLASS_TWO_SLICES 64u                       // or two
+#define MI_CLASS_TWO_SLICES 64u                       // or two (three, where there are guards)
 #define MI_CLASS_LAST       128u                      // the class of MI_CLASSED_MAX
 #define MI_CLASS_HUGE       129u
 #define MI_CLASS_COUNT      130u
@@ -58,25 +58,26 @@ MI_INLINE size_t mi_class_bytes(uint32_t class_index) {
 }
 
 // Slices of a page that holds blocks of this size: enough blocks that page events are rare; what is
-// never linked is never touched, so a long page costs addresses only.
+// never linked is never touched, so a long page costs addresses only. The guard takes less than a
+// slice but would cost a whole block: such pages are a slice longer.
 MI_INLINE size_t mi_class_slices(size_t block_bytes) {
     if (block_bytes <= 4 * MI_KiB)
         return 1;
     if (block_bytes > MI_SHARED_MAX)
         return (block_bytes + MI_GUARD_BYTES + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    return block_bytes <= 16 * MI_KiB ? 2 : 4;
+    return (block_bytes <= 16 * MI_KiB ? 2 : 4) + (MI_GUARD_BYTES != 0 ? 1 : 0);
 }
 
 // Classes first .. last have pages of the same length and kind as this (plain) one's.
 MI_INLINE void mi_class_siblings(uint32_t class_index, uint32_t *first, uint32_t *last) {
-    const size_t slices = mi_class_slices(mi_class_bytes(class_index));
     if (class_index <= MI_CLASS_SHARED) {
-        *first = (slices == 1 ? 1 : slices == 2 ? MI_CLASS_ONE_SLICE + 1 : MI_CLASS_TWO_SLICES + 1);
-        *last = (slices == 1   ? MI_CLASS_ONE_SLICE
-                 : slices == 2 ? MI_CLASS_TWO_SLICES
-                               : MI_CLASS_SHARED);
+        const bool is_first = (class_index <= MI_CLASS_ONE_SLICE);
+        const bool is_second = (class_index <= MI_CLASS_TWO_SLICES);
+        *first = (is_first ? 1 : is_second ? MI_CLASS_ONE_SLICE + 1 : MI_CLASS_TWO_SLICES + 1);
+        *last = (is_first ? MI_CLASS_ONE_SLICE : is_second ? MI_CLASS_TWO_SLICES : MI_CLASS_SHARED);
         return;
     }
+    const size_t slices = mi_class_slices(mi_class_bytes(class_index));
     const size_t most = (slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const size_t less = most - MI_SLICE_BYTES;
     *first = mi_class_of(less);
