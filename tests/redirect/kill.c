@@ -4,7 +4,7 @@
 //   kill locked N ...     a thread dies inside the N-th lock, then ExitProcess
 //   kill random N ...     threads die wherever they stand, N decides when
 //   kill outside N ...    N threads die one after the other, each while it holds no lock: the
-//                         others get on, and may free its blocks
+//                         others get on, and free its blocks
 //
 // The allocator is the test build that knows its locks (lock_faults.c). late.dll, when it is there,
 // allocates and frees in its DllMain when the process ends, after the thread died.
@@ -53,17 +53,23 @@ static DWORD WINAPI short_life(void *arg) {
     return 0;
 }
 
-// Everything that takes a lock, in some order.
-static void step(uint32_t *state, void **held) {
+static void *take(void *volatile *place) {
+    return InterlockedExchangePointer((void **)(uintptr_t)place, NULL);
+}
+
+// Everything that takes a lock, in some order. Whoever dies in the middle has in held what others
+// may free, and no block twice.
+static void step(uint32_t *state, void *volatile *held) {
     const unsigned k = next_random(state) % HELD;
     const unsigned shift = next_random(state) % 24;
-    crt_free(held[k]);
+    crt_free(take(&held[k]));
     held[k] = crt_malloc(((size_t)1 << shift) + next_random(state) % 100);
     if (held[k] != NULL)
         *(volatile uint8_t *)held[k] = 1;
     void **slot = (void **)(uintptr_t)&slots[next_random(state) % SLOTS];
     crt_free(InterlockedExchangePointer(slot, crt_calloc(1, 1 + next_random(state) % 20000)));
-    held[(k + 1) % HELD] = crt_realloc(held[(k + 1) % HELD], 1 + next_random(state) % 300000);
+    void *volatile *const other = &held[(k + 1) % HELD];
+    *other = crt_realloc(take(other), 1 + next_random(state) % 300000);
     if (next_random(state) % 16 == 0)
         crt_free(malloc_aligned(100000, 1u << (12 + next_random(state) % 8)));
     if (next_random(state) % 16 == 0) {
@@ -89,20 +95,30 @@ static void wait_until_begun(LONG count) {
         SwitchToThread();
 }
 
-static DWORD WINAPI worker(void *arg) {
+static void work(uint32_t seed, void *volatile *held) {
+    uint32_t state = seed * 7919 + 1;
     InterlockedIncrement(&begun);
-    uint32_t state = (uint32_t)(uintptr_t)arg * 7919 + 1;
-    void *held[HELD] = {0};
     while (!is_over) {
         step(&state, held);
         InterlockedIncrement(&rounds);
     }
+}
+
+static DWORD WINAPI worker(void *arg) {
+    void *volatile held[HELD] = {0};
+    work((uint32_t)(uintptr_t)arg, held);
+    return 0;
+}
+
+static void *volatile left_behind[HELD];
+static DWORD WINAPI one_of_many(void *arg) {
+    work((uint32_t)(uintptr_t)arg, left_behind);
     return 0;
 }
 
 static DWORD WINAPI victim(void *arg) {
     uint32_t state = (uint32_t)(uintptr_t)arg;
-    void *held[HELD] = {0};
+    void *volatile held[HELD] = {0};
     lock_arm((LONG)(intptr_t)arg);
     for (unsigned i = 0;; i++) {
         step(&state, held);
@@ -141,7 +157,7 @@ static HANDLE start(LPTHREAD_START_ROUTINE f, uintptr_t arg) {
 
 static void meet_all_locks(void) {
     uint32_t state = 1;
-    void *held[HELD] = {0};
+    void *volatile held[HELD] = {0};
     for (unsigned i = 0; i < 2000; i++)
         step(&state, held);
     start_and_end_a_thread();
@@ -183,7 +199,7 @@ static void die_outside(unsigned n) {
         (void)start(worker, i + 1);
     for (unsigned k = 0; k < n; k++) {
         DWORD id = 0;
-        const HANDLE t = CreateThread(NULL, 0, worker, (void *)(uintptr_t)(100 + k), 0, &id);
+        const HANDLE t = CreateThread(NULL, 0, one_of_many, (void *)(uintptr_t)(100 + k), 0, &id);
         wait_until_begun(THREADS + (LONG)k + 1);
         const LONG begin = rounds;
         while (rounds - begin < (LONG)(20 + k % 50))
@@ -204,6 +220,8 @@ static void die_outside(unsigned n) {
         const LONG then = rounds;
         while (rounds - then < 20)
             SwitchToThread();
+        for (unsigned i = 0; i < HELD; i++)
+            crt_free(take(&left_behind[i]));
         wtest_passed++;
         if (k % 50 == 49)
             say("%u have died\n", k + 1); // whoever waits for us sees that we get on
