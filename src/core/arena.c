@@ -260,6 +260,17 @@ static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phas
     return at;
 }
 
+// A place in the longest stretch of free slices, with free ones behind it and, for others, before
+// it: spans are taken lowest first. Under the lock.
+static size_t arena_find_roomy(const mi_arena_t *a, size_t slices) {
+    const size_t gap = (slices < 8 ? 32 : 4 * slices);
+    size_t length = 0;
+    if (slices > a->slices / 8 || a->free_slices < slices + 2 * gap)
+        return MI_BITMAP_NONE;
+    const size_t at = mi_bitmap_longest(a->free, a->slices, a->head_slices, &length);
+    return length < slices + 2 * gap ? MI_BITMAP_NONE : at + gap;
+}
+
 // Slices became free: runs that contain them may begin as much lower as they are long. Under the
 // lock.
 static void arena_set_free(mi_arena_t *a, size_t first, size_t count) {
@@ -330,11 +341,13 @@ void mi_arena_set_guard(mi_arena_t *a, uint8_t *start, size_t slices, bool is_on
         (void)mi_os_unguard(arena_guard_at(a, last), MI_GUARD_BYTES);
 }
 
+// align 0: where it has room to grow.
 static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t align) {
     const size_t phase = ((size_t)0 - ((uintptr_t)a->base >> MI_SLICE_SHIFT)) & (align - 1);
     arena_taken_t taken = {0};
     mi_lock(&arena_lock);
-    const size_t first = arena_find(a, slices, align, phase);
+    const size_t first =
+        (align == 0 ? arena_find_roomy(a, slices) : arena_find(a, slices, align, phase));
     if (first != MI_BITMAP_NONE)
         taken = arena_take(a, first, slices);
     mi_unlock(&arena_lock);
@@ -391,6 +404,8 @@ bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const m
         return arena_alloc_in(only, span, slices, align_slices);
     if (arena_alloc_any(span, slices, align_slices, node))
         return true;
+    if (align_slices == 0)
+        return false;
     mi_lock(&arena_grow_lock);
     // Another thread may have reserved while we waited.
     bool is_good = arena_alloc_any(span, slices, align_slices, node);

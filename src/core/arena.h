@@ -25,8 +25,9 @@ typedef struct mi_span_s {
     bool is_zero;      // all of it reads as zero
 } mi_span_t;
 
-// slices >= 1, the start at a multiple of align_slices (a power of two) slices. For this heap: from
-// its arena or its node; NULL = from anywhere. false = no memory.
+// slices >= 1, the start at a multiple of align_slices (a power of two) slices; 0 = where free
+// slices follow, so that it can grow, if there is such a place. For this heap: from its arena or
+// its node; NULL = from anywhere. false = no memory, or no such place.
 bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const mi_heap_t *heap);
 void mi_arena_free(mi_arena_t *arena, uint8_t *start, size_t slices);
 // Adds the slices right behind a span to it. *is_zero: the added ones read as zero. false = not

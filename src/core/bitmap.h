@@ -127,4 +127,20 @@ MI_INLINE size_t mi_bitmap_find(const uint64_t *map, size_t bits, size_t from, s
     }
 }
 
+// The longest run of set bits, not below from, of which only whole words count. *count: its length.
+MI_INLINE size_t mi_bitmap_longest(const uint64_t *map, size_t bits, size_t from, size_t *count) {
+    size_t best = 0;
+    size_t end = 0;
+    size_t run = 0;
+    for (size_t w = mi_bitmap_words(from); w < bits / 64; w++) {
+        run = (map[w] == ~(uint64_t)0 ? run + 1 : 0);
+        if (run > best) {
+            best = run;
+            end = w + 1;
+        }
+    }
+    *count = best * 64;
+    return (end - best) * 64;
+}
+
 #endif

@@ -60,7 +60,8 @@
 #define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)
 
 // realloc.
-#define MI_MOVE_MIN (1 * MI_MiB) // from here on page tables are moved instead of bytes
-#define MI_STEP_MIN (1 * MI_KiB) // from here on a block that grows in small steps gets headroom
+#define MI_ROOMY_MIN (32 * MI_KiB) // from here on a growing block gets slices of its own
+#define MI_MOVE_MIN  (1 * MI_MiB)  // from here on page tables are moved instead of bytes
+#define MI_STEP_MIN  (1 * MI_KiB)  // from here on a block that grows in small steps gets headroom
 
 #endif

@@ -255,6 +255,14 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
     return page_found(theap, &span, MI_CLASS_HUGE, bytes);
 }
 
+mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
+    mi_span_t span;
+    if (bytes > mi_core_config.span_max ||
+        !mi_arena_alloc(&span, page_huge_slices(bytes), 0, mi_theap_heap(theap)))
+        return NULL;
+    return page_found(theap, &span, MI_CLASS_HUGE, bytes);
+}
+
 void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
     const bool is_shared = (page->reserved > 1);
     const size_t before = page->capacity * page->block_bytes;

@@ -170,6 +170,8 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align);
 // A page for one huge block with a reservation of its own, whatever its size. NULL = no memory.
 mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
+// A page for one huge block in an arena, where it is likely to grow in place. NULL = no such place.
+mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes);
 // Makes a detached page without live blocks and interior pointers one of another class, which needs
 // as many slices and is of the same kind: several blocks in it, or one.
 void mi_page_rebind(mi_page_t *page, uint32_t class_index);

@@ -50,9 +50,13 @@ static bool realloc_extend(const realloc_job_t *job) {
     if (MI_DEBUG || job->size > MI_REQUEST_MAX || job->p != job->page->start)
         return false;
     const size_t missing = job->size - job->room;
-    const size_t more = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    if (!mi_page_grow(job->page, more, &is_zero))
-        return false;
+    const size_t least = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    size_t more = least + job->page->slices / 8; // headroom costs addresses only
+    if (!mi_page_grow(job->page, more, &is_zero)) {
+        more = least;
+        if (!mi_page_grow(job->page, more, &is_zero))
+            return false;
+    }
     if ((job->flags & MI_REALLOC_ZERO) != 0)
         mi_memzero(job->p + job->old_size,
                    job->room - job->old_size + (is_zero ? 0 : more << MI_SLICE_SHIFT));
@@ -111,6 +115,14 @@ static void *realloc_new(const realloc_job_t *job, size_t size) {
                                        zero);
 }
 
+// A block that grows, and not by leaps, moves to where it can grow on in place. NULL = nowhere.
+static void *realloc_roomy(const realloc_job_t *job, bool *is_zero) {
+    if (MI_DEBUG || job->size <= MI_ROOMY_MIN || job->size <= job->old_size ||
+        job->old_size < job->size / 2 || job->size > MI_REQUEST_MAX)
+        return NULL;
+    return mi_theap_alloc_roomy(job->theap, job->size, is_zero);
+}
+
 // A new block, the contents copied.
 static void *realloc_copy(const realloc_job_t *job) {
     const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
@@ -127,8 +139,10 @@ static void *realloc_copy(const realloc_job_t *job) {
         q = (uint8_t *)realloc_new(job, wanted);
         is_done = true;
     } else {
-        q = (uint8_t *)mi_theap_alloc(job->theap, wanted,
-                                      realloc_is_exact(job) ? MI_CLASS_EXACT : 0, &is_zero);
+        q = realloc_roomy(job, &is_zero);
+        if (q == NULL)
+            q = (uint8_t *)mi_theap_alloc(job->theap, wanted,
+                                          realloc_is_exact(job) ? MI_CLASS_EXACT : 0, &is_zero);
     }
     if (q == NULL)
         return NULL;

@@ -300,9 +300,10 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
     return page;
 }
 
-static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool *is_zero) {
+static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero) {
     mi_remote_collect(theap);
-    mi_page_t *const page = mi_page_new(theap, MI_CLASS_HUGE, size, 1);
+    mi_page_t *const page =
+        (is_roomy ? mi_page_new_roomy(theap, size) : mi_page_new(theap, MI_CLASS_HUGE, size, 1));
     if (page == NULL)
         return NULL;
     mi_page_fill(page);
@@ -324,12 +325,21 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
     const uint32_t was = mi_theap_enter(theap);
     mi_theap_tick(theap);
     if (is_huge) {
-        p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, is_zero) : NULL);
+        p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero) : NULL);
     } else {
         mi_page_t *const page = theap_refill(theap, class_index, is_zero);
         if (page != NULL)
             p = mi_page_pop(page);
     }
+    mi_theap_leave(theap, was);
+    return p;
+}
+
+void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero) {
+    mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
+    const uint32_t was = mi_theap_enter(theap);
+    mi_theap_tick(theap);
+    void *const p = theap_alloc_huge(theap, size, true, is_zero);
     mi_theap_leave(theap, was);
     return p;
 }

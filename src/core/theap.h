@@ -132,6 +132,8 @@ void mi_theap_reset(mi_theap_t *theap);
 // memory. exact: MI_CLASS_EXACT for a block that keeps its exact size, which the caller then notes
 // (exact.h), else 0.
 void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero);
+// A huge block of this size where it is likely to grow in place. NULL = there is no such place.
+void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero);
 // A page without live blocks is kept for a while or given back.
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 // A page that was full has free blocks again.

@@ -130,6 +130,34 @@ static void test_aligned(void) {
     CHECK(inlined == NULL || use_free(inlined) == MI_FREE_OK);
 }
 
+// Blocks that grow in turn, by small steps, with other blocks taken meanwhile: each finds room
+// behind it and moves a few times only.
+static void test_growth(void) {
+    enum { BLOCKS = 6, STEP = 3000, LAST = 400 * STEP };
+    uint8_t *grown[BLOCKS] = {0};
+    void *other[LAST / STEP + 1];
+    size_t moves = 0, taken = 0;
+    for (size_t size = STEP; size <= LAST; size += STEP) {
+        for (size_t i = 0; i < BLOCKS; i++) {
+            mi_free_result_t result;
+            uint8_t *const old = grown[i];
+            uint8_t *const p = mi_core_realloc(old, size, MI_REALLOC_ZERO, &result);
+            CHECK(p != NULL && result == MI_FREE_OK && mi_core_usable(p, NULL) >= size);
+            CHECK(use_check(p, size - STEP, (uint8_t)(i + 1)) || size == STEP);
+            CHECK(use_is_zero(p + size - STEP, STEP));
+            memset(p + size - STEP, (int)i + 1, STEP);
+            moves += (p != old);
+            grown[i] = p;
+        }
+        other[taken++] = use_malloc(1 + size % 20000);
+    }
+    CHECK_MSG(MI_DEBUG || MI_SHRUNK || moves <= 9 * BLOCKS, "%zu moves", moves);
+    for (size_t i = 0; i < BLOCKS; i++)
+        CHECK(use_check(grown[i], LAST, (uint8_t)(i + 1)) && use_free(grown[i]) == MI_FREE_OK);
+    while (taken > 0)
+        CHECK(use_free(other[--taken]) == MI_FREE_OK);
+}
+
 static void test_realloc(void) {
     mi_free_result_t result;
     for (size_t step = 1; step < 3 * MI_MiB; step = step * 5 + 1) {
@@ -244,6 +272,7 @@ int main(void) {
     test_sizes();
     test_aligned();
     test_realloc();
+    test_growth();
     test_reuse();
     test_foreign();
     test_count();
