@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "linux-release"
@@ -162,7 +163,37 @@ def program_list(work):
         ("z3", ["z3", work / "job.smt2"], {}, None, "z3"),
         ("git-repack", [*git, "repack", "-adfq", "--threads=2"], {}, None, "git"),
         ("xz", ["xz", "-T2", "-3", "-k", "-c", work / "text.bin"], {}, None, "xz"),
+        ("redis", None, {}, None, "redis-server"),  # see redis_once
     ]
+
+
+REDIS_REQUESTS = ["-P", "16", "-c", "8", "-n", "300000", "-r", "100000", "-d", "200", "-t", "set,lpush,sadd"]
+
+
+def redis_once(library, folder):
+    """redis-server under the allocator, its clients without it: (wall seconds of the clients, CPU and peak of the server)."""
+    path = pathlib.Path(folder) / "redis.sock"
+    path.unlink(missing_ok=True)
+    server = subprocess.Popen(["redis-server", "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder],
+                              env=environment(library), stdout=subprocess.PIPE, text=True)
+    try:
+        for line in server.stdout:  # ends when the server does
+            if "ready to accept connections" in line.lower():
+                break
+        else:
+            raise SystemExit(f"redis-server did not start: exit code {server.wait()}")
+        begin = time.monotonic()
+        clients = subprocess.run(["redis-benchmark", "-s", str(path), "-q", *REDIS_REQUESTS], env=environment(None),
+                                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        wall = time.monotonic() - begin
+        if clients.returncode != 0:
+            raise SystemExit(f"redis-benchmark: exit code {clients.returncode}: {clients.stderr[-300:]}")
+        ticks = pathlib.Path(f"/proc/{server.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        peak = re.search(r"VmHWM:\s*(\d+) kB", pathlib.Path(f"/proc/{server.pid}/status").read_text())
+        return wall, (int(ticks[11]) + int(ticks[12])) / os.sysconf("SC_CLK_TCK"), float(peak.group(1))
+    finally:
+        server.kill()
+        server.communicate()
 
 
 def program_cells(args, allocators):
@@ -178,12 +209,16 @@ def program_cells(args, allocators):
         cells = {}
         if not os.access("/usr/bin/time", os.X_OK):
             raise SystemExit("GNU time is not installed: apt-get install time")
-        for name, command, extra, stdin, _ in jobs:  # not counted: files get into the cache
-            timed(command, None, extra, folder, stdin)
+
+        def once(command, library, extra, stdin):
+            return timed(command, library, extra, folder, stdin) if command else redis_once(library, folder)
+
+        for _, command, extra, stdin, _ in jobs:  # not counted: files get into the cache
+            once(command, None, extra, stdin)
         for round_number in range(args.rounds):
             for name, command, extra, stdin, _ in jobs:
                 for allocator, library in allocators.items():
-                    wall, cpu, rss = timed(command, library, extra, folder, stdin)
+                    wall, cpu, rss = once(command, library, extra, stdin)
                     cell = cells.setdefault((name, allocator), {"time": [], "rss": [], "wall": []})
                     cell["time"].append(cpu)
                     cell["rss"].append(rss)
@@ -336,6 +371,7 @@ def main():
     if args.what in ("programs", "all"):
         names, cells = program_cells(args, allocators)
         results["program CPU time"] = table("Programs, CPU time", names, cells, allocators, "time", "seconds")
+        results["program wall time"] = table("Programs, wall time", names, cells, allocators, "wall", "seconds")
         results["program RSS"] = table("Programs, peak RSS", names, cells, allocators, "rss", "KiB")
     if args.what in ("count", "all"):
         names, cells = count_cells(args, allocators)

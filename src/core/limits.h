@@ -62,6 +62,8 @@
 // realloc.
 #define MI_ROOMY_MIN (32 * MI_KiB) // from here on a growing block gets slices of its own
 #define MI_MOVE_MIN  (1 * MI_MiB)  // from here on page tables are moved instead of bytes
-#define MI_STEP_MIN  (1 * MI_KiB)  // from here on a block that grows in small steps gets headroom
+// Headroom for a block that grows in small steps; in smaller ones it would be memory that is
+// touched.
+#define MI_STEP_MIN MI_ROOMY_MIN
 
 #endif

@@ -131,7 +131,8 @@ static void test_aligned(void) {
 }
 
 // Blocks that grow in turn, by small steps, with other blocks taken meanwhile: each finds room
-// behind it and moves a few times only.
+// behind it and moves a few times only: at the most with each of the ten steps to 32 KiB, where no
+// block gets headroom, and twice after them.
 static void test_growth(void) {
     enum { BLOCKS = 6, STEP = 3000, LAST = 400 * STEP };
     uint8_t *grown[BLOCKS] = {0};
@@ -151,7 +152,7 @@ static void test_growth(void) {
         }
         other[taken++] = use_malloc(1 + size % 20000);
     }
-    CHECK_MSG(MI_DEBUG || MI_SHRUNK || moves <= 9 * BLOCKS, "%zu moves", moves);
+    CHECK_MSG(MI_DEBUG || MI_SHRUNK || moves <= 12 * BLOCKS, "%zu moves", moves);
     for (size_t i = 0; i < BLOCKS; i++)
         CHECK(use_check(grown[i], LAST, (uint8_t)(i + 1)) && use_free(grown[i]) == MI_FREE_OK);
     while (taken > 0)
