@@ -138,13 +138,15 @@ static void page_span_free(mi_page_t *page) {
 // The marks and the key of a new page.
 static void page_harden(mi_page_t *page, mi_theap_t *theap) {
 #if MI_SECURE
-    const bool has_one = (page->reserved == 1);
-    page->marks =
-        (has_one ? &page->one_mark
-                 : mi_arena_marks(page->arena, page, page->block_bytes >= MI_MARKS_DENSE));
-    mi_store_relaxed(&page->one_mark, (uint8_t)MI_MARK_NONE);
+    // Whatever address of the page is asked for, its mark is one of the page's.
+    const size_t last = mi_page_block_index(page, ((size_t)page->slices << MI_SLICE_SHIFT) - 1);
+    page->marks = (last < MI_MARKS_NEAR
+                       ? page->near_marks
+                       : mi_arena_marks(page->arena, page, page->block_bytes >= MI_MARKS_DENSE));
+    mi_store_relaxed(&page->near_marks[0], (uint8_t)MI_MARK_NONE); // page_forget leaves it live
     // A list of one block has no link that could lead elsewhere.
-    page->link_key = (uintptr_t)(has_one ? ~(uint64_t)0 : mi_secret_next(&theap->secrets));
+    page->link_key =
+        (uintptr_t)(page->reserved == 1 ? ~(uint64_t)0 : mi_secret_next(&theap->secrets));
 #else
     (void)page;
     (void)theap;

@@ -27,6 +27,8 @@ typedef struct mi_heap_s mi_heap_t;
 typedef struct mi_arena_s mi_arena_t;
 typedef _Atomic(uint8_t) mi_mark_t; // MI_MARK_ values (harden.h)
 
+#define MI_MARKS_NEAR 112 // marks that a page struct has room for
+
 // A free block. The link is read and written only through mi_block_next and mi_block_set_next.
 typedef struct mi_block_s {
     uintptr_t link; // the next free block, NULL = last; encoded in the secure build
@@ -76,14 +78,14 @@ struct mi_page_s {
     uint8_t far_class; // constant; of blocks that a thread may hold back (remote.h), 0 = none
     _Atomic(bool) has_interior; // blocks may have been handed out with an offset inside
 #if MI_SECURE
-    // Third line: what the first one has no room for in the secure build.
-    mi_page_t *next;    // owner; queue of the class
-    mi_page_t *prev;    // owner
-    mi_mark_t one_mark; // marks of a page with one block
-    uint8_t filler[47]; // whole lines
+    // Third and fourth line: what the first one has no room for in the secure build, and the marks
+    // of a page with few blocks, which so cost no other OS page's entry in the TLB.
+    mi_page_t *next;                     // owner; queue of the class
+    mi_page_t *prev;                     // owner
+    mi_mark_t near_marks[MI_MARKS_NEAR]; // whole lines
 #endif
 };
-static_assert(sizeof(mi_page_t) <= (MI_SECURE ? 3 : 2) * MI_CACHE_LINE_BYTES, "cache lines");
+static_assert(sizeof(mi_page_t) <= (MI_SECURE ? 4 : 2) * MI_CACHE_LINE_BYTES, "cache lines");
 static_assert(sizeof(void *) == 4 || offsetof(mi_page_t, remote) == MI_CACHE_LINE_BYTES,
               "two lines");
 

@@ -75,6 +75,26 @@ static void test_mix(int rounds) {
     }
 }
 
+// Where a block would start behind the last one, up to the end of the guard, none is freed; and the
+// mark that is asked is one of the page's own.
+static void test_tails(void) {
+    for (uint32_t c = 1; c <= MI_CLASS_SHARED; c++) {
+        uint8_t *const p = use_malloc(mi_class_bytes(c));
+        const mi_page_t *const page = mi_page_map_find(p);
+        const size_t bytes = (size_t)page->slices << MI_SLICE_SHIFT;
+        const size_t last = mi_page_block_index(page, bytes - 1);
+        const bool is_near = ((const uint8_t *)page->marks >= (const uint8_t *)page &&
+                              (const uint8_t *)page->marks < (const uint8_t *)(page + 1));
+        CHECK_MSG(!is_near ||
+                      (const uint8_t *)&page->marks[last + 1] <= (const uint8_t *)(page + 1),
+                  "class %u: mark %zu is beyond the page's struct", c, last);
+        for (size_t i = page->capacity; i <= last; i++)
+            if (mi_core_free(page->start + i * page->block_bytes) != MI_FREE_INVALID)
+                CHECK_MSG(false, "class %u: block %zu of %u", c, i, page->reserved);
+        CHECK(use_free(p) == MI_FREE_OK);
+    }
+}
+
 static size_t mapping_count(void) {
     FILE *const f = fopen("/proc/self/maps", "r");
     size_t count = 0;
@@ -113,6 +133,7 @@ int main(int argc, char **argv) {
         test_many(8000, 3 * 8192);
         return test_result();
     }
+    test_tails();
     test_mix(3000);
     // A kernel since 6.13 has room for all; before, as above.
     (void)use_free(use_malloc(100));
