@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Makes the broken twins of the abandon and adopt protocol for model_adopt.c: copies of a source of src/core with one
+change each. A change whose text is not in the source exactly once is an error: then the source has moved on, and the
+twin must follow.
+
+  model_twins.py list                    the names
+  model_twins.py make NAME SRC FILE      writes the changed copy
+"""
+import pathlib
+import sys
+
+STEP = "mi_model_step(NULL, true);"
+TWINS = {
+    # The freeing thread does not look whether the page changed hands while it pushed it.
+    "no-recheck": ("remote.c", [("return mi_load_acquire(&page->theap) == theap; // with mi_page_set_owner",
+                                 "return true;")]),
+    # The thief does not look at the orphan's stack again once the page is its own.
+    "no-last-look": ("orphan.c", [("""        mi_remote_collect(orphan);
+        mi_fetch_add_relaxed(&orphan_stolen, 1);""", "        mi_fetch_add_relaxed(&orphan_stolen, 1);")]),
+    # Check, then act: the orphan is looked for under the lock, and taken without it.
+    "claim-split": ("orphan.c", [("""    heap->orphan_first = theap->list_next;
+    if (""", f"""    mi_unlock(&mi_life_lock);
+    (void){STEP}
+    mi_lock(&mi_life_lock);
+    heap->orphan_first = theap->list_next;
+    if (""")]),
+    # The thread heap is for everybody to adopt before its thread has sent home what it holds back.
+    "abandon-early": ("life.c", [("""    mi_remote_flush(theap);
+    mi_remote_collect(theap);
+    mi_theap_trim(theap, false);
+    mi_lock(&mi_life_lock);
+    mi_orphan_leave(theap);
+    mi_unlock(&mi_life_lock);""", """    mi_lock(&mi_life_lock);
+    mi_orphan_leave(theap);
+    mi_unlock(&mi_life_lock);
+    mi_remote_flush(theap);
+    mi_remote_collect(theap);
+    mi_theap_trim(theap, false);""")]),
+    # The push of a block without release order: others see it before its link.
+    "link-after-push": ("remote.c", [("""        mi_block_set_next(page, tail, old);
+        // Release""", """        // Release"""), ("""    } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
+""", f"""    }} while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
+    (void){STEP}
+    mi_block_set_next(page, tail, old);
+""")]),
+    # What a thief is done with goes back to the list without the lock.
+    "return-unlocked": ("orphan.c", [("""    mi_lock(&mi_life_lock);
+    mi_orphan_leave(theap);
+    mi_unlock(&mi_life_lock);""", "    mi_orphan_leave(theap);"), ("""    heap->orphan_last = theap;
+    mi""", f"""    (void){STEP}
+    heap->orphan_last = theap;
+    mi""")]),
+    # A thread ends and keeps what it held back of others' blocks.
+    "no-flush": ("life.c", [("""    mi_remote_flush(theap);
+    mi_remote_collect(theap);
+    mi_theap_trim(theap, false);
+    mi_lock""", """    mi_remote_collect(theap);
+    mi_theap_trim(theap, false);
+    mi_lock""")]),
+    # An orphan without pages goes to the pool although it was put back to the list.
+    "left-twice": ("orphan.c", [("""    if (theap->page_count == 0)
+        mi_life_pool_put(theap);
+    else
+        mi_orphan_put(theap);""", """    if (theap->page_count == 0)
+        mi_life_pool_put(theap);
+    mi_orphan_put(theap);""")]),
+}
+
+
+def main():
+    if sys.argv[1] == "list":
+        print(";".join(TWINS))
+        return
+    _, _, name, source, out = sys.argv
+    file_name, changes = TWINS[name]
+    text = (pathlib.Path(source) / file_name).read_text()
+    for old, new in changes:
+        if text.count(old) != 1:
+            raise SystemExit(f"twin {name}: {file_name} does not have this text exactly once:\n{old}")
+        text = text.replace(old, new)
+    target = pathlib.Path(out)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(text)
+
+
+main()
