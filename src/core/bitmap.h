@@ -60,6 +60,15 @@ MI_INLINE size_t mi_bitmap_count(const uint64_t *map, size_t first, size_t count
     return sum;
 }
 
+// Bits [first, first + count), at most 64, as a number.
+MI_INLINE uint64_t mi_bitmap_part(const uint64_t *map, size_t first, size_t count) {
+    const size_t low = first % 64;
+    uint64_t w = map[first / 64] >> low;
+    if (low + count > 64)
+        w |= map[first / 64 + 1] << (64 - low);
+    return count == 64 ? w : w & (((uint64_t)1 << count) - 1);
+}
+
 // First bit at or after from with the value, or bits.
 MI_INLINE size_t mi_bitmap_next(const uint64_t *map, size_t bits, size_t from, bool value) {
     for (size_t i = from; i < bits; i = (i / 64 + 1) * 64) {

@@ -28,6 +28,7 @@
 // Pages.
 // A larger page gets a reservation of its own.
 #define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB + 64 * MI_KiB)
+#define MI_WIDE_MOST    MI_LIMIT((size_t)8, (size_t)6) // slices of a page with blocks above 4 KiB
 #define MI_EXTEND_BYTES ((size_t)4096) // of blocks linked at once: what one fault brings in anyway
 #define MI_BATCH_BYTES  ((size_t)4096) // remote frees of one page that a thread holds back ...
 #define MI_BATCH_MAX    MI_LIMIT(32u, 3u) // ... and their number
@@ -44,7 +45,9 @@
 
 // Thread heaps.
 #define MI_EMPTY_MAX                                                                               \
-    MI_LIMIT(512 * MI_KiB, 128 * MI_KiB) // touched bytes of empty pages that a thread keeps
+    MI_LIMIT(512 * MI_KiB, 128 * MI_KiB)       // touched bytes of empty pages that a thread keeps
+#define MI_EMPTY_SHARE MI_LIMIT(4 * MI_KiB, 0) // more of them for each page that it has ...
+#define MI_EMPTY_TOP   (4 * MI_MiB)            // ... up to this
 #define MI_HOT_MAX                                                                                 \
     MI_LIMIT(2 * MI_MiB, 1 * MI_MiB)             // single-block pages that are kept since current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim

@@ -34,7 +34,7 @@ mi_theap_t *mi_orphan_claim(mi_heap_t *heap) {
 }
 
 void mi_orphan_leave(mi_theap_t *theap) {
-    if (theap->page_count == 0)
+    if (mi_load_relaxed(&theap->page_count) == 0)
         mi_life_pool_put(theap);
     else
         mi_orphan_put(theap);

@@ -15,9 +15,7 @@
 static mi_lock_t page_lock;       // guards the two lists
 static mi_page_t *page_own_first; // pages with own reservations, linked by next and prev
 static mi_page_t *page_pool;      // unused structs for them, linked by next
-static _Atomic(uint64_t) page_made;
 static _Atomic(uint64_t) page_huge_made;
-static _Atomic(int64_t) page_live_count;
 static _Atomic(uintptr_t) page_own_region; // what hidden pages with own reservations lie around
 #define PAGE_OWN_REACH     ((uint64_t)2 * MI_GiB) // to both sides of it, as a rule
 #define PAGE_OWN_REACH_MAX ((uint64_t)16 * MI_GiB)
@@ -181,6 +179,11 @@ static void page_describe(mi_page_t *page, mi_theap_t *theap, const mi_span_t *s
     mi_store_relaxed(&page->remote, NULL);
 }
 
+// By whoever owns the thread heap, or has claimed it; others only read.
+static void page_count_add(mi_theap_t *theap, ptrdiff_t change) {
+    mi_store_relaxed(&theap->page_count, mi_load_relaxed(&theap->page_count) + (size_t)change);
+}
+
 static uintptr_t page_key(const mi_theap_t *theap) {
     return theap->key == MI_KEY_NOBODY << (MI_MAP_KEY_SHIFT % 64) ? MI_KEY_NONE : theap->key;
 }
@@ -216,9 +219,8 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
         page_span_free(page);
         return NULL;
     }
-    theap->page_count++;
-    mi_fetch_add_relaxed(&page_made, 1);
-    mi_fetch_add_relaxed(&page_live_count, 1);
+    page_count_add(theap, 1);
+    mi_store_relaxed(&theap->page_total, mi_load_relaxed(&theap->page_total) + 1);
     if (class_index == MI_CLASS_HUGE)
         mi_fetch_add_relaxed(&page_huge_made, 1);
     return page;
@@ -228,9 +230,24 @@ static size_t page_huge_slices(size_t bytes) {
     return (bytes + MI_GUARD_BYTES + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
 }
 
+// A class that fills one page after the other gets longer ones, so that page events stay rare; not
+// where room is short, nor where guards shall lie as close together as they can.
+static size_t page_class_slices(const mi_theap_t *theap, uint32_t class_index, size_t block_bytes) {
+    const size_t usual = mi_class_slices(block_bytes);
+    const uint32_t plain = mi_class_plain(class_index);
+    const mi_page_t *const last = theap->current[class_index];
+    if (MI_SECURE || plain <= MI_CLASS_ONE_SLICE || plain > MI_CLASS_SHARED ||
+        last->state != MI_PAGE_CURRENT || mi_heap_arena(mi_theap_heap(theap)) != NULL)
+        return usual;
+    const size_t twice = (size_t)last->slices * 2;
+    const size_t longer = (twice < MI_WIDE_MOST ? twice : MI_WIDE_MOST);
+    return longer > usual ? longer : usual;
+}
+
 mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_bytes, size_t align) {
-    const size_t slices = (class_index == MI_CLASS_HUGE ? page_huge_slices(block_bytes)
-                                                        : mi_class_slices(block_bytes));
+    const size_t slices =
+        (class_index == MI_CLASS_HUGE ? page_huge_slices(block_bytes)
+                                      : page_class_slices(theap, class_index, block_bytes));
     const size_t align_slices = (align > MI_SLICE_BYTES ? align >> MI_SLICE_SHIFT : 1);
     const mi_heap_t *const heap = mi_theap_heap(theap);
     mi_arena_t *const only = mi_heap_arena(heap);
@@ -283,20 +300,18 @@ void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
 
 void mi_page_release(mi_page_t *page) {
     mi_page_map_clear(page->start, page->slices);
-    mi_load_relaxed(&page->theap)->page_count--;
+    page_count_add(mi_load_relaxed(&page->theap), -1);
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
     page->state = MI_PAGE_FREE;
-    mi_fetch_sub_relaxed(&page_live_count, 1);
     mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
     page_span_free(page);
 }
 
 void mi_page_park(mi_page_t *page) {
     mi_page_map_clear(page->start, page->slices);
-    mi_load_relaxed(&page->theap)->page_count--;
+    page_count_add(mi_load_relaxed(&page->theap), -1);
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
     page->owner_fast = NULL;
-    mi_fetch_sub_relaxed(&page_live_count, 1);
 }
 
 bool mi_page_unpark(mi_page_t *page, mi_theap_t *theap) {
@@ -310,16 +325,14 @@ bool mi_page_unpark(mi_page_t *page, mi_theap_t *theap) {
         mi_page_map_clear(page->start, page->slices);
         return false;
     }
-    theap->page_count++;
-    mi_fetch_add_relaxed(&page_live_count, 1);
+    page_count_add(theap, 1);
     return true;
 }
 
 void mi_page_forget(mi_page_t *page) {
-    mi_load_relaxed(&page->theap)->page_count--;
+    page_count_add(mi_load_relaxed(&page->theap), -1);
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
     page->state = MI_PAGE_FREE;
-    mi_fetch_sub_relaxed(&page_live_count, 1);
     page_own_unlink(page);
 }
 
@@ -353,8 +366,8 @@ void mi_page_set_guard(mi_page_t *page, bool is_on) {
 
 void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap) {
     const bool is_slow = mi_load_relaxed(&page->has_interior);
-    mi_load_relaxed(&page->theap)->page_count--;
-    theap->page_count++;
+    page_count_add(mi_load_relaxed(&page->theap), -1);
+    page_count_add(theap, 1);
     page->owner_fast = (is_slow ? NULL : theap);
     mi_store_release(&page->theap, theap); // with the acquires of page->theap
     (void)page_map_enter(page, is_slow ? MI_KEY_NONE : page_key(theap));
@@ -445,8 +458,6 @@ bool mi_page_is_valid(const mi_page_t *page) {
 }
 
 void mi_page_stats(mi_core_stats_t *stats) {
-    stats->page_count = (uint64_t)mi_load_relaxed(&page_live_count);
-    stats->page_total = mi_load_relaxed(&page_made);
     stats->huge_count = mi_load_relaxed(&page_huge_made);
 }
 

@@ -5,6 +5,7 @@
 
 #include "core/alloc_inline.h"
 #include "core/arena.h"
+#include "core/bitmap.h"
 #include "core/guest.h"
 #include "core/harden.h"
 #include "core/limits.h"
@@ -17,7 +18,12 @@ mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
 // ---- Queues
 // ------------------------------------------------------------------------------------------------
 
+static void theap_home(mi_theap_t *theap, uint32_t class_index) {
+    theap->homes[class_index / 64] |= (uint64_t)1 << (class_index % 64);
+}
+
 static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
+    theap_home(theap, page->class_index);
     mi_page_queue_t *const q = &theap->queue[page->class_index];
     page->state = MI_PAGE_AVAILABLE;
     page->prev = NULL;
@@ -30,6 +36,7 @@ static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
 }
 
 static void queue_push_back(mi_theap_t *theap, mi_page_t *page) {
+    theap_home(theap, page->class_index);
     mi_page_queue_t *const q = &theap->queue[page->class_index];
     page->state = MI_PAGE_AVAILABLE;
     page->next = NULL;
@@ -68,6 +75,7 @@ static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t
     if (plain > MI_CLASS_SHARED)
         theap->hot_bytes += page->block_bytes - theap->current[class_index]->block_bytes;
     theap->current[class_index] = page;
+    theap_home(theap, class_index);
     mi_page_t **const direct = (is_exact ? theap->exact_direct : theap->direct);
     theap->has_exact |= is_exact;
     const size_t last = mi_class_bytes(plain) >> MI_GRANULE_SHIFT;
@@ -141,12 +149,18 @@ void mi_theap_attach(mi_theap_t *theap, mi_page_t *page) {
     }
 }
 
+// A thread keeps more when it has more: a sixteenth of its addresses at least, up to a limit.
+static size_t theap_empty_max(const mi_theap_t *theap) {
+    const size_t share = mi_load_relaxed(&theap->page_count) * MI_EMPTY_SHARE;
+    return share < MI_EMPTY_MAX ? MI_EMPTY_MAX : share < MI_EMPTY_TOP ? share : MI_EMPTY_TOP;
+}
+
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     MI_ASSERT(page->used == 0 && page->hidden == 0);
     const size_t bytes = page_touched(page);
     if (page->state == MI_PAGE_AVAILABLE)
         queue_remove(theap, page);
-    if (page->class_index == MI_CLASS_HUGE || theap->empty_bytes + bytes > MI_EMPTY_MAX) {
+    if (page->class_index == MI_CLASS_HUGE || theap->empty_bytes + bytes > theap_empty_max(theap)) {
         mi_page_release(page);
         return;
     }
@@ -220,23 +234,27 @@ void mi_theap_tick(mi_theap_t *theap) {
 // is there, and need not be touched anew. A few classes in turn would exchange one page for ever;
 // so a class that lost its page a moment ago, and again and again, founds one.
 
-static mi_page_t *theap_idle_page(const mi_theap_t *theap, uint32_t class_index) {
+// The idle page of a class; NULL = it has none.
+MI_INLINE mi_page_t *theap_idle_page(mi_theap_t *theap, uint32_t class_index) {
     mi_page_t *const current = theap->current[class_index];
     if (current->used == 1 && current->state == MI_PAGE_CURRENT)
         return current;
     mi_page_t *const last = theap->queue[class_index].last;
+    if (last == NULL && current == &mi_page_empty)
+        theap->homes[class_index / 64] &= ~((uint64_t)1 << (class_index % 64));
     return last != NULL && last->used == 0 ? last : NULL;
 }
 
-// An idle page of that class becomes one of class_index. false = there is none.
-static mi_page_t *theap_borrow_from(mi_theap_t *theap, uint32_t from, uint32_t class_index) {
-    mi_page_t *const page = theap_idle_page(theap, from);
-    if (page == NULL || mi_load_relaxed(&page->has_interior))
-        return NULL;
-    theap->lent_at[mi_class_plain(from)] = (uint16_t)theap->tick;
-    mi_theap_detach(theap, page);
-    mi_page_rebind(page, class_index);
-    return page;
+// The idle page of the highest of these classes that has one; bit 0 stands for class first.
+static mi_page_t *theap_idle_of(mi_theap_t *theap, uint32_t first, uint64_t classes) {
+    while (classes != 0) {
+        const uint32_t bit = 63 - (uint32_t)mi_clz64(classes);
+        mi_page_t *const page = theap_idle_page(theap, first + bit);
+        if (page != NULL && !mi_load_relaxed(&page->has_interior))
+            return page;
+        classes ^= (uint64_t)1 << bit;
+    }
+    return NULL;
 }
 
 static bool theap_may_borrow(mi_theap_t *theap, uint32_t plain) {
@@ -257,13 +275,18 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
     const uint32_t kind = class_index - plain;
     if (!theap_may_borrow(theap, plain))
         return NULL;
-    mi_page_t *page = NULL;
     uint32_t first, last;
     mi_class_siblings(plain, &first, &last);
-    for (uint32_t c = plain - 1; c >= first && page == NULL; c--)
-        page = theap_borrow_from(theap, kind + c, class_index);
-    for (uint32_t c = last; c > plain && page == NULL; c--)
-        page = theap_borrow_from(theap, kind + c, class_index);
+    const uint64_t homes = mi_bitmap_part(theap->homes, kind + first, last - first + 1);
+    const uint64_t own = (uint64_t)1 << (plain - first);
+    mi_page_t *page = theap_idle_of(theap, kind + first, homes & (own - 1));
+    if (page == NULL)
+        page = theap_idle_of(theap, kind + first, homes & ~(own | (own - 1)));
+    if (page == NULL)
+        return NULL;
+    theap->lent_at[mi_class_plain(page->class_index)] = (uint16_t)theap->tick;
+    mi_theap_detach(theap, page);
+    mi_page_rebind(page, class_index);
     return page;
 }
 

@@ -57,6 +57,7 @@ struct mi_theap_s {
     mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size
     mi_page_t *current[MI_CLASS_TOTAL];    // by class; never NULL, mi_page_empty when there is none
     mi_page_queue_t queue[MI_CLASS_TOTAL]; // available pages, by class
+    uint64_t homes[(MI_CLASS_TOTAL + 63) / 64]; // bit: the class may have a page, current or queued
     mi_theap_t *real;                  // itself; a counting proxy (life.c) names the true one here
     mi_theap_t *proxy;                 // its counting proxy, NULL = none
     _Atomic(mi_heap_t *) heap;         // which heap's pages these are; changes under the life lock
@@ -64,7 +65,8 @@ struct mi_theap_s {
     size_t hot_bytes;                  // of the current pages that hold one block each
     uint64_t trim_at_ms;               // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
-    size_t page_count;                 // pages it owns
+    _Atomic(size_t) page_count;        // owner writes: pages it owns
+    _Atomic(uint64_t) page_total;      // owner writes: pages it ever made
     bool has_exact;                    // ever had a page with exact sizes
     uint32_t collect_tick;             // slow paths since the last collection by their number
     uint32_t tick;                     // slow paths taken; paces the clock checks

@@ -130,6 +130,24 @@ static void test_aligned(void) {
     CHECK(inlined == NULL || use_free(inlined) == MI_FREE_OK);
 }
 
+// A class that fills page after page gets longer ones; few blocks of it stay in short ones.
+static void test_long_pages(void) {
+    enum { COUNT = 1000, SIZE = 8000 };
+    void *block[COUNT];
+    mi_core_stats_t before, after;
+    mi_core_stats(&before);
+    for (size_t i = 0; i < COUNT; i++) {
+        CHECK((block[i] = use_malloc(SIZE)) != NULL);
+        use_fill(block[i], SIZE, (uint8_t)i);
+    }
+    mi_core_stats(&after);
+    const size_t pages = (size_t)(after.page_total - before.page_total);
+    CHECK_MSG(MI_SECURE || MI_SHRUNK || pages < 30, "%zu pages", pages);
+    CHECK_MSG(pages > 10, "%zu pages", pages);
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK(use_check(block[i], SIZE, (uint8_t)i) && use_free(block[i]) == MI_FREE_OK);
+}
+
 // Blocks that grow in turn, by small steps, with other blocks taken meanwhile: each finds room
 // behind it and moves a few times only: at the most with each of the ten steps to 32 KiB, where no
 // block gets headroom, and twice after them.
@@ -274,6 +292,7 @@ int main(void) {
     test_aligned();
     test_realloc();
     test_growth();
+    test_long_pages();
     test_reuse();
     test_foreign();
     test_count();
