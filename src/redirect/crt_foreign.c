@@ -35,10 +35,28 @@ bool mi_foreign_no_memory(mi_crt_ctx_t *ctx, size_t size) {
     return false;
 }
 
+// Nobody says when a CRT has been told to detach while the process ends, and some destroy their
+// heap then.
+static bool may_have_ended(const mi_crt_t *crt) {
+    const mi_nt_module_t *m = crt->module_opt;
+    return RtlDllShutdownInProgress() || m == NULL || (m->flags & MI_NT_MODULE_ATTACHED) == 0;
+}
+
+static bool is_heap(HANDLE heap) {
+    HANDLE heaps[HEAPS_MAX];
+    const DWORD count = GetProcessHeaps(HEAPS_MAX, heaps);
+    for (DWORD i = 0; i < count && i < HEAPS_MAX; i++)
+        if (heaps[i] == heap)
+            return true;
+    return false;
+}
+
+// The heap that a CRT allocates from; NULL = it does not tell, or has none any more.
 static HANDLE crt_heap(const mi_crt_t *crt) {
     if (crt == NULL || crt->own.heap_handle == NULL || crt->state == MI_CRT_UNLOADED)
         return NULL;
-    return (HANDLE)crt->own.heap_handle();
+    const HANDLE heap = (HANDLE)crt->own.heap_handle();
+    return may_have_ended(crt) && !is_heap(heap) ? NULL : heap;
 }
 
 // A read there neither faults nor uses up somebody's guard page.
@@ -75,15 +93,23 @@ static HANDLE heap_of(const mi_crt_t *crt, const void *p) {
     return NULL;
 }
 
-// The debug CRT that made the block, or NULL. Its own function looks for the header.
+// Does the debug heap of this CRT know the block? Its own function looks for the header.
+static bool debug_heap_has(const mi_crt_t *crt, const void *p) {
+    if (crt->own.is_valid_heap_pointer == NULL)
+        return false;
+    if (crt->own.heap_handle != NULL && crt_heap(crt) == NULL)
+        return false; // destroyed: the header would be read from no memory
+    return crt->own.is_valid_heap_pointer(p) != 0;
+}
+
+// The debug CRT that made the block, or NULL.
 static mi_crt_t *debug_crt_of(mi_crt_t *crt, const void *p) {
     if ((uintptr_t)p < 0x10000)
         return NULL;
-    if (crt->own.is_valid_heap_pointer != NULL && crt->own.is_valid_heap_pointer(p))
+    if (debug_heap_has(crt, p))
         return crt;
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
-        if (c != crt && mi_crt_is_engaged(c) && c->own.is_valid_heap_pointer != NULL &&
-            c->own.is_valid_heap_pointer(p))
+        if (c != crt && mi_crt_is_engaged(c) && debug_heap_has(c, p))
             return c;
     return NULL;
 }

@@ -1,9 +1,10 @@
 // Odd lives: fibers that move between threads and threads that end inside a fiber, FLS callbacks
 // that allocate and free when their thread has already been told to detach, DLLs that do so in
 // DLL_THREAD_DETACH after the allocator's own, threads that are killed, and a CRT that goes and
-// comes back at another address while its blocks are held.
+// comes back at another address while its blocks are held; in between another CRT ends some.
 //
-//   life redirect.dll allocator.dll rounds threads|reload crt.dll
+//   life redirect.dll allocator.dll rounds threads crt.dll
+//   life redirect.dll allocator.dll rounds reload crt.dll other-crt.dll
 #include "base/atomic.h"
 #include "mimalloc-stats.h"
 #include "wtest.h"
@@ -186,8 +187,72 @@ static void threads_and_fibers(unsigned rounds) {
 
 // ---- the CRT comes back elsewhere ----
 
+// Made by the CRT before the redirection.
+static void *theirs[KEPT];
+static HANDLE their_heap;
+
+static void make_theirs(void) {
+    const HMODULE crt = GetModuleHandleA(crt_name);
+    const uintptr_t heap = proc(crt, "_get_heap_handle");
+    CHECK(heap != 0);
+    their_heap = (HANDLE)((intptr_t(*)(void))heap)();
+    for (unsigned i = 0; i < KEPT; i++) {
+        theirs[i] = make(20 + i * 90);
+        memset(theirs[i], (int)i, 20 + i * 90);
+    }
+}
+
+static bool is_heap(HANDLE heap) {
+    HANDLE heaps[64];
+    const DWORD count = GetProcessHeaps(64, heaps);
+    for (DWORD i = 0; i < count && i < 64; i++)
+        if (heaps[i] == heap)
+            return true;
+    return false;
+}
+
+// The CRT has gone for the first time: its own blocks come to another one. Some CRTs destroy their
+// heap when they go, then nobody knows the blocks any more.
+static void end_theirs(HMODULE other) {
+    const bool is_there = is_heap(their_heap);
+    say("the CRT's heap is %s\n", is_there ? "still there" : "gone with it");
+    find(other);
+    for (unsigned i = 0; i < KEPT; i++) {
+        const size_t size = 20 + i * 90;
+        uint8_t *p = (uint8_t *)theirs[i];
+        if (!is_there) {
+            CHECK(measure(p) == (size_t)-1 && resize(p, 10) == NULL);
+            drop(p);
+            continue;
+        }
+        CHECK(measure(p) == size && is_filled(p, size, (uint8_t)i));
+        p = (uint8_t *)(i % 2 == 0 ? resize(p, 2 * size) : p);
+        CHECK(is_filled(p, size, (uint8_t)i) && is_ours(p) == (i % 2 == 0));
+        drop(p);
+    }
+}
+
+// Ours, made through the CRT that is gone.
+static void pass_on(void **held, HMODULE other, unsigned round) {
+    find(other);
+    for (unsigned i = round % 3; i < KEPT; i += 3) {
+        const size_t size = 20 + i * 90;
+        uint8_t *p = (uint8_t *)held[i];
+        CHECK(measure(p) == size && is_filled(p, size, (uint8_t)i));
+        if (i % 2 == 0) {
+            held[i] = p = (uint8_t *)resize(p, size);
+            CHECK(is_ours(p) && is_filled(p, size, (uint8_t)i));
+        } else {
+            drop(p);
+            held[i] = filled(size, (uint8_t)i);
+        }
+    }
+}
+
 static void come_back(unsigned rounds) {
+    const HMODULE other = LoadLibraryA(argument(6));
     void *held[KEPT];
+    CHECK(other != NULL);
     void *blocked = NULL;
     unsigned moves = 0;
     for (unsigned i = 0; i < KEPT; i++)
@@ -198,6 +263,9 @@ static void come_back(unsigned rounds) {
         while (FreeLibrary(crt) && GetModuleHandleA(crt_name) != NULL) {
         }
         CHECK(GetModuleHandleA(crt_name) == NULL);
+        if (r == 0)
+            end_theirs(other);
+        pass_on(held, other, r);
         if (blocked != NULL)
             VirtualFree(blocked, 0, MEM_RELEASE);
         blocked = VirtualAlloc((void *)was, 65536, MEM_RESERVE, PAGE_NOACCESS);
@@ -231,7 +299,9 @@ void mainCRTStartup(void) {
     const bool is_reload = mi_str_eq(argument(4), "reload");
     crt_name = argument(5);
     find(LoadLibraryA(crt_name));
-    if (!is_reload)
+    if (is_reload)
+        make_theirs();
+    else
         (void)LoadLibraryA("late.dll"); // told of the end of each thread after the allocator
     const HMODULE redirect = LoadLibraryA(argument(1)), allocator = LoadLibraryA(argument(2));
     is_ours = (bool (*)(const void *))proc(allocator, "mi_is_in_heap_region");

@@ -66,6 +66,10 @@ def behaviour(g):
         g.run(f"orders_{order}.exe", owner, *CRTS, "ucrtbase.dll")
     if "mimalloc.dll" in g.allocators:
         g.run("survey.exe", g.redirect, "mimalloc.dll", "2", "links", *CRTS)
+        for crt in CRTS:
+            out, _ = g.run("life.exe", g.redirect, "mimalloc.dll", "5", "reload", crt, "ucrtbase.dll")
+            check("still there" in out, f"the heap of {crt} is gone with it:\n{out}")
+        g.run("leave.exe", g.redirect, "mimalloc.dll", *CRTS, "ucrtbase.dll")
     for crt in CRTS:
         out, _ = g.run("transaction.exe", "faults", g.faults, g.allocators[0], crt, rung="entry")
         print(crt, [line for line in out.splitlines() if "steps failed" in line])
@@ -86,7 +90,7 @@ def stage(args, source, folder):
     tests = os.path.join(args.build, "tests")
     for name in os.listdir(tests):
         if re.match(r"(standin|standin-original|mimalloc-redirect-faults)(32)?\.dll$|"
-                    r"(orders_maker\.dll|(family|foreign|inside|orders_.*|storm|survey|transaction)\.exe)$", name):
+                    r"((orders_maker|last)\.dll|(family|foreign|inside|leave|life|orders_.*|storm|survey|transaction)\.exe)$", name):
             shutil.copy(os.path.join(tests, name), folder)
 
 

@@ -9,6 +9,7 @@
 static HANDLE heap;
 static int errno_value;
 static int new_mode;
+static int is_over; // told to detach; the heap is gone, as in the CRTs before Visual Studio 2012
 static int (*new_handler)(size_t);
 
 #define API __declspec(dllexport)
@@ -21,6 +22,11 @@ int *crt_errno(void) {
 intptr_t crt_get_heap_handle(void);
 intptr_t crt_get_heap_handle(void) {
     return (intptr_t)heap;
+}
+
+int crt_is_over(void);
+int crt_is_over(void) {
+    return is_over;
 }
 
 int crt_callnewh(size_t size);
@@ -223,5 +229,9 @@ BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
 #ifdef SYNTH_DEBUG
     synth_debug_main(reason);
 #endif
+    if (reason == DLL_PROCESS_DETACH) {
+        is_over = 1;
+        HeapDestroy(heap); // and whoever asks for the handle still gets it
+    }
     return heap != NULL;
 }
