@@ -497,8 +497,29 @@ static void test_with_heap(void) {
         drop(kept[0]);
 }
 
+#ifdef DEBUGCRT_IMPORTS
+// The debug CRT is initialised behind both halves, by the loader, before any code of ours.
+__declspec(dllimport) void *malloc(size_t size);
+__declspec(dllimport) void free(void *p);
+__declspec(dllimport) bool mi_allocator_init(const char **message);
+__declspec(dllimport) int mi_version(void);
+static void *volatile imported[4];
+#endif
+
+static void use_imports(void) {
+#ifdef DEBUGCRT_IMPORTS
+    imported[0] = (void *)(uintptr_t)malloc;
+    imported[1] = (void *)(uintptr_t)free;
+    imported[2] = (void *)(uintptr_t)mi_allocator_init;
+    imported[3] = (void *)(uintptr_t)mi_version;
+    CHECK(GetModuleHandleA(argument(3)) != NULL && GetModuleHandleA(argument(4)) != NULL &&
+          GetModuleHandleA(argument(5)) != NULL);
+#endif
+}
+
 void mainCRTStartup(void) {
     HMODULE redirect = NULL, allocator = NULL;
+    use_imports();
     is_late = mi_str_eq(argument(1), "late");
     has_heap = mi_str_eq(argument(2), "debug");
     for (unsigned round = 0; round < 2; round++) {

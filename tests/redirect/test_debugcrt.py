@@ -19,11 +19,11 @@ def status_of(out, crt):
     return rows[0] if rows else {"state": "", "debug": None, "debug_heap": None, "late": None, "note": {"code": -1}}
 
 
-def debugcrt(args, order, kind, allocator):
-    words = ["tests/debugcrt.exe", order, kind, f"mimalloc-redirect{args.bits}.dll", allocator, "tests/synth_debug.dll",
+def debugcrt(args, order, kind, allocator, program="debugcrt"):
+    words = [f"tests/{program}.exe", order, kind, f"mimalloc-redirect{args.bits}.dll", allocator, "tests/synth_debug.dll",
              "ucrtbase.dll"]
     code, out, err = run(args.runner, words, args.build)
-    what = f"{order}, {kind} ({allocator})"
+    what = f"{program}, {order}, {kind} ({allocator})"
     check(code == 0, f"{what}: exit code {code}\n{out}{err}")
     print(what + ":", *re.findall(r"^\d+ checks passed, \d+ failed$", out, re.M))
     state = status_of(out, "synth_debug.dll")
@@ -55,6 +55,8 @@ def main():
                                 ("release", f"tests/standin{args.bits}.dll")):
             if allocator != "-":
                 debugcrt(args, order, kind, allocator)
+    if args.debug != "-":
+        debugcrt(args, "early", "debug", args.debug, "debugcrt_static")
     print(f"{len(FAILED)} failed")
     return 1 if FAILED else 0
 

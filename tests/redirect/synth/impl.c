@@ -7,16 +7,44 @@
 #include <windows.h>
 
 static HANDLE heap;
-static int errno_value;
+static int errno_value; // of a thread for which there is no memory, and of the debug CRT
 static int new_mode;
 static int is_over; // told to detach; the heap is gone, as in the CRTs before Visual Studio 2012
 static int (*new_handler)(size_t);
 
 #define API __declspec(dllexport)
 
+static DWORD thread_slot;
+static size_t thread_bytes = 64;
+void *calloc(size_t n, size_t size); // the exported one
+
 int *crt_errno(void);
 int *crt_errno(void) {
+#ifdef SYNTH_DEBUG
     return &errno_value;
+#else
+    // As in real CRTs, the first use in a thread makes its data, by this CRT's own function.
+    int *data = (int *)TlsGetValue(thread_slot);
+    if (data == NULL && !is_over) {
+        data = (int *)calloc(1, thread_bytes);
+        if (data != NULL) {
+            TlsSetValue(thread_slot, data);
+            *data = errno_value;
+        }
+    }
+    return data != NULL && !is_over ? data : &errno_value;
+#endif
+}
+
+static void set_errno(int value) {
+    int *data = (is_over ? NULL : (int *)TlsGetValue(thread_slot));
+    *(data != NULL ? data : &errno_value) = value;
+}
+
+// How much the data of a thread needs; for tests that let it fail.
+void crt_set_thread_bytes(size_t bytes);
+void crt_set_thread_bytes(size_t bytes) {
+    thread_bytes = bytes;
 }
 
 intptr_t crt_get_heap_handle(void);
@@ -65,7 +93,7 @@ static void *raw_alloc(size_t size) {
         if (p != NULL)
             return p;
         if (new_mode == 0 || !crt_callnewh(size)) {
-            errno_value = 12;
+            set_errno(12);
             return NULL;
         }
     }
@@ -224,13 +252,16 @@ BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved);
 BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
     (void)self;
     (void)reserved;
-    if (reason == DLL_PROCESS_ATTACH)
+    if (reason == DLL_PROCESS_ATTACH) {
         heap = HeapCreate(0, 0, 0);
+        thread_slot = TlsAlloc();
+    }
 #ifdef SYNTH_DEBUG
     synth_debug_main(reason);
 #endif
     if (reason == DLL_PROCESS_DETACH) {
         is_over = 1;
+        TlsFree(thread_slot);
         HeapDestroy(heap); // and whoever asks for the handle still gets it
     }
     return heap != NULL;
