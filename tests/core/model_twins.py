@@ -58,10 +58,10 @@ TWINS = {
     mi_theap_trim(theap, false);
     mi_lock""")]),
     # An orphan without pages goes to the pool although it was put back to the list.
-    "left-twice": ("orphan.c", [("""    if (theap->page_count == 0)
+    "left-twice": ("orphan.c", [("""    if (mi_load_relaxed(&theap->page_count) == 0)
         mi_life_pool_put(theap);
     else
-        mi_orphan_put(theap);""", """    if (theap->page_count == 0)
+        mi_orphan_put(theap);""", """    if (mi_load_relaxed(&theap->page_count) == 0)
         mi_life_pool_put(theap);
     mi_orphan_put(theap);""")]),
 }
