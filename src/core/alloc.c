@@ -3,34 +3,44 @@
 #include "core/alloc.h"
 
 #include "core/alloc_inline.h"
+#include "core/arena_head.h"
 #include "core/harden.h"
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/limits.h"
 #include "os/os.h"
 
-// Zeroes a large block. Where little of it is in memory, giving that back is cheaper than bringing
-// the rest in. Asking costs as much as giving back when it is about all pages; the second quarter
-// stands for the whole: programs fill blocks from the front, or here and there.
-static void alloc_clear_large(uint8_t *p, size_t bytes) {
-    const size_t whole = mi_align_down(bytes, mi_os_page_bytes());
-    const size_t sample = mi_align_down(bytes / 4, mi_os_page_bytes());
-    const size_t resident = mi_os_resident(p + sample, sample);
-    bool is_committed;
-    if (resident < sample / 4 && mi_os_purge(p, whole, &is_committed) == 0 && is_committed)
-        mi_memzero(p + whole, bytes - whole);
-    else
-        mi_memzero(p, bytes);
+// Is so little of a block in memory that giving it back is cheaper than bringing the rest in? To
+// ask costs about as much as giving back, so the second quarter stands for the whole (programs fill
+// blocks from the front, or here and there), and a yes holds for the page's next few blocks.
+static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page, const uint8_t *p) {
+    if (theap->sparse_page == page && theap->sparse_left != 0) {
+        theap->sparse_left--;
+        return true;
+    }
+    if (!mi_arena_purge_zeroes(page->arena))
+        return false;
+    const size_t sample = mi_align_down(page->block_bytes / 4, mi_os_page_bytes());
+    uint8_t *const at = (uint8_t *)(uintptr_t)p + sample;
+    if (mi_os_resident(at, sample) >= sample / 4)
+        return false;
+    theap->sparse_page = page;
+    theap->sparse_left = MI_SPARSE_TIMES;
+    return true;
 }
 
 // Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a
 // link.
-static void alloc_clear(void *p, bool is_zero) {
+static void alloc_clear(mi_theap_t *theap, uint8_t *p, bool is_zero) {
     const mi_page_t *const page = mi_page_map_find(p);
-    if (!is_zero && page->block_bytes >= MI_ASK_RESIDENT_MIN && page->reserved == 1)
-        alloc_clear_large((uint8_t *)p, page->block_bytes);
+    const size_t bytes = (is_zero ? sizeof(mi_block_t) : page->block_bytes);
+    const size_t whole = mi_align_down(bytes, mi_os_page_bytes());
+    bool is_committed;
+    if (bytes >= MI_ASK_RESIDENT_MIN && page->reserved == 1 && alloc_is_sparse(theap, page, p) &&
+        mi_os_purge(p, whole, &is_committed) == 0 && is_committed)
+        mi_memzero(p + whole, bytes - whole);
     else
-        mi_memzero(p, is_zero ? sizeof(mi_block_t) : page->block_bytes);
+        mi_memzero(p, bytes);
 }
 
 // What kind of block is wanted.
@@ -50,7 +60,7 @@ static void *alloc_block(mi_theap_t *theap, size_t size, size_t block_bytes, uns
     if (p == NULL)
         return NULL;
     if ((how & ALLOC_ZERO) != 0)
-        alloc_clear(p, is_zero);
+        alloc_clear(theap, (uint8_t *)p, is_zero);
     if (alloc_is_exact(how))
         (void)mi_exact_set(mi_page_map_find(p), p, size);
     if (MI_DEBUG)
@@ -84,7 +94,7 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, un
         p = page->start;
         mi_page_fill(page);
         if (zero)
-            alloc_clear(p, page->is_zero);
+            alloc_clear(theap, (uint8_t *)p, page->is_zero);
         if (alloc_is_exact(how))
             (void)mi_exact_set(page, p, size);
         mi_pad_open(page, p, size, zero);

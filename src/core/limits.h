@@ -61,6 +61,7 @@
 
 // Zeroing: from here on it is worth asking the OS how much of a block is resident at all.
 #define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)
+#define MI_SPARSE_TIMES     3u // so often the answer is taken for granted
 
 // realloc.
 #define MI_ROOMY_MIN (32 * MI_KiB) // from here on a growing block gets slices of its own

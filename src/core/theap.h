@@ -73,6 +73,8 @@ struct mi_theap_s {
     uint16_t lent_at[MI_CLASS_COUNT];  // tick at which another class took this one's page
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
+    const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
+    uint32_t sparse_left;              // ... which is taken for granted so many times more
     mi_batch_t batch[MI_BATCH_SLOTS];
     mi_page_t *guests[2]; // owner; guest lists by class, plain and exact; NULL = none yet (guest.h)
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately

@@ -2,6 +2,7 @@
 #include "use.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 
 typedef struct share_s {
     mi_heap_t *heap;
@@ -165,12 +166,40 @@ static void test_delete_in_arena(void) {
     mi_core_heap_destroy(heap);
 }
 
+// Memory that the caller gave and shares with others keeps its contents when it is given up: a
+// large zeroed block there is cleared byte by byte.
+static void test_shared_memory(void) {
+    enum { BYTES = 16 * 1024 * 1024, SIZE = 1024 * 1024 };
+    void *const memory =
+        mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(memory != MAP_FAILED);
+    void *arena = NULL;
+    const mi_memory_t given = {.start = memory,
+                               .bytes = BYTES,
+                               .is_committed = true,
+                               .is_exclusive = true,
+                               .is_zero = true,
+                               .numa_node = -1};
+    CHECK(mi_core_arena_manage(&given, &arena));
+    mi_heap_t *const heap = mi_core_heap_new_in_arena(arena);
+    for (int i = 0; i < 5; i++) { // the same block again and again, hardly touched
+        uint8_t *const p = mi_core_heap_malloc(heap, SIZE, true);
+        CHECK(p != NULL && mi_core_arena_contains(arena, p));
+        CHECK_MSG(p != NULL && use_is_zero(p, SIZE / 4) && p[SIZE - 1] == 0, "round %d", i);
+        use_fill(p, SIZE / 8, 7);
+        p[SIZE - 1] = 7;
+        CHECK(use_free(p) == MI_FREE_OK);
+    }
+    mi_core_heap_destroy(heap);
+}
+
 int main(void) {
     for (int i = 0; i < 10; i++)
         test_threads_share(i % 2 == 0);
     test_many();
     test_arena();
     test_delete_in_arena();
+    test_shared_memory();
     mi_core_collect(true);
     mi_core_collect(true);
     mi_core_stats_t stats;
