@@ -83,8 +83,8 @@ int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(voi
 
 // ---- Environment, messages, facts for the statistics
 // ------------------------------------------------------- Copies the variable into buf,
-// NUL-terminated. false: not set, does not fit, or the process is privileged (set-uid) and its
-// environment is not to be trusted.
+// NUL-terminated. false: not set, does not fit, or the process is privileged (set-uid, raised by
+// UAC) and its environment is not to be trusted.
 bool mi_os_env(const char *name, char *buf, size_t cap);
 void mi_os_write_stderr(const char *text,
                         size_t bytes); // raw, unbuffered; Windows: also the debugger

@@ -6,6 +6,7 @@
 #include "base/atomic.h"
 #include "base/text.h"
 #include "os/os_thread.h"
+#include "base/privilege.h"
 
 #define WIN32_LEAN_AND_MEAN
 #define PSAPI_VERSION 2
@@ -413,6 +414,8 @@ bool mi_os_env(const char *name, char *buf, size_t cap) {
     WCHAR wide_name[ENV_NAME_MAX];
     WCHAR wide_value[ENV_VALUE_MAX];
     size_t n = 0;
+    if (!mi_environment_is_trusted())
+        return false;
     for (; name[n] != 0; n++) {
         if (n + 1 >= ENV_NAME_MAX)
             return false;

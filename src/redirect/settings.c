@@ -1,14 +1,21 @@
 #include "redirect/settings.h"
+#include "base/privilege.h"
 #include "base/text.h"
+#include "redirect/faults.h"
 #include "redirect/modules.h"
 
 static mi_settings_t settings;
 static bool is_read; // first read under the loader lock, in DllMain
 
+// Whether the variables count at all: not in a process that may do more than whoever wrote them.
+static bool is_trusted;
+
 // A variable's value in ASCII, lower case not folded; false = not set, or too long to be one of our
 // words.
 static bool read_text(const char *name, char *buf, DWORD cap) {
     char full[64];
+    if (!is_trusted)
+        return false;
     static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
     for (size_t i = 0; i < 2; i++) {
         mi_text_t t;
@@ -74,6 +81,7 @@ static mi_rungs_t read_rungs(void) {
 }
 
 static void settings_read(mi_settings_t *s) {
+    is_trusted = mi_environment_is_trusted() && !mi_fault_by_name("privileged");
     s->policy = read_policy();
     s->off = MI_REASON_NONE;
     if (s->policy == MI_POLICY_OFF)
@@ -85,6 +93,8 @@ static void settings_read(mi_settings_t *s) {
     s->is_verbose = read_bool("VERBOSE", false);
     s->is_debug_crt_on = read_bool("REDIRECT_DEBUG_CRT", true);
     s->is_guard_on = read_bool("REDIRECT_HEAP_GUARD", true);
+    if (!is_trusted)
+        return;
     DWORD len = GetEnvironmentVariableW(L"MIMALLOC_LOG", s->log, MAX_PATH);
     if (len == 0)
         len = GetEnvironmentVariableW(L"MI_LOG", s->log, MAX_PATH);

@@ -21,7 +21,7 @@ ALLOWED = {
         GetModuleFileNameW GetModuleHandleExW GetModuleHandleW GetNumaHighestNodeNumber GetProcAddress GetProcessHeap
         GetProcessHeaps GetProcessTimes GetStdHandle GetSystemInfo GetSystemTimeAsFileTime GetThreadContext
         GlobalMemoryStatusEx HeapAlloc HeapFree HeapReAlloc HeapSize HeapValidate IsDebuggerPresent LoadLibraryExW
-        MultiByteToWideChar OpenThread OutputDebugStringA QueryPerformanceCounter QueryPerformanceFrequency ReadProcessMemory
+        MultiByteToWideChar OpenProcess OpenThread OutputDebugStringA QueryPerformanceCounter QueryPerformanceFrequency ReadProcessMemory
         ResumeThread SetLastError SuspendThread SwitchToThread TerminateProcess TlsAlloc TlsFree TlsSetValue
         VirtualAlloc VirtualFree VirtualProtect VirtualQuery
         WaitForSingleObject WriteFile lstrlenW

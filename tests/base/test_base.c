@@ -1,6 +1,7 @@
 // Rank 0 by itself: bounded text against the C library's printf, checked arithmetic at its edges,
 // bit functions.
 #include "base/text.h"
+#include "base/privilege.h"
 #include "base/atomic.h"
 #include "test.h"
 #include <limits.h>
@@ -85,11 +86,30 @@ static void test_arithmetic(void) {
     }
 }
 
+// Low or in an app container, medium, raised by UAC, an administrator's console, a service.
+static void test_privilege(void) {
+    static const struct {
+        mi_privilege_t facts;
+        bool is_trusted;
+    } cases[] = {
+        {{0x1000, 0, false}, true},       {{0x2000, 0, false}, true},
+        {{0x2100, 0x2000, false}, false}, {{0x3000, 0x2000, false}, false},
+        {{0x3000, 0, false}, false},      {{0x3000, 0x3000, false}, true},
+        {{0x3000, 0x4000, false}, true},  {{0x4000, 0x4000, false}, true},
+        {{0x4000, 0x3000, false}, false}, {{0, 0, false}, false},
+        {{0, 0x3000, false}, false},      {{0x3000, 0, true}, true},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        CHECK_MSG(mi_privilege_trusts_environment(&cases[i].facts) == cases[i].is_trusted,
+                  "case %zu", i);
+}
+
 int main(void) {
     test_formats();
     test_cut();
     test_unicode_and_json();
     test_strings();
     test_arithmetic();
+    test_privilege();
     return test_result();
 }

@@ -199,6 +199,24 @@ def reports(m):
     check("blocks of before" in out and "heap guard: entry" in out, "no status text:\n" + out)
 
 
+def privileged(m):
+    """No variable counts in a process that may do more than whoever wrote them; what the program itself exports does."""
+    both = f" load {m.faults} load {m.standin} malloc ucrtbase.dll "
+    log = os.path.join(m.folder, "raised.txt")
+    switches_of_all = {"MIMALLOC_LOG": "raised.txt", "MI_LOG": "raised.txt", "MIMALLOC_VERBOSE": "1",
+                       "MIMALLOC_DISABLE_REDIRECT": "1", "MIMALLOC_REDIRECT": "off", "MIMALLOC_REDIRECT_RUNG": "none",
+                       "MIMALLOC_REDIRECT_HEAP_GUARD": "0"}
+    out, err = m.run("load ucrtbase.dll fault privileged" + both + "status", switches_of_all)
+    check(": ours" in out and "heap guard: entry" in out and "by entry patch" in out, "a variable counts:\n" + out)
+    check(err == "" and not os.path.exists(log), "a variable speaks, or writes a file: " + err)
+    out, err = m.run("load ucrtbase.dll" + both, switches_of_all)
+    check(": theirs" in out, "the same variables do nothing in a plain process:\n" + out)
+    m.run("load ucrtbase.dll" + both, {"MIMALLOC_LOG": "raised.txt"})
+    check(os.path.exists(log), "no log in a plain process")
+    m.run(f"fault privileged,threads,table-write load {m.faults} load {m.standin}", {"MIMALLOC_REDIRECT": "preferred"},
+          "probe_policy.exe", code=120)
+
+
 def behaviour(m):
     both = f" load {m.redirect} load {m.standin} "
     for crt in ("ucrtbase.dll", "msvcrt.dll"):
@@ -269,7 +287,7 @@ def main():
     parser.add_argument("--runner", required=True)
     parser.add_argument("--bits", default="")
     args = parser.parse_args()
-    groups = (switches, refusals, ladder, modules, policy, reports, behaviour, wild_pointers, leaving)
+    groups = (switches, refusals, ladder, modules, policy, reports, privileged, behaviour, wild_pointers, leaving)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)
