@@ -386,15 +386,16 @@ typedef enum mi_option_e {
     mi_option_max_errors,        // print at most this many errors
     mi_option_max_warnings,      // print at most this many warnings
     mi_option_deprecated_max_segment_reclaim, // no effect: an option of earlier versions
-    mi_option_destroy_on_exit,  // no effect: the OS takes back all memory of a process that ends;
-                                // before, exit handlers may still use it
+    mi_option_destroy_on_exit,  // no effect: the OS takes back all memory of a process that ends,
+                                // exit handlers may use it until then, and a library that was
+                                // loaded stays loaded
     mi_option_arena_reserve,    // address space of a new arena, KiB
     mi_option_arena_purge_mult, // arenas give back unused memory after purge_delay times this
     mi_option_deprecated_purge_extend_delay, // no effect: an option of earlier versions
     mi_option_disallow_arena_alloc, // every block above 4 MiB gets a reservation of its own from
                                     // the OS; smaller ones share arenas all the same
-    mi_option_retry_on_oom,    // no effect: when the OS has no memory an allocation fails at once,
-                               // nothing here waits
+    mi_option_retry_on_oom, // Windows: milliseconds for which memory that the OS refuses is asked
+                            // for again before an allocation fails; 0: not at all
     mi_option_visit_abandoned, // no effect: heap walks may always visit blocks of ended threads
     mi_option_guarded_min,     // guard only blocks of at least this many bytes
     mi_option_guarded_max,     // guard only blocks of at most this many bytes

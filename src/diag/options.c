@@ -63,7 +63,7 @@ static const option_desc_t option_table[] = {
     [mi_option_deprecated_purge_extend_delay] = {"purge_extend_delay", "decommit_extend_delay", 1,
                                                  false, IDLE},
     [mi_option_disallow_arena_alloc] = {"disallow_arena_alloc", NULL, 0, false, false},
-    [mi_option_retry_on_oom] = {"retry_on_oom", NULL, 400, false, IDLE},
+    [mi_option_retry_on_oom] = {"retry_on_oom", NULL, 400, false, false},
     [mi_option_visit_abandoned] = {"visit_abandoned", NULL, 0, false, IDLE},
     [mi_option_guarded_min] = {"guarded_min", NULL, 0, false, false},
     [mi_option_guarded_max] = {"guarded_max", NULL, GUARDED_MAX, false, false},

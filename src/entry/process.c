@@ -69,6 +69,10 @@ void mi_entry_options_changed(void) {
     mi_core_config.is_thp_allowed =
         mi_option_is_set(mi_option_allow_thp) && mi_option_value(mi_option_allow_thp) > 0;
     mi_core_config.never_use_os = mi_option_value(mi_option_disallow_os_alloc) > 0;
+    const long patience_ms = mi_option_value(mi_option_retry_on_oom);
+    mi_os_set_commit_retry((uint32_t)(patience_ms < 0        ? 0
+                                      : patience_ms > 600000 ? 600000
+                                                             : patience_ms));
     memory_options_changed();
     numa_options_changed();
     mi_guarded_configure();

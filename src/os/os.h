@@ -28,6 +28,9 @@ int mi_os_release(void *p, size_t bytes);
 // Makes a part of a reservation usable. *is_zero: it reads as zero (always so when it was not
 // committed).
 int mi_os_commit(void *p, size_t bytes, bool *is_zero);
+// How long a commit that is refused for want of memory is tried again (Windows); 0, at first: not
+// at all.
+void mi_os_set_commit_retry(uint32_t ms);
 // Gives the memory of a part back, keeps the addresses. *is_committed: still usable and now zero
 // (Linux); false: it must be committed again before use (Windows).
 int mi_os_purge(void *p, size_t bytes, bool *is_committed);

@@ -115,6 +115,10 @@ int mi_os_release(void *p, size_t bytes) {
     return os_unmap(p, bytes);
 }
 
+void mi_os_set_commit_retry(uint32_t ms) {
+    (void)ms; // nothing is committed here, hence nothing refused that might be had later
+}
+
 int mi_os_commit(void *p, size_t bytes, bool *is_zero) {
     (void)p;
     (void)bytes;

@@ -27,6 +27,7 @@ NTSTATUS NTAPI NtYieldExecution(VOID);
 #define ENV_NAME_MAX           80
 #define ENV_VALUE_MAX          512
 #define RESERVE_ALIGNED_TRIES  8
+#define COMMIT_WAIT_MAX_MS     64u
 
 // ---- Facts
 // -------------------------------------------------------------------------------------------------
@@ -143,16 +144,51 @@ int mi_os_release(void *p, size_t bytes) {
     return is_done ? 0 : -1;
 }
 
+static _Atomic(uint32_t) commit_retry_ms;
+
+void mi_os_set_commit_retry(uint32_t ms) {
+    mi_store_relaxed(&commit_retry_ms, ms);
+}
+
+static bool commit_once(void *p, size_t bytes) {
+    if (fault_is_due()) {
+        SetLastError(ERROR_COMMITMENT_LIMIT);
+        return false;
+    }
+    return VirtualAlloc(p, bytes, MEM_COMMIT, PAGE_READWRITE) != NULL;
+}
+
+// Windows refuses while it enlarges the page file, and other processes give memory back: what is
+// refused now may be had a moment later, unless it is more than the machine has.
+static bool commit_with_patience(void *p, size_t bytes) {
+    if (MI_LIKELY(commit_once(p, bytes)))
+        return true;
+    const uint32_t wish_ms = mi_load_relaxed(&commit_retry_ms);
+    DWORD why = GetLastError();
+    const uint32_t patience_ms = (bytes <= mi_os_physical_bytes() ? wish_ms : 0);
+    const uint64_t start_ms = GetTickCount64();
+    for (DWORD wait_ms = 1; why == ERROR_COMMITMENT_LIMIT || why == ERROR_NOT_ENOUGH_MEMORY;) {
+        const uint64_t waited_ms = GetTickCount64() - start_ms;
+        if (waited_ms >= patience_ms || mi_os_is_exiting())
+            return false;
+        const uint64_t left_ms = patience_ms - waited_ms;
+        Sleep(wait_ms < left_ms ? wait_ms : (DWORD)left_ms);
+        wait_ms = (wait_ms < COMMIT_WAIT_MAX_MS ? wait_ms * 2 : COMMIT_WAIT_MAX_MS);
+        if (commit_once(p, bytes))
+            return true;
+        why = GetLastError();
+    }
+    return false;
+}
+
 int mi_os_commit(void *p, size_t bytes, bool *is_zero) {
-    if (fault_is_due())
-        return -1;
     const DWORD error = GetLastError();
     // What was committed before keeps its content; only a range that is wholly fresh is known to be
     // zero.
     MEMORY_BASIC_INFORMATION info;
     *is_zero = VirtualQuery(p, &info, sizeof(info)) == sizeof(info) && info.State == MEM_RESERVE &&
                (uint8_t *)info.BaseAddress + info.RegionSize >= (uint8_t *)p + bytes;
-    const bool is_done = VirtualAlloc(p, bytes, MEM_COMMIT, PAGE_READWRITE) != NULL;
+    const bool is_done = commit_with_patience(p, bytes);
     SetLastError(error);
     return is_done ? 0 : -1;
 }
