@@ -208,7 +208,7 @@ mi_decl_nodiscard mi_decl_export mi_theap_t *mi_theap_get_default(void);
 mi_decl_export mi_theap_t *mi_theap_set_default(mi_theap_t *theap);
 // mi_collect for this thread heap.
 mi_decl_export void mi_theap_collect(mi_theap_t *theap, bool force) mi_attr_noexcept;
-// mi_malloc from the thread heap.
+// mi_malloc from the thread heap; theap NULL, in this and the functions below: as mi_malloc.
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
 mi_theap_malloc(mi_theap_t *theap, size_t size) mi_attr_noexcept mi_attr_malloc
     mi_attr_alloc_size(2);

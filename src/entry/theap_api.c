@@ -18,32 +18,38 @@ void mi_theap_collect(mi_theap_t *theap, bool force) mi_attr_noexcept {
         mi_heap_collect(mi_theap_heap(theap), force);
 }
 
+// NULL is what mi_theap_get_default says when memory is short: then the allocation tries once more,
+// as mi_malloc would.
+static mi_heap_t *theap_heap(mi_theap_t *theap) {
+    return theap == NULL ? NULL : mi_theap_heap(theap);
+}
+
 void *mi_theap_malloc(mi_theap_t *theap, size_t size) mi_attr_noexcept {
-    return mi_heap_malloc(mi_theap_heap(theap), size);
+    return mi_heap_malloc(theap_heap(theap), size);
 }
 
 void *mi_theap_zalloc(mi_theap_t *theap, size_t size) mi_attr_noexcept {
-    return mi_heap_zalloc(mi_theap_heap(theap), size);
+    return mi_heap_zalloc(theap_heap(theap), size);
 }
 
 void *mi_theap_calloc(mi_theap_t *theap, size_t count, size_t size) mi_attr_noexcept {
-    return mi_heap_calloc(mi_theap_heap(theap), count, size);
+    return mi_heap_calloc(theap_heap(theap), count, size);
 }
 
 void *mi_theap_malloc_small(mi_theap_t *theap, size_t size) mi_attr_noexcept {
-    return mi_heap_malloc_small(mi_theap_heap(theap), size);
+    return mi_heap_malloc_small(theap_heap(theap), size);
 }
 
 void *mi_theap_zalloc_small(mi_theap_t *theap, size_t size) mi_attr_noexcept {
-    return mi_heap_zalloc_small(mi_theap_heap(theap), size);
+    return mi_heap_zalloc_small(theap_heap(theap), size);
 }
 
 void *mi_theap_malloc_aligned(mi_theap_t *theap, size_t size, size_t alignment) mi_attr_noexcept {
-    return mi_heap_malloc_aligned(mi_theap_heap(theap), size, alignment);
+    return mi_heap_malloc_aligned(theap_heap(theap), size, alignment);
 }
 
 void *mi_theap_realloc(mi_theap_t *theap, void *p, size_t newsize) mi_attr_noexcept {
-    return mi_heap_realloc(mi_theap_heap(theap), p, newsize);
+    return mi_heap_realloc(theap_heap(theap), p, newsize);
 }
 
 // ---- the calling thread's default ----
