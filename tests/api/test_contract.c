@@ -135,6 +135,7 @@ static void check_resizes(const row_t *r) {
 
 // What is left of a block when its resizing fails.
 static void check_refused(const row_t *r, args_t a, int expected) {
+    (void)expected; // where there is no errno
     if (has(r, RESIZES)) {
         a.p = mi_malloc(100);
         fill(a.p, 100);
@@ -184,9 +185,9 @@ static void check_stays(const row_t *r) {
     CHECK_MSG(r->call(&a) == NULL, "%s(NULL)", r->name);
     a.p = mi_malloc(100);
     fill(a.p, 100);
-    CHECK_MSG(r->call(&a) == a.p && is_filled(a.p, 100), "%s: smaller", r->name);
+    CHECK_MSG(r->call(&a) == a.p && is_filled(a.p, 50), "%s: smaller", r->name);
     a.size = 1000000;
-    CHECK_MSG(r->call(&a) == NULL && is_filled(a.p, 100), "%s: larger", r->name);
+    CHECK_MSG(r->call(&a) == NULL && is_filled(a.p, 50), "%s: larger", r->name);
     mi_free(a.p);
 }
 
