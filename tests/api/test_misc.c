@@ -247,19 +247,27 @@ static void check_numa(void) {
     mi_heap_set_numa_affinity(heap, 3); // modulo their number
     CHECK(mi_arena_contains(arenas[1], mi_heap_malloc(heap, 700000)));
     mi_heap_destroy(heap);
-    // Arenas of other nodes serve nobody: this thread runs on node 0, or on one that counts as 0 or
-    // 1 here, and never on both.
-    mi_option_set(mi_option_arena_is_numa_local, 1);
-    void *blocks[64];
-    bool used[2] = {false, false};
-    for (int i = 0; i < 64; i++) {
-        blocks[i] = mi_malloc(1000000);
-        for (int k = 0; k < 2; k++)
-            used[k] |= mi_arena_contains(arenas[k], blocks[i]);
+    // Arenas of other nodes serve nobody, not even when nothing else is left: this thread runs on
+    // node 0, or on one that counts as 0 or 1 here, and never on both.
+    mi_option_set(mi_option_disallow_os_alloc, 1);
+    for (int is_local = 1; is_local >= 0; is_local--) {
+        enum { MOST = 4000 };
+        static void *blocks[MOST];
+        size_t count = 0;
+        bool used[2] = {false, false};
+        mi_option_set(mi_option_arena_is_numa_local, is_local);
+        while (count < MOST && (blocks[count] = mi_malloc(1000000)) != NULL) {
+            for (int k = 0; k < 2; k++)
+                used[k] |= mi_arena_contains(arenas[k], blocks[count]);
+            count++;
+        }
+        CHECK_MSG(count < MOST, "%zu blocks and no end", count);
+        CHECK_MSG(is_local ? used[0] != used[1] : used[0] && used[1], "%d: %d %d", is_local,
+                  used[0], used[1]);
+        while (count > 0)
+            mi_free(blocks[--count]);
     }
-    CHECK_MSG(!(used[0] && used[1]) && (used[0] || used[1]), "%d %d", used[0], used[1]);
-    for (int i = 0; i < 64; i++)
-        mi_free(blocks[i]);
+    mi_option_set(mi_option_disallow_os_alloc, 0);
     mi_option_set(mi_option_arena_is_numa_local, 0);
     mi_option_set(mi_option_use_numa_nodes, 0);
 }
