@@ -4,7 +4,7 @@
 //   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches
 //   malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json |
 //   active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
-//   handler CRT (new-handler and new-mode)
+//   handler CRT (new-handler and new-mode) | ntdll (once before, once after: changed code)
 #include "base/atomic.h"
 #include "wtest.h"
 
@@ -262,6 +262,48 @@ static void handler(const char *crt) {
     (void)mode(0);
 }
 
+// ---- what of ntdll's code is changed ----
+
+static uint8_t *ntdll_copy;
+
+static const IMAGE_SECTION_HEADER *code_of(const uint8_t *base) {
+    const IMAGE_DOS_HEADER *dos = (const IMAGE_DOS_HEADER *)(const void *)base;
+    const IMAGE_NT_HEADERS *nt = (const IMAGE_NT_HEADERS *)(const void *)(base + dos->e_lfanew);
+    const IMAGE_SECTION_HEADER *s = IMAGE_FIRST_SECTION(nt);
+    while (mi_str_eq((const char *)s->Name, ".text") == false)
+        s++;
+    return s;
+}
+
+static bool is_guarded(uintptr_t at) {
+    static const char *const names[] = {"RtlFreeHeap", "RtlSizeHeap", "RtlReAllocateHeap",
+                                        "RtlValidateHeap"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (at - proc(GetModuleHandleA("ntdll.dll"), names[i]) < 5)
+            return true;
+    return false;
+}
+
+// The first call keeps the code, the second compares: no function of the loader, or any other but
+// those of the heap guard, may differ.
+static void ntdll(void) {
+    const uint8_t *base = (const uint8_t *)GetModuleHandleA("ntdll.dll");
+    const IMAGE_SECTION_HEADER *code = code_of(base);
+    const uint8_t *now = base + code->VirtualAddress;
+    const size_t bytes = code->Misc.VirtualSize;
+    if (ntdll_copy == NULL) {
+        ntdll_copy = (uint8_t *)VirtualAlloc(NULL, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+        CopyMemory(ntdll_copy, now, bytes);
+        return;
+    }
+    unsigned guarded = 0, others = 0;
+    for (size_t i = 0; i < bytes; i++)
+        if (now[i] != ntdll_copy[i])
+            (*(is_guarded((uintptr_t)now + i) ? &guarded : &others))++;
+    say("ntdll: %u bytes of the guard changed, %u others\n", guarded, others);
+    CHECK(bytes > 100000 && others == 0);
+}
+
 static void active(void) {
     bool (*const ask)(void *) = (bool (*)(void *))proc(redirect_module(), "mi_redirect_is_active");
     say("active: %s\n", ask != NULL && ask(NULL) ? "yes" : "no");
@@ -331,6 +373,8 @@ static unsigned run(unsigned i) {
         say("ready\n");
         while (ReadFile(GetStdHandle(STD_INPUT_HANDLE), &byte, 1, &got, NULL) && got > 0) {
         }
+    } else if (mi_str_eq(word, "ntdll")) {
+        ntdll();
     } else if (mi_str_eq(word, "active")) {
         active();
     } else {

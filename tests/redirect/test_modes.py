@@ -225,6 +225,10 @@ def behaviour(m):
         print(out.splitlines()[-2] + f" (guard on, {crt})")
     out, _ = m.run("load ucrtbase.dll" + both + "status", {"MIMALLOC_REDIRECT_HEAP_GUARD": "0"})
     check("heap guard: off" in out, "the guard cannot be switched off:\n" + out)
+    for env, wanted in ((None, r"ntdll: (1\d|20) bytes of the guard changed, 0 others"),
+                        ({"MIMALLOC_REDIRECT_HEAP_GUARD": "0"}, "ntdll: 0 bytes of the guard changed, 0 others")):
+        out, _ = m.run("ntdll load ucrtbase.dll" + both + "load msvcr120.dll ntdll", env)
+        check(re.search(wanted, out), f"other code of ntdll is changed, {env}:\n{out}")
     PROVOKED.add(44)
     crt = "synth_ucrt.dll" if m.args.bits else "synth_ucrt_mid.dll"
     out, _ = m.run(f"load {crt}" + both + f"handler {crt}")
