@@ -71,8 +71,14 @@ void *mi_realloc_any(void *p, size_t size, unsigned flags) {
 size_t mi_usable_any(const void *p, const char *operation) {
     mi_free_result_t result = MI_FREE_OK;
     size_t size;
-    if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &size))
-        return size;
+    if (MI_UNLIKELY(mi_guarded_was_used)) {
+        if (mi_guarded_find(p, &size))
+            return size;
+    } else {
+        size = mi_usable_try(p);
+        if (MI_LIKELY(size != 0))
+            return size;
+    }
     size = mi_core_usable(p, &result);
     if (MI_LIKELY(result == MI_FREE_OK))
         return size;
