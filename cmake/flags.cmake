@@ -30,7 +30,9 @@ if(WIN32 AND NOT MSVC)
     add_library(mi_freestanding INTERFACE)
     target_link_libraries(mi_freestanding INTERFACE mi_flags)
     target_compile_options(mi_freestanding INTERFACE -ffreestanding -mno-stack-arg-probe
-        -fno-stack-protector $<$<C_COMPILER_ID:Clang>:-gcodeview> -fno-builtin-malloc -Wframe-larger-than=3000)
+        -fno-stack-protector $<$<C_COMPILER_ID:Clang>:-gcodeview>
+        # Every variable is the DLL's own: no cell in between, which the linker could turn into an import.
+        $<IF:$<C_COMPILER_ID:Clang>,-fno-auto-import,-mcmodel=small> -fno-builtin-malloc -Wframe-larger-than=3000)
     target_link_options(mi_freestanding INTERFACE -nostdlib -Wl,--entry=${MI_DLL_ENTRY}
         -Wl,--dynamicbase -Wl,--nxcompat -Wl,--no-seh)
     # On x86 gcc calls its library for 64-bit arithmetic; that part of it needs nothing.

@@ -18,7 +18,7 @@
 
 #define MI_REDIRECT_ABI_MAJOR 1u // another major: the halves use the original's interface only
 #define MI_REDIRECT_ABI_MINOR                                                                      \
-    2u // fields are only ever added at the end; table_bytes says how many there are
+    3u // fields are only ever added at the end; table_bytes says how many there are
 #define MI_REDIRECT_ABI ((MI_REDIRECT_ABI_MAJOR << 16) | MI_REDIRECT_ABI_MINOR)
 
 // One redirected CRT. The redirect DLL owns it and it lives until the process ends. The allocator
@@ -100,6 +100,16 @@ typedef struct mi_redirect_block_s {
 #define MI_REDIRECT_GONE SIZE_MAX // takes the other entry of this address back
 #define MI_REDIRECT_BUSY SIZE_MAX
 
+// The functions of one CRT, bound to its context: an entry jumps straight to them.
+typedef struct mi_redirect_bound_s {
+    void *(*crt_malloc)(size_t size);
+    void *(*crt_calloc)(size_t count, size_t size);
+    void *(*crt_realloc)(void *p, size_t size);
+    void (*crt_free)(void *p);
+    void *(*crt_new)(size_t size); // without memory: new_slow(ctx, size)
+} mi_redirect_bound_t;
+typedef void *(*mi_redirect_new_slow_fn)(mi_crt_ctx_t *ctx, size_t size);
+
 // The allocator's side. The crt_ functions have the shape of the CRT function plus the context of
 // the CRT that was called, so that a patched entry can jump straight to them.
 typedef struct mi_redirect_allocator_s {
@@ -135,6 +145,9 @@ typedef struct mi_redirect_allocator_s {
     // let it go on and ask again. *damaged: where the records contradict themselves, NULL =
     // nowhere; a thread stopped halfway may look like that once.
     size_t (*list)(mi_redirect_block_t *out, size_t cap, const void **damaged);
+    // Since minor version 3: the same set whenever it is the same ctx; NULL = there is no more.
+    // Loader lock; the functions may be called by any thread as soon as this has returned.
+    const mi_redirect_bound_t *(*bind)(mi_crt_ctx_t *ctx, mi_redirect_new_slow_fn new_slow);
 } mi_redirect_allocator_t;
 
 typedef const mi_redirect_allocator_t *(*mi_redirect_allocator_fn)(uint32_t abi);

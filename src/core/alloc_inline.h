@@ -34,9 +34,8 @@ MI_INLINE void *mi_page_pop(mi_page_t *page) {
     return block;
 }
 
-// NULL: take the slow path, whatever the reason.
-MI_INLINE void *mi_malloc_try(size_t size) {
-    mi_theap_t *const theap = mi_theap_get();
+// theap may be NULL where a slot may.
+MI_INLINE void *mi_malloc_try_in(mi_theap_t *theap, size_t size) {
     if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
         return NULL;
     if (MI_LIKELY(size <= MI_DIRECT_MAX))
@@ -46,26 +45,48 @@ MI_INLINE void *mi_malloc_try(size_t size) {
     return mi_page_pop(theap->current[mi_class_of(size)]);
 }
 
-// A block that keeps its exact size. NULL: take the slow path, mi_core_malloc_exact.
+// NULL: take the slow path, whatever the reason.
+MI_INLINE void *mi_malloc_try(size_t size) {
+    return mi_malloc_try_in(mi_theap_near(), size);
+}
+
+// A small block that keeps its exact size. NULL: try the next one; size 0 always goes there, since
+// its callers mean 1.
 MI_INLINE void *mi_malloc_exact_try(size_t size) {
-    mi_theap_t *const theap = mi_theap_get();
-    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+    if (MI_DEBUG || MI_UNLIKELY(size > MI_DIRECT_MAX))
         return NULL;
-    if (MI_UNLIKELY(size > MI_EXACT_SMALL_MAX))
+    mi_theap_t *const theap = mi_theap_near();
+    if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
         return NULL;
-    mi_page_t *const page =
-        (MI_LIKELY(size <= MI_DIRECT_MAX)
-             ? theap->exact_direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]
-             : theap->current[MI_CLASS_EXACT + mi_class_of(size)]);
+    mi_page_t *const page = theap->exact_direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT];
     void *const p = mi_page_pop(page);
     if (MI_LIKELY(p != NULL))
         mi_exact_set_small(page, p, size);
     return p;
 }
 
+// The same for any size with a class, wherever the thread's slot is. NULL: take the slow path,
+// mi_core_malloc_exact.
+MI_INLINE void *mi_malloc_exact_any_try(size_t size) {
+    mi_theap_t *const theap = mi_theap_get();
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+        return NULL;
+    if (MI_UNLIKELY(size > MI_CLASSED_MAX))
+        return NULL;
+    mi_page_t *const page = theap->current[MI_CLASS_EXACT + mi_class_of(size)];
+    void *const p = mi_page_pop(page);
+    if (MI_UNLIKELY(p == NULL))
+        return NULL;
+    if (MI_LIKELY(page->state != MI_PAGE_GUESTS))
+        mi_exact_set_any(page, p, size);
+    else
+        (void)mi_exact_set(mi_page_map_find(p), p, size);
+    return p;
+}
+
 // For callers who know that size <= MI_DIRECT_MAX.
 MI_INLINE void *mi_malloc_small_try(size_t size) {
-    mi_theap_t *const theap = mi_theap_get();
+    mi_theap_t *const theap = mi_theap_near();
     if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
         return NULL;
     return mi_page_pop(theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]);
@@ -73,7 +94,7 @@ MI_INLINE void *mi_malloc_small_try(size_t size) {
 
 // A zeroed block, up to 4 KiB: larger ones are worth asking whether they are zero already.
 MI_INLINE void *mi_zalloc_try(size_t size) {
-    mi_theap_t *const theap = mi_theap_get();
+    mi_theap_t *const theap = mi_theap_near();
     if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
         return NULL;
     if (MI_UNLIKELY(size > 4 * MI_KiB))
@@ -121,13 +142,33 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
     return usable == 0 || size > usable || size + 32 < usable / 2 ? NULL : p;
 }
 
+// The same for a block that keeps its exact size, and the size is kept.
+MI_INLINE void *mi_realloc_exact_try(void *p, size_t size) {
+    const uintptr_t index = mi_page_map_index(p);
+    if (MI_UNLIKELY(MI_DEBUG || index >= MI_MAP_WINDOW_SLICES))
+        return NULL;
+    const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
+    const mi_page_t *const page =
+        (const mi_page_t *)(MI_MAP_HAS_KEYS ? entry & MI_MAP_PAGE_MASK : entry);
+    if (MI_UNLIKELY(page == NULL || !page->is_exact || page->reserved == 1 ||
+                    mi_load_relaxed(&page->has_interior)))
+        return NULL;
+    const size_t usable = page->block_bytes;
+    if (MI_UNLIKELY(size - 1 >= usable || size + 32 < usable / 2 || // 0 is no size here
+                    usable - size >= MI_EXACT_LARGE || !mi_page_is_block_start(page, p) ||
+                    !mi_mark_is_live(page, p)))
+        return NULL;
+    *mi_exact_byte(page, p) = (uint8_t)size;
+    return p;
+}
+
 MI_INLINE bool mi_free_try(void *p) {
     if (MI_DEBUG)
         return false;
     const uintptr_t index = mi_page_map_index(p);
     if (MI_UNLIKELY(index >= MI_MAP_WINDOW_SLICES))
         return false;
-    mi_theap_t *const theap = mi_theap_get();
+    mi_theap_t *const theap = mi_theap_near();
     if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
         return false;
     const uintptr_t entry = mi_load_relaxed(&mi_page_map_window[index]) ^ theap->key;

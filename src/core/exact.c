@@ -1,12 +1,6 @@
 // Reading and writing the exact size of a block; drawn in exact.h. Any thread that holds the block.
 #include "core/exact.h"
 
-static uint8_t *exact_byte(const mi_page_t *page, const void *block) {
-    uint8_t *const last =
-        page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES - 1;
-    return last - mi_page_block_index(page, (size_t)((const uint8_t *)block - page->start));
-}
-
 static size_t *exact_word(const mi_page_t *page, const void *block) {
     return (size_t *)((uintptr_t)block + page->block_bytes - sizeof(size_t));
 }
@@ -22,16 +16,14 @@ bool mi_exact_set(mi_page_t *page, void *block, size_t end) {
         return true;
     }
     MI_ASSERT(page->is_exact);
-    *exact_byte(page, block) = (uint8_t)(slack < MI_EXACT_LARGE ? slack : MI_EXACT_LARGE);
-    if (slack >= MI_EXACT_LARGE)
-        *exact_word(page, block) = end;
+    mi_exact_set_any(page, block, end);
     return true;
 }
 
 size_t mi_exact_end(const mi_page_t *page, const void *block) {
     if (page->reserved == 1)
         return page->block_bytes - page->slack;
-    const size_t slack = *exact_byte(page, block);
+    const size_t slack = (uint8_t)(page->block_bytes - *mi_exact_byte(page, block));
     if (MI_LIKELY(slack < MI_EXACT_LARGE))
         return page->block_bytes - slack; // wraps round when it is damaged
     const size_t end = *exact_word(page, block);

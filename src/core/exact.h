@@ -4,9 +4,10 @@
 // frees, orphans and heaps need to know nothing of them.
 //
 //   shared page  | b0 | b1 | b2 | ... | b(reserved-1) |  unused  | ... s2 | s1 | s0 |
-//                                                       one byte for each block: its slack,
-//                                                       the bytes at its end that nobody asked for
-//   255: the slack is 255 bytes or more; then the block's last word is the size itself
+//                                                       one byte for each block: the low byte of
+//                                                       its size, which tells its slack, the bytes
+//                                                       at its end that nobody asked for
+//   slack 255: it is 255 bytes or more; then the block's last word is the size itself
 //   page with one block: page->slack
 //
 // The bytes lie apart from the blocks, where a program that writes a byte too far does not reach
@@ -25,7 +26,28 @@
 MI_INLINE void mi_exact_set_small(const mi_page_t *page, void *block, size_t size) {
     const uintptr_t last = ((uintptr_t)block | (MI_SLICE_BYTES - 1)) - MI_GUARD_BYTES;
     const size_t index = mi_page_block_index(page, (uintptr_t)block & (MI_SLICE_BYTES - 1));
-    *(uint8_t *)(last - index) = (uint8_t)(page->block_bytes - size);
+    *(uint8_t *)(last - index) = (uint8_t)size;
+}
+
+// The byte of a block, in a page that holds several.
+MI_INLINE uint8_t *mi_exact_byte(const mi_page_t *page, const void *block) {
+    uint8_t *const last =
+        page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES - 1;
+    return last - mi_page_block_index(page, (size_t)((const uint8_t *)block - page->start));
+}
+
+// The same for a request of any size that has a class, of a page of exact sizes that is no list of
+// guests.
+MI_INLINE void mi_exact_set_any(mi_page_t *page, void *block, size_t size) {
+    const size_t slack = page->block_bytes - size;
+    if (page->reserved == 1) {
+        page->slack = (uint32_t)slack;
+        return;
+    }
+    const bool is_large = (slack >= MI_EXACT_LARGE);
+    *mi_exact_byte(page, block) = (uint8_t)(is_large ? page->block_bytes - MI_EXACT_LARGE : size);
+    if (MI_UNLIKELY(is_large))
+        *(size_t *)((uintptr_t)block + page->block_bytes - sizeof(size_t)) = size;
 }
 
 // The caller's bytes end at this offset from the block's start. Any exact page, or one that holds a

@@ -81,7 +81,9 @@ static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t
     const size_t last = mi_class_bytes(plain) >> MI_GRANULE_SHIFT;
     if (last >= MI_DIRECT_COUNT)
         return;
-    const size_t first = (plain == 1 ? 0 : (mi_class_bytes(plain - 1) >> MI_GRANULE_SHIFT) + 1);
+    // No exact block has the size 0: its callers mean 1, and find out on the slow path.
+    const size_t first =
+        (plain == 1 ? (is_exact ? 1 : 0) : (mi_class_bytes(plain - 1) >> MI_GRANULE_SHIFT) + 1);
     for (size_t i = first; i <= last; i++)
         direct[i] = page;
 }

@@ -54,7 +54,8 @@ typedef struct mi_secrets_s {
 struct mi_theap_s {
     uintptr_t key;                      // upper bits of the map entries of our pages, in place
     mi_page_t *direct[MI_DIRECT_COUNT]; // by size in granules: the current page of the class
-    mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size
+    mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size; the
+                                              // first never has blocks
     mi_page_t *current[MI_CLASS_TOTAL];    // by class; never NULL, mi_page_empty when there is none
     mi_page_queue_t queue[MI_CLASS_TOTAL]; // available pages, by class
     uint64_t homes[(MI_CLASS_TOTAL + 63) / 64]; // bit: the class may have a page, current or queued
@@ -101,10 +102,15 @@ extern MI_HIDDEN mi_theap_t
 extern MI_HIDDEN mi_page_t
     mi_page_empty; // what an empty class has for its current page: no blocks, read only
 
-// This thread's thread heap in the main heap, for the fast path. It may be mi_theap_empty, a proxy,
-// or NULL where a slot starts so.
+// This thread's thread heap in the main heap. It may be mi_theap_empty, a proxy, or NULL where a
+// slot starts so.
 MI_INLINE mi_theap_t *mi_theap_get(void) {
     return (mi_theap_t *)mi_thread_get();
+}
+
+// The same for the fast paths: NULL also where it is not found in two loads.
+MI_INLINE mi_theap_t *mi_theap_near(void) {
+    return (mi_theap_t *)mi_thread_get_near();
 }
 
 // The true one; NULL = this thread has none yet.

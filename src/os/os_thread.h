@@ -12,6 +12,7 @@
 #if !defined(_WIN32)
 
 #    define MI_THREAD_SLOT_MAY_BE_NULL 0
+#    define MI_THREAD_SLOT_MAY_BE_FAR  0
 extern __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN;
 // Defines the variable; the core does it, once, with the value that a new thread starts with.
 #    define MI_THREAD_SLOT_DEFINE(value)                                                           \
@@ -19,6 +20,14 @@ extern __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) 
 
 MI_INLINE void *mi_thread_get(void) {
     return mi_thread_slot;
+}
+
+MI_INLINE void *mi_thread_get_near(void) {
+    return mi_thread_slot;
+}
+
+MI_INLINE bool mi_thread_is_far(void) {
+    return false;
 }
 
 // 0 = good.
@@ -30,6 +39,7 @@ MI_INLINE int mi_thread_set(void *value) {
 #else
 
 #    define MI_THREAD_SLOT_MAY_BE_NULL   1
+#    define MI_THREAD_SLOT_MAY_BE_FAR    1
 #    define MI_THREAD_SLOT_DEFINE(value) static_assert(sizeof(value) != 0, "no TLS variable here")
 
 // Byte offset of our slot in the TEB; 0 = no slot yet, or one of the expansion slots: ask the slow
@@ -72,6 +82,17 @@ MI_INLINE void *mi_teb_load(size_t offset) {
 MI_INLINE void *mi_thread_get(void) {
     const size_t offset = mi_thread_teb_offset;
     return MI_LIKELY(offset != 0) ? mi_teb_load(offset) : mi_thread_get_slow();
+}
+
+// For fast paths, which then have no call in them and need no frame: NULL also where the slot is
+// far, one of the expansion slots, and the slow twin finds out.
+MI_INLINE void *mi_thread_get_near(void) {
+    const size_t offset = mi_thread_teb_offset;
+    return MI_LIKELY(offset != 0) ? mi_teb_load(offset) : NULL;
+}
+
+MI_INLINE bool mi_thread_is_far(void) {
+    return mi_thread_teb_offset == 0;
 }
 
 #endif

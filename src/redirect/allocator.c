@@ -55,6 +55,8 @@ static mi_reason_t bind_table(const mi_redirect_allocator_t *t) {
         mi_alloc.collect_opt = t->collect;
         mi_alloc.list_opt = t->list;
     }
+    if (t->table_bytes >= offsetof(mi_redirect_allocator_t, bind) + sizeof(void *))
+        mi_alloc.bind_opt = t->bind;
     return MI_REASON_NONE;
 }
 

@@ -35,6 +35,8 @@ typedef struct mi_allocator_s {
     void (*collect_opt)(void); // gives back what is free; NULL = an original half
     // Every live block, see redirect_abi.h; NULL = an original half
     size_t (*list_opt)(mi_redirect_block_t *out, size_t cap, const void **damaged);
+    // The functions bound to one CRT; NULL = an original half, or an older one
+    const mi_redirect_bound_t *(*bind_opt)(mi_crt_ctx_t *ctx, mi_redirect_new_slow_fn new_slow);
     void (*entry)(DWORD reason); // original half only: process and thread attach and detach
 } mi_allocator_t;
 

@@ -101,6 +101,7 @@ struct mi_crt_s {
     // the sake of blocks handed out in between. The others are the CRT's own again.
     bool keeps_takers;
     // rung "entry"
+    const mi_redirect_bound_t *bound_opt; // the allocator's functions for this CRT; NULL = none
     mi_island_t island;
     uint32_t patch_count;
     uint32_t taker_count; // the first patches: of functions that never return a new block

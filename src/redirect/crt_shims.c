@@ -193,7 +193,8 @@ static void *aligned_recalloc(void *p, size_t count, size_t size, size_t align, 
 // operator new without memory: the CRT's own operator tries again, calls the new-handler as often
 // as it always did, and throws. It may also find memory in its own heap: the block is recognised
 // when it comes back.
-static MI_NOINLINE void *new_slow(size_t size, mi_crt_t *crt) {
+static MI_NOINLINE void *new_slow(mi_crt_ctx_t *ctx, size_t size) {
+    mi_crt_t *crt = mi_crt_of(ctx);
     if (crt->own.new_original != NULL)
         return crt->own.new_original(size);
     while (mi_foreign_new_handler(crt, size)) {
@@ -206,7 +207,7 @@ static MI_NOINLINE void *new_slow(size_t size, mi_crt_t *crt) {
 
 static void *shim_new(size_t size, mi_crt_ctx_t *ctx) {
     void *p = mi_alloc.alloc(size == 0 ? 1 : size);
-    return MI_LIKELY(p != NULL) ? p : new_slow(size, mi_crt_of(ctx));
+    return MI_LIKELY(p != NULL) ? p : new_slow(ctx, size);
 }
 
 static void *shim_new_nothrow(size_t size, mi_crt_ctx_t *ctx) {
@@ -342,4 +343,30 @@ uintptr_t mi_shim_target(const mi_crt_t *crt, mi_crt_fn_t fn) {
     if (target == 0 && crt->is_tracked)
         target = mi_debug_heap_target(fn);
     return target != 0 ? target : plain_target(fn);
+}
+
+void mi_shim_bind(mi_crt_t *crt) {
+    const bool is_plain = (!crt->is_tracked && mi_alloc.bind_opt != NULL);
+    crt->bound_opt = (is_plain ? mi_alloc.bind_opt(&crt->ctx, new_slow) : NULL);
+}
+
+uintptr_t mi_shim_bound(const mi_crt_t *crt, mi_crt_fn_t fn) {
+    const mi_redirect_bound_t *bound = crt->bound_opt;
+    if (bound == NULL)
+        return 0;
+    switch (fn) {
+    case MI_CRT_MALLOC:
+        return (uintptr_t)bound->crt_malloc;
+    case MI_CRT_CALLOC:
+        return (uintptr_t)bound->crt_calloc;
+    case MI_CRT_REALLOC:
+        return (uintptr_t)bound->crt_realloc;
+    case MI_CRT_FREE:
+    case MI_CRT_DELETE:
+        return (uintptr_t)bound->crt_free;
+    case MI_CRT_NEW:
+        return (uintptr_t)bound->crt_new;
+    default:
+        return 0;
+    }
 }

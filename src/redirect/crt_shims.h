@@ -16,5 +16,9 @@ size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx);
 
 // Where a patched entry of this function of this CRT goes, as an address. Never 0.
 uintptr_t mi_shim_target(const mi_crt_t *crt, mi_crt_fn_t fn);
+// Where it may jump straight to, since the function there knows the CRT; 0 = nowhere.
+uintptr_t mi_shim_bound(const mi_crt_t *crt, mi_crt_fn_t fn);
+// Asks the allocator for such functions. Before the two above, loader lock.
+void mi_shim_bind(mi_crt_t *crt);
 
 #endif

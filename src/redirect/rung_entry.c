@@ -27,16 +27,30 @@ static mi_reason_t prepare_original(mi_crt_t *crt, uint32_t index) {
     return MI_REASON_NONE;
 }
 
+// What stands at the entry from now on. The shortest way that there is: straight to a function that
+// knows the CRT, where that is near enough; else over an island.
+static bool prepare_jump(mi_crt_t *crt, mi_crt_fn_t fn, mi_patch_t *patch) {
+    const uintptr_t bound = mi_shim_bound(crt, fn);
+    if (bound != 0 && mi_island_jump(patch->after, patch->at, (const uint8_t *)bound))
+        return true;
+    uint8_t *slot = mi_island_slot(&crt->island);
+    if (slot == NULL)
+        return false;
+    if (bound != 0)
+        mi_island_goto(slot, bound);
+    else if (!mi_island_forward(slot, mi_crt_functions[fn].args, &crt->ctx,
+                                mi_shim_target(crt, fn)))
+        return false;
+    return mi_island_jump(patch->after, patch->at, slot);
+}
+
 static mi_reason_t prepare_site(mi_crt_t *crt, uint32_t index) {
     const mi_plan_site_t *site = &crt->plan.sites[index];
     const mi_crt_fn_t fn = (mi_crt_fn_t)site->fn;
     mi_patch_t *patch = &crt->patches[crt->patch_count];
-    uint8_t *slot = mi_island_slot(&crt->island);
     patch->at = crt->base + site->rva;
     patch->bytes = site->patch_bytes;
-    if (slot == NULL ||
-        !mi_island_forward(slot, mi_crt_functions[fn].args, &crt->ctx, mi_shim_target(crt, fn)) ||
-        !mi_island_jump(patch->after, patch->at, slot))
+    if (!prepare_jump(crt, fn, patch))
         return MI_REASON_NO_NEAR_MEMORY;
     memcpy(patch->before, patch->at, patch->bytes);
     crt->patch_site[crt->patch_count++] = (uint8_t)index;
@@ -60,6 +74,7 @@ static mi_reason_t prepare_stage(mi_crt_t *crt, mi_crt_stage_t stage) {
 static mi_reason_t prepare_all(mi_crt_t *crt) {
     if (!mi_island_open(&crt->island, crt->base, crt->image_bytes, 2u * crt->plan.patch_count))
         return MI_REASON_NO_NEAR_MEMORY;
+    mi_shim_bind(crt);
     for (mi_crt_stage_t stage = MI_CRT_STAGE_TAKES; stage < MI_CRT_STAGE_COUNT; stage++) {
         const mi_reason_t reason = prepare_stage(crt, stage);
         if (reason != MI_REASON_NONE)

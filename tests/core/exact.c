@@ -245,7 +245,7 @@ static void test_damage(void) {
     mi_page_t *const page = mi_page_map_find(p);
     uint8_t *const table = page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const size_t index = mi_page_block_index(page, (size_t)(p - page->start));
-    CHECK(table[-1 - (ptrdiff_t)index] == 12);
+    CHECK(table[-1 - (ptrdiff_t)index] == 20);
     const uint8_t wrong[] = {33, 100, 254, 255};
     for (size_t i = 0; i < sizeof(wrong); i++) {
         mi_free_result_t result;

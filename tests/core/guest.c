@@ -98,18 +98,18 @@ static void *make_exact(void *arg) {
     return NULL;
 }
 
-static void test_exact(void) {
+static void test_exact(size_t least) {
     static maker_t m;
     void *again[8];
     pthread_t thread;
     m.count = 8;
-    m.size = 700;
+    m.size = least + 50;
     pthread_create(&thread, NULL, make_exact, &m);
     pthread_join(thread, NULL);
     for (int i = 0; i < m.count; i++)
         CHECK(use_free(m.block[i]) == MI_FREE_OK);
     for (int i = 0; i < 8; i++) {
-        const size_t size = (size_t)(650 + i * 6);
+        const size_t size = least + (size_t)i * 6;
         void *p = mi_malloc_exact_try(size);
         if (p == NULL)
             p = mi_core_malloc_exact(size, false);
@@ -228,8 +228,9 @@ int main(void) {
     test_reuse(3000);
     test_reuse(20000);
     test_kinds();
-    test_exact();
-    if (!MI_SECURE) // which links blocks in a random order, and keeps no guests
+    test_exact(650);
+    test_exact(8900); // pages of two slices, whose records lie at the end of the second
+    if (!MI_SECURE)   // which links blocks in a random order, and keeps no guests
         test_lines();
     test_bound();
     test_sleepers();

@@ -301,10 +301,12 @@ EXPORT const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         NULL,
         collect,
         list,
+        NULL,
 #    else
         (const mi_redirect_debug_t *)1, // behind the table: nobody may look, here and below
         (void (*)(void))1,
         (size_t(*)(mi_redirect_block_t *, size_t, const void **))1,
+        (const mi_redirect_bound_t *(*)(mi_crt_ctx_t *, mi_redirect_new_slow_fn))1,
 #    endif
     };
     (void)abi;
