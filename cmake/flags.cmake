@@ -31,8 +31,11 @@ if(WIN32 AND NOT MSVC)
     target_link_libraries(mi_freestanding INTERFACE mi_flags)
     target_compile_options(mi_freestanding INTERFACE -ffreestanding -mno-stack-arg-probe
         -fno-stack-protector $<$<C_COMPILER_ID:Clang>:-gcodeview>
-        # Every variable is the DLL's own: no cell in between, which the linker could turn into an import.
-        $<IF:$<C_COMPILER_ID:Clang>,-fno-auto-import,-mcmodel=small> -fno-builtin-malloc -Wframe-larger-than=3000)
+        # Every variable is the DLL's own: no cell in between, which the linker could turn into an import
+        # (gcc makes such cells on x64 only).
+        $<$<C_COMPILER_ID:Clang>:-fno-auto-import>
+        $<$<AND:$<C_COMPILER_ID:GNU>,$<EQUAL:${CMAKE_SIZEOF_VOID_P},8>>:-mcmodel=small>
+        -fno-builtin-malloc -Wframe-larger-than=3000)
     target_link_options(mi_freestanding INTERFACE -nostdlib -Wl,--entry=${MI_DLL_ENTRY}
         -Wl,--dynamicbase -Wl,--nxcompat -Wl,--no-seh)
     # On x86 gcc calls its library for 64-bit arithmetic; that part of it needs nothing.
