@@ -21,7 +21,7 @@ bench:
 	@scripts/setup.sh build bench
 	@scripts/build.sh linux-release
 	@cmake --build build/linux-release --target bench/all >/dev/null
-	@python3 bench/run.py
+	@PATH=/usr/bin:$$PATH python3 bench/run.py # the python that has Debian's matplotlib
 dist:
 	@scripts/setup.sh build dist
 	@python3 scripts/dist.py

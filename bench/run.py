@@ -313,23 +313,32 @@ def table(title, names, cells, allocators, figure, unit, base="mimalloc2"):
             "all": {n: {a: cells[(n, a)][figure] for a in allocators} for n in names}}
 
 
-def draw(results, allocators, target):
+def draw(results, target):
     try:
         import matplotlib
     except ImportError:
         raise SystemExit("the chart needs python3-matplotlib: apt-get install python3-matplotlib")
     matplotlib.use("svg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
+    matplotlib.rcParams["svg.hashsalt"] = "chart"  # the same figures give the same file
     import matplotlib.pyplot as plot
-    keys = [k for k in results if k != "machine"]
-    figure, axes = plot.subplots(1, len(keys), figsize=(3.4 * len(keys), 3.2))
-    for axis, key in zip(axes if len(keys) > 1 else [axes], keys):
+    keys = [k for k in results if k not in ("machine", "suite faults", "micro RSS", "program wall time")]
+    columns = min(3, len(keys))
+    figure, axes = plot.subplots(-(-len(keys) // columns), columns, squeeze=False,
+                                 figsize=(3.2 * columns, 2.6 * -(-len(keys) // columns)))
+    for axis in axes.flat[len(keys):]:
+        axis.set_visible(False)
+    for axis, key in zip(axes.flat, keys):
         means = results[key]["geomean"]
-        axis.bar(list(means), list(means.values()), color=["#c0392b" if a == "ours" else "#7f8c8d" for a in means])
-        axis.set_title(f"{key}\nrelative to {results[key]['base']}, lower is better", fontsize=8)
-        axis.tick_params(axis="x", labelrotation=45, labelsize=7)
+        bars = axis.bar(list(means), list(means.values()), color=["#c0392b" if a == "ours" else "#7f8c8d" for a in means])
+        axis.bar_label(bars, fmt="%.2f", fontsize=7)
+        axis.set_title(key, fontsize=9)
+        axis.tick_params(labelsize=7)
+        axis.margins(y=0.15)
         axis.axhline(1, color="black", linewidth=0.5)
+    figure.suptitle("geometric means relative to mimalloc 2.0; lower is better", fontsize=9)
     figure.tight_layout()
-    figure.savefig(target)
+    figure.savefig(target, metadata={"Date": None})
     print(f"chart written to {target}")
 
 
@@ -383,7 +392,7 @@ def main():
         args.json.write_text(json.dumps(results, indent=1) + "\n")
         print(f"figures written to {args.json}")
     if args.svg:
-        draw(results, allocators, args.svg)
+        draw(results, args.svg)
 
 
 if __name__ == "__main__":
