@@ -13,16 +13,15 @@
 // Is so little of a block in memory that giving it back is cheaper than bringing the rest in? To
 // ask costs about as much as giving back, so the second quarter stands for the whole (programs fill
 // blocks from the front, or here and there), and a yes holds for the page's next few blocks.
-static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page, const uint8_t *p) {
+static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page, uint8_t *p) {
     if (theap->sparse_page == page && theap->sparse_left != 0) {
         theap->sparse_left--;
         return true;
     }
-    if (!mi_arena_purge_zeroes(page->arena))
-        return false;
+    if (page->arena != NULL && !mi_arena_is_own(page->arena))
+        return false; // a purge might not make it zero
     const size_t sample = mi_align_down(page->block_bytes / 4, mi_os_page_bytes());
-    uint8_t *const at = (uint8_t *)(uintptr_t)p + sample;
-    if (mi_os_resident(at, sample) >= sample / 4)
+    if (mi_os_resident(p + sample, sample) >= sample / 4)
         return false;
     theap->sparse_page = page;
     theap->sparse_left = MI_SPARSE_TIMES;

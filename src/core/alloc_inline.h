@@ -115,25 +115,24 @@ MI_INLINE void *mi_malloc_aligned_try(size_t size, size_t align) {
     return mi_malloc_try(mi_align_up(size, align));
 }
 
-// The page of a live block that p is the start of, if the page's size of block is all there is to
-// tell. NULL: take the slow path.
-MI_INLINE const mi_page_t *mi_plain_page_try(const void *p) {
+// The page of an address that is a multiple of the granule, whoever owns it, if the window has it.
+// NULL: take the slow path.
+MI_INLINE const mi_page_t *mi_window_page_try(const void *p) {
     const uintptr_t index = mi_page_map_index(p);
     if (MI_UNLIKELY(MI_DEBUG || index >= MI_MAP_WINDOW_SLICES))
         return NULL;
     const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
-    const mi_page_t *const page =
-        (const mi_page_t *)(MI_MAP_HAS_KEYS ? entry & MI_MAP_PAGE_MASK : entry);
-    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior) || page->is_exact ||
-                    !mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p)))
-        return NULL;
-    return page;
+    return (const mi_page_t *)(MI_MAP_HAS_KEYS ? entry & MI_MAP_PAGE_MASK : entry);
 }
 
-// 0: take the slow path, mi_core_usable.
+// The size of a live block that p is the start of, if its page's is all there is to tell. 0: take
+// the slow path, mi_core_usable.
 MI_INLINE size_t mi_usable_try(const void *p) {
-    const mi_page_t *const page = mi_plain_page_try(p);
-    return page == NULL ? 0 : page->block_bytes;
+    const mi_page_t *const page = mi_window_page_try(p);
+    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior) || page->is_exact ||
+                    !mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p)))
+        return 0;
+    return page->block_bytes;
 }
 
 // p itself when it stays the right block for the new size; NULL: take the slow path.
@@ -144,12 +143,7 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
 
 // The same for a block that keeps its exact size, and the size is kept.
 MI_INLINE void *mi_realloc_exact_try(void *p, size_t size) {
-    const uintptr_t index = mi_page_map_index(p);
-    if (MI_UNLIKELY(MI_DEBUG || index >= MI_MAP_WINDOW_SLICES))
-        return NULL;
-    const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
-    const mi_page_t *const page =
-        (const mi_page_t *)(MI_MAP_HAS_KEYS ? entry & MI_MAP_PAGE_MASK : entry);
+    const mi_page_t *const page = mi_window_page_try(p);
     if (MI_UNLIKELY(page == NULL || !page->is_exact || page->reserved == 1 ||
                     mi_load_relaxed(&page->has_interior)))
         return NULL;

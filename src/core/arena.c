@@ -204,9 +204,8 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     return taken;
 }
 
-// Not in the caller's memory, which he may map anew at any time.
 static bool arena_has_guards(const mi_arena_t *a) {
-    return MI_SECURE && !a->memory.is_pinned && a->memory.commit == NULL;
+    return MI_SECURE && mi_arena_is_own(a);
 }
 
 // A run of free slices that ends with a guard and has none inside, so that neither must be moved:

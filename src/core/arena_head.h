@@ -29,10 +29,12 @@ struct mi_arena_s {
     uint32_t guarded_hint[MI_ARENA_HINTS]; // the same of runs that end with a guard, none inside
 };
 
-// Does a purge of its memory make it read as zero? What the caller gave may be shared with a file.
-MI_INLINE bool mi_arena_purge_zeroes(const mi_arena_t *a) {
-    return a == NULL || (!a->memory.is_pinned && a->memory.commit == NULL);
+// Is the memory nobody else's? What the caller gave may be shared with a file, and he may map it
+// anew at any time.
+MI_INLINE bool mi_arena_is_own(const mi_arena_t *a) {
+    return !a->memory.is_pinned && a->memory.commit == NULL;
 }
+
 // Slices that the head of an arena of so many takes, and more than it ever takes.
 size_t mi_arena_head_slices(size_t slices);
 size_t mi_arena_head_most(size_t slices);

@@ -36,8 +36,13 @@ MI_INLINE uint8_t *mi_exact_byte(const mi_page_t *page, const void *block) {
     return last - mi_page_block_index(page, (size_t)((const uint8_t *)block - page->start));
 }
 
-// The same for a request of any size that has a class, of a page of exact sizes that is no list of
-// guests.
+// The block's last word, which is its size where the byte says so.
+MI_INLINE size_t *mi_exact_word(const mi_page_t *page, const void *block) {
+    return (size_t *)((uintptr_t)block + page->block_bytes - sizeof(size_t));
+}
+
+// As mi_exact_set_small, for a request of any size that has a class, of a page of exact sizes that
+// is no list of guests.
 MI_INLINE void mi_exact_set_any(mi_page_t *page, void *block, size_t size) {
     const size_t slack = page->block_bytes - size;
     if (page->reserved == 1) {
@@ -47,7 +52,7 @@ MI_INLINE void mi_exact_set_any(mi_page_t *page, void *block, size_t size) {
     const bool is_large = (slack >= MI_EXACT_LARGE);
     *mi_exact_byte(page, block) = (uint8_t)(is_large ? page->block_bytes - MI_EXACT_LARGE : size);
     if (MI_UNLIKELY(is_large))
-        *(size_t *)((uintptr_t)block + page->block_bytes - sizeof(size_t)) = size;
+        *mi_exact_word(page, block) = size;
 }
 
 // The caller's bytes end at this offset from the block's start. Any exact page, or one that holds a

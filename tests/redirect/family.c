@@ -40,18 +40,6 @@ static unsigned block_count;
 static bool (*is_ours)(const void *);
 static const size_t sizes[] = {1, 24, 100, 5000, 100000};
 
-static void fill(uint8_t *p, size_t size) {
-    for (size_t i = 0; i < size; i++)
-        p[i] = (uint8_t)(i * 7 + size);
-}
-
-static bool is_filled(const uint8_t *p, size_t size, size_t part) {
-    for (size_t i = 0; i < part; i++)
-        if (p[i] != (uint8_t)(i * 7 + size))
-            return false;
-    return true;
-}
-
 static bool is_zero(const uint8_t *p, size_t from, size_t to) {
     for (size_t i = from; i < to; i++)
         if (p[i] != 0)
@@ -69,7 +57,7 @@ static void keep(crt_t *crt, void *p, size_t size, bool is_aligned) {
     CHECK_AT(p != NULL, crt->name);
     if (p == NULL || block_count >= BLOCKS_MAX)
         return;
-    fill((uint8_t *)p, size);
+    pattern_fill((uint8_t *)p, size);
     block_t *b = &blocks[block_count++];
     *b = (block_t){.p = (uint8_t *)p, .size = size, .crt = crt, .is_aligned = is_aligned};
     if (is_aligned && fn(crt, "_aligned_msize") != 0)
@@ -98,32 +86,32 @@ static void make_before(crt_t *crt, size_t size) {
 static void take_plain(const block_t *b, crt_t *by, unsigned way) {
     uint8_t *q;
     CHECK_AT(((size_t1)fn(by, "_msize"))(b->p) == b->measured, by->name);
-    CHECK_AT(is_filled(b->p, b->size, b->size), by->name);
+    CHECK_AT(pattern_is(b->p, b->size, b->size), by->name);
     switch (way % 5) {
     case 0:
         break;
     case 1:
         q = ((take2_t)fn(by, "realloc"))(b->p, b->size * 3 + 50);
-        CHECK_AT(q != NULL && is_ours(q) && is_filled(q, b->size, b->size), by->name);
+        CHECK_AT(q != NULL && is_ours(q) && pattern_is(q, b->size, b->size), by->name);
         ((free_t)fn(by, "free"))(q);
         return;
     case 2:
         q = ((take2_t)fn(by, "realloc"))(b->p, b->size / 2 + 1);
-        CHECK_AT(q != NULL && is_filled(q, b->size, b->size / 2 + 1), by->name);
+        CHECK_AT(q != NULL && pattern_is(q, b->size, b->size / 2 + 1), by->name);
         ((free_t)fn(by, "free"))(q);
         return;
     case 3:
         if (fn(by, "_recalloc") == 0)
             break;
         q = ((take3_t)fn(by, "_recalloc"))(b->p, 3, b->size + 100);
-        CHECK_AT(q != NULL && is_ours(q) && is_filled(q, b->size, b->size), by->name);
+        CHECK_AT(q != NULL && is_ours(q) && pattern_is(q, b->size, b->size), by->name);
         CHECK_AT(q != NULL && is_zero(q, b->measured, 3 * (b->size + 100)), by->name);
         ((free_t)fn(by, "free"))(q);
         return;
     default:
         q = ((take2_t)fn(by, "_expand"))(b->p, b->size / 2 + 1);
         CHECK_AT(q == NULL || q == b->p, by->name);
-        CHECK_AT(is_filled(b->p, b->size, b->size / 2 + 1), by->name);
+        CHECK_AT(pattern_is(b->p, b->size, b->size / 2 + 1), by->name);
         break;
     }
     ((free_t)fn(by, "free"))(b->p);
@@ -132,13 +120,13 @@ static void take_plain(const block_t *b, crt_t *by, unsigned way) {
 static void take_aligned(const block_t *b, unsigned way) {
     const crt_t *by = b->crt;
     uint8_t *q;
-    CHECK_AT(is_filled(b->p, b->size, b->size), by->name);
+    CHECK_AT(pattern_is(b->p, b->size, b->size), by->name);
     if (fn(by, "_aligned_msize") != 0)
         CHECK_AT(((size_t3)fn(by, "_aligned_msize"))(b->p, 64, 0) == b->measured, by->name);
     if (way % 2 == 0) {
         q = ((take3_t)fn(by, "_aligned_realloc"))(b->p, b->size + 999, 64);
         CHECK_AT(q != NULL && is_ours(q) && ((uintptr_t)q & 63) == 0, by->name);
-        CHECK_AT(is_filled(q, b->size, b->size), by->name);
+        CHECK_AT(pattern_is(q, b->size, b->size), by->name);
         ((free_t)fn(by, "_aligned_free"))(q);
         return;
     }
@@ -164,7 +152,7 @@ static void drop_ours(const crt_t *crt, void *p, size_t size) {
     CHECK_AT(p != NULL && is_ours(p), crt->name);
     if (p == NULL)
         return;
-    fill((uint8_t *)p, size);
+    pattern_fill((uint8_t *)p, size);
     ((free_t)fn(crt, "free"))(p);
 }
 
@@ -185,9 +173,9 @@ static void resize(const crt_t *crt, const char *name, size_t size) {
     if (fn(crt, name) == 0)
         return;
     uint8_t *p = ((make1_t)fn(crt, "malloc"))(size);
-    fill(p, size);
+    pattern_fill(p, size);
     p = ((take2_t)fn(crt, name))(p, size * 2 + 9);
-    CHECK_AT(p != NULL && is_ours(p) && is_filled(p, size, size), crt->name);
+    CHECK_AT(p != NULL && is_ours(p) && pattern_is(p, size, size), crt->name);
     drop_ours(crt, p, size);
 }
 
@@ -196,11 +184,11 @@ static void recalloc(const crt_t *crt, const char *name, size_t size) {
         return;
     uint8_t *p = ((take3_t)fn(crt, name))(NULL, 1, size);
     CHECK_AT(p != NULL && is_zero(p, 0, size), crt->name);
-    fill(p, size);
+    pattern_fill(p, size);
     const size_t measured = ((size_t1)fn(crt, "_msize"))(p);
     CHECK_AT(measured >= size, crt->name);
     p = ((take3_t)fn(crt, name))(p, 4, size + 3);
-    CHECK_AT(p != NULL && is_filled(p, size, size), crt->name);
+    CHECK_AT(p != NULL && pattern_is(p, size, size), crt->name);
     CHECK_AT(p != NULL && is_zero(p, size, 4 * (size + 3)), crt->name);
     drop_ours(crt, p, size);
 }
@@ -210,15 +198,15 @@ static void aligned(const crt_t *crt, size_t size) {
         return;
     uint8_t *p = ((make2_t)fn(crt, "_aligned_malloc"))(size, 256);
     CHECK_AT(p != NULL && is_ours(p) && ((uintptr_t)p & 255) == 0, crt->name);
-    fill(p, size);
+    pattern_fill(p, size);
     p = ((take3_t)fn(crt, "_aligned_realloc"))(p, size * 5, 256);
-    CHECK_AT(p != NULL && ((uintptr_t)p & 255) == 0 && is_filled(p, size, size), crt->name);
+    CHECK_AT(p != NULL && ((uintptr_t)p & 255) == 0 && pattern_is(p, size, size), crt->name);
     ((free_t)fn(crt, "_aligned_free"))(p);
     p = ((make3_t)fn(crt, "_aligned_offset_malloc"))(size + 32, 128, 24);
     CHECK_AT(p != NULL && is_ours(p) && (((uintptr_t)p + 24) & 127) == 0, crt->name);
-    fill(p, size);
+    pattern_fill(p, size);
     p = ((take4_t)fn(crt, "_aligned_offset_realloc"))(p, size * 9 + 32, 128, 24);
-    CHECK_AT(p != NULL && (((uintptr_t)p + 24) & 127) == 0 && is_filled(p, size, size), crt->name);
+    CHECK_AT(p != NULL && (((uintptr_t)p + 24) & 127) == 0 && pattern_is(p, size, size), crt->name);
     ((free_t)fn(crt, "_aligned_free"))(p);
     if (fn(crt, "_aligned_recalloc") == 0)
         return;
@@ -255,7 +243,7 @@ static void drop_inside(const crt_t *crt, void *p, size_t size) {
     CHECK_AT(p != NULL && is_ours(p) != is_tables, crt->name);
     if (p == NULL)
         return;
-    fill((uint8_t *)p, size);
+    pattern_fill((uint8_t *)p, size);
     ((free_t)fn(crt, "free"))(p);
 }
 

@@ -9,28 +9,16 @@ static unsigned crt_count;
 static bool (*is_ours)(const void *);
 static const char *now;
 
-static void fill(uint8_t *p, size_t size) {
-    for (size_t i = 0; p != NULL && i < size; i++)
-        p[i] = (uint8_t)(i * 7 + size);
-}
-
-static bool is_filled(const uint8_t *p, size_t size, size_t part) {
-    for (size_t i = 0; i < part; i++)
-        if (p[i] != (uint8_t)(i * 7 + size))
-            return false;
-    return true;
-}
-
 static void make_blocks(last_crt_t *c, uint8_t **plain, uint8_t **aligned) {
     for (unsigned i = 0; i < LAST_PLAIN; i++) {
         plain[i] = (uint8_t *)(i % 2 == 0 ? c->malloc(LAST_SIZE(i)) : c->calloc(1, LAST_SIZE(i)));
         CHECK_AT(plain[i] != NULL, c->name);
-        fill(plain[i], LAST_SIZE(i));
+        pattern_fill(plain[i], LAST_SIZE(i));
     }
     for (unsigned i = 0; i < LAST_ALIGNED && c->aligned_malloc != NULL; i++) {
         aligned[i] = (uint8_t *)c->aligned_malloc(LAST_SIZE(i), 64);
         CHECK_AT(aligned[i] != NULL, c->name);
-        fill(aligned[i], LAST_SIZE(i));
+        pattern_fill(aligned[i], LAST_SIZE(i));
     }
 }
 
@@ -82,15 +70,15 @@ static void end_plain(last_crt_t *c, const last_crt_t *by, uint8_t **plain, bool
     }
     for (unsigned i = 0; i < LAST_PLAIN; i++) {
         CHECK_AT(by->msize(plain[i]) == LAST_SIZE(i), now);
-        CHECK_AT(is_filled(plain[i], LAST_SIZE(i), LAST_SIZE(i)), now);
+        CHECK_AT(pattern_is(plain[i], LAST_SIZE(i), LAST_SIZE(i)), now);
     }
     by->free(plain[0]);
     uint8_t *p = (uint8_t *)by->realloc(plain[1], 5 * size);
-    CHECK_AT(p != NULL && is_ours(p) && is_filled(p, size, size), now);
+    CHECK_AT(p != NULL && is_ours(p) && pattern_is(p, size, size), now);
     by->free(p);
     CHECK_AT(by->realloc(plain[2], 0) == NULL, now);
     p = (uint8_t *)(c->recalloc != NULL ? c->recalloc(plain[3], 2, LAST_SIZE(3)) : plain[3]);
-    CHECK_AT(p != NULL && is_filled(p, LAST_SIZE(3), LAST_SIZE(3)), now);
+    CHECK_AT(p != NULL && pattern_is(p, LAST_SIZE(3), LAST_SIZE(3)), now);
     CHECK_AT(p != NULL && (c->recalloc == NULL || p[2 * LAST_SIZE(3) - 1] == 0), now);
     by->free(p);
     p = (uint8_t *)by->expand(plain[4], LAST_SIZE(4) / 2);
@@ -103,7 +91,7 @@ static void end_aligned(last_crt_t *c, uint8_t **aligned, bool is_there) {
         return;
     c->aligned_free(aligned[0]);
     uint8_t *p = (uint8_t *)c->aligned_realloc(aligned[1], 4000, 64);
-    CHECK_AT(is_there == (p != NULL && is_filled(p, LAST_SIZE(1), LAST_SIZE(1))), now);
+    CHECK_AT(is_there == (p != NULL && pattern_is(p, LAST_SIZE(1), LAST_SIZE(1))), now);
     c->aligned_free(p);
 }
 
@@ -111,9 +99,9 @@ static void make_new(last_crt_t *c) {
     for (unsigned i = 0; i < 200; i++) {
         uint8_t *p = (uint8_t *)c->malloc((size_t)16 << (i % 16));
         CHECK_AT(p != NULL && is_ours(p), now);
-        fill(p, 16);
+        pattern_fill(p, 16);
         p = (uint8_t *)c->realloc(p, 100 + 300 * i);
-        CHECK_AT(p != NULL && is_ours(p) && is_filled(p, 16, 16), now);
+        CHECK_AT(p != NULL && is_ours(p) && pattern_is(p, 16, 16), now);
         c->free(p);
         p = (uint8_t *)c->calloc(3, 1 + 50 * i);
         CHECK_AT(p != NULL && is_ours(p) && p[0] == 0 && p[3 * 50 * i] == 0, now);

@@ -41,6 +41,20 @@ static inline void check(bool is_true, int line, const char *fact, const char *d
 #define CHECK(fact)          check((fact), __LINE__, #fact, "")
 #define CHECK_AT(fact, name) check((fact), __LINE__, #fact, (name))
 
+// Contents by which a block of this size is known again; p NULL: nothing.
+static inline void pattern_fill(uint8_t *p, size_t size) {
+    for (size_t i = 0; p != NULL && i < size; i++)
+        p[i] = (uint8_t)(i * 7 + size);
+}
+
+// Do the first part bytes hold what a block of this size was filled with?
+static inline bool pattern_is(const uint8_t *p, size_t size, size_t part) {
+    for (size_t i = 0; i < part; i++)
+        if (p[i] != (uint8_t)(i * 7 + size))
+            return false;
+    return true;
+}
+
 static inline void finish(void) {
     say("%ld checks passed, %ld failed\n", wtest_passed, wtest_failed);
     ExitProcess(wtest_failed == 0 && wtest_passed > 0 ? 0 : 1);
