@@ -227,6 +227,41 @@ def program_cells(args, allocators):
         return [job[0] for job in jobs], cells
 
 
+def suite_measure(program, name, scale, library, extra=None):
+    """One program of the suite in a process of its own: wall and CPU seconds, peak RSS in KiB, page faults."""
+    run = subprocess.run([program, "measure", str(library or ""), name, str(scale)], env=environment(None, extra),
+                         capture_output=True, text=True)
+    if run.returncode != 0:
+        raise SystemExit(f"suite {name} under {library or 'glibc'}: exit code {run.returncode}: {run.stderr}")
+    return map(float, run.stdout.split()[-4:])
+
+
+def suite_floor(args, allocators, names, cells):
+    """The RSS that an allocator needs which wastes nothing: the process that allocates nothing, with the C library
+    alone, and the largest sum of live bytes (bench/live.c). Never more than the leanest allocator measured: blocks
+    may be untouched."""
+    program = BUILD / "bench" / "suite"
+    floor = {}
+    with tempfile.TemporaryDirectory() as folder:
+        nothing = statistics.median(list(suite_measure(program, "nothing", 100, None))[2] for _ in range(5))
+        for name in names:
+            file = pathlib.Path(folder) / name
+            list(suite_measure(program, name, args.scale, BUILD / "bench" / "liblive.so", {"LIVE_FILE": str(file)}))
+            least = min(statistics.median(cells[(name, a)]["rss"]) for a in allocators)
+            floor[name] = min(least, nothing + int.from_bytes(file.read_bytes(), sys.byteorder) / 1024)
+    return floor
+
+
+def print_floor(floor, rss):
+    base = {name: rss["median"][name][rss["base"]] for name in floor}
+    print(f"\nSuite, the least peak RSS that can be had (KiB; in brackets relative to {rss['base']})")
+    for name, value in floor.items():
+        print(f"{name:20s}" + f"{value:11.0f} ({value / base[name]:.2f})".rjust(20))
+    mean = geomean([value / base[name] for name, value in floor.items()])
+    print(f"{'geometric mean':20s}{mean:>20.3f}")
+    return {"KiB": floor, "geomean": mean}
+
+
 def suite_cells(args, allocators):
     program = BUILD / "bench" / "suite"
     if not program.exists():
@@ -237,11 +272,7 @@ def suite_cells(args, allocators):
     for round_number in range(args.rounds):
         for name in names:
             for allocator, library in allocators.items():
-                run = subprocess.run([program, "measure", str(library or ""), name, str(args.scale)],
-                                     env=environment(None), capture_output=True, text=True)
-                if run.returncode != 0:
-                    raise SystemExit(f"suite {name} under {allocator}: exit code {run.returncode}: {run.stderr}")
-                wall, cpu, rss, faults = map(float, run.stdout.split()[-4:])
+                wall, cpu, rss, faults = suite_measure(program, name, args.scale, library)
                 cell = cells.setdefault((name, allocator), {"time": [], "rss": [], "wall": [], "faults": []})
                 for figure, value in (("time", cpu), ("rss", rss), ("wall", wall), ("faults", faults)):
                     cell[figure].append(value)
@@ -322,7 +353,7 @@ def draw(results, target):
     matplotlib.rcParams["svg.fonttype"] = "none"  # text stays text
     matplotlib.rcParams["svg.hashsalt"] = "chart"  # the same figures give the same file
     import matplotlib.pyplot as plot
-    keys = [k for k in results if k not in ("machine", "suite faults", "micro RSS", "program wall time")]
+    keys = [k for k in results if k not in ("machine", "suite faults", "micro RSS", "program wall time", "suite least RSS")]
     columns = min(3, len(keys))
     figure, axes = plot.subplots(-(-len(keys) // columns), columns, squeeze=False,
                                  figsize=(3.2 * columns, 2.6 * -(-len(keys) // columns)))
@@ -376,6 +407,7 @@ def main():
         names, cells = suite_cells(args, allocators)
         results["suite CPU time"] = table("Suite, CPU time", names, cells, allocators, "time", "seconds")
         results["suite RSS"] = table("Suite, peak RSS", names, cells, allocators, "rss", "KiB")
+        results["suite least RSS"] = print_floor(suite_floor(args, allocators, names, cells), results["suite RSS"])
         results["suite faults"] = table("Suite, page faults", names, cells, allocators, "faults", "faults")
     if args.what in ("programs", "all"):
         names, cells = program_cells(args, allocators)

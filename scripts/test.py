@@ -4,11 +4,17 @@
 The last line is "N passed, N failed". A preset that does not build, or that should have tests and has none,
 or whose test run breaks down, counts as one failure each. Skipped tests count as neither and are listed.
 
+A test of a Windows preset that fails runs again, AGAIN times, alone, and counts as passed only when it passes each
+time: Wine itself ends a process wrongly once in many thousand (seen: an assertion of glibc's loader while Wine's
+process was ending). Such a test is listed as "unsteady", with how it failed, so that nobody overlooks it; more than
+UNSTEADY_MOST of them in a preset are failures.
+
     test.py [preset ...]     all presets when none is named
 
 Exit codes: 0 nothing failed, 1 something failed, 2 wrong use.
 """
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -39,6 +45,8 @@ PRESETS = [
 RUN_ALL = ("linux-release", "windows-x64-release", "windows-x86-release")
 WATCHED = ("linux-asan", "linux-ubsan")
 TEST_SECONDS = 300
+AGAIN = 5
+UNSTEADY_MOST = 2
 JOBS = str(os.cpu_count() or 2)
 
 
@@ -52,10 +60,17 @@ class Sum:
         self.note = ""
         self.bad_names = []
         self.skipped_names = []
+        self.unsteady = []  # (name, how it failed)
 
     def fail(self, name):
         self.failed += 1
         self.bad_names.append(name)
+
+    def forgive(self, name, how):
+        self.failed -= 1
+        self.passed += 1
+        self.bad_names.remove(name)
+        self.unsteady.append((name, how))
 
 
 def run_logged(command, log, env=None):
@@ -89,8 +104,16 @@ def output_of(case):
     return (node.text or "") if node is not None else ""
 
 
+def failure_of(case):
+    """What ctest says of it ("Failed", "SEGFAULT", "Timeout"), and the end of its output."""
+    node = case.find("failure")
+    text = node.get("message") if node is not None else case.get("status")
+    return "\n".join("    " + line for line in [text or "failed", *output_of(case).splitlines()[-25:]])
+
+
 def read_results(path, total):
-    """Adds the cases of a JUnit file to total; False when it holds none."""
+    """Adds the cases of a JUnit file to total; returns how each that failed did so, None when it holds no cases."""
+    bad = {}
     cases = list(xml.etree.ElementTree.parse(path).getroot().iter("testcase"))
     for case in cases:
         name, status = case.get("name"), case.get("status")
@@ -103,9 +126,21 @@ def read_results(path, total):
             total.skipped_names.append((name, lines[-1] if lines else ""))
         else:
             total.fail(name)
-            print(f"{total.preset}: {name} failed", flush=True)
-            print("\n".join("    " + line for line in output_of(case).splitlines()[-25:]), flush=True)
-    return bool(cases)
+            bad[name] = failure_of(case)
+            print(f"{total.preset}: {name} failed\n{bad[name]}", flush=True)
+    return bad if cases else None
+
+
+def run_again(preset, total, bad, log, env):
+    """Runs what failed once more, and forgives a test that now passes AGAIN times."""
+    if len(bad) > UNSTEADY_MOST:
+        return
+    for name, how in bad.items():
+        code = run_logged(["ctest", "--test-dir", "build/" + preset, "-R", "^" + re.escape(name) + "$", "--timeout",
+                           str(TEST_SECONDS), "--output-on-failure", "--no-tests=error",
+                           "--repeat", f"until-fail:{AGAIN}"], log, env)
+        if code == 0:
+            total.forgive(name, how)
 
 
 def run_tests(preset, total, env):
@@ -121,15 +156,17 @@ def run_tests(preset, total, env):
         command += ["-E", ONCE if preset in WATCHED else ONCE_UNWATCHED]
     code = run_logged(command, log, env)
     total.test_seconds = time.monotonic() - start
-    before = total.failed
-    if not os.path.exists(report) or not read_results(report, total):
+    bad = read_results(report, total) if os.path.exists(report) else None
+    if bad is None:
         total.fail("ctest." + preset)
         total.note = "no tests"
         print(f"{preset}: ctest gave no results", flush=True)
         tail(log)
-    elif code != 0 and total.failed == before:
+    elif code != 0 and not bad:
         total.fail("ctest." + preset)
         total.note = "ctest says failed, its report does not"
+    elif preset.startswith("windows-"):
+        run_again(preset, total, bad, log, env)
 
 
 class WineKept:
@@ -207,6 +244,9 @@ def report(sums, seconds):
     for total in sums:
         for name, reason in total.skipped_names:
             print(f"skipped {total.preset} {name} {reason}".rstrip())
+    for total in sums:
+        for name, how in total.unsteady:
+            print(f"unsteady {total.preset} {name}: passed {AGAIN} times after it failed with\n{how}")
     for total in sums:
         for name in total.bad_names:
             print(f"failed {total.preset} {name}")
