@@ -2,42 +2,17 @@
 #include "redirect/allocator.h"
 #include "redirect/proof.h"
 #include "redirect/report.h"
+#include "redirect/turn.h"
 
-enum {
-    CRT_EINVAL = 22,
-    CRT_ENOMEM = 12,
-    DEBUG_NORMAL_BLOCK = 1,
-    HEAPS_MAX = 256,
-    ASKING_MAX = 256
-};
+enum { CRT_EINVAL = 22, CRT_ENOMEM = 12, DEBUG_NORMAL_BLOCK = 1, HEAPS_MAX = 256 };
 
-// The threads that are inside a CRT's _errno. Its first use in a thread makes the thread's data,
-// with the CRT's own calloc, which is ours; when there is no memory for that, the calloc would ask
-// for _errno again, without end. Each thread changes only its own id, so that no order is needed.
-static _Atomic(uint32_t) asking[ASKING_MAX];
-
-// Where this thread is now told as asking; NULL = it was already, or there are too many.
-static _Atomic(uint32_t) *asking_begin(void) {
-    const uint32_t self = GetCurrentThreadId();
-    for (uint32_t i = 0; i < ASKING_MAX; i++)
-        if (mi_load_relaxed(&asking[i]) == self)
-            return NULL;
-    for (uint32_t i = 0; i < ASKING_MAX; i++) {
-        uint32_t nobody = 0;
-        if (mi_load_relaxed(&asking[i]) == 0 && mi_cas_strong_relaxed(&asking[i], &nobody, self))
-            return &asking[i];
-    }
-    return NULL;
-}
-
+// The first use of _errno in a thread makes the thread's data, with the CRT's own calloc, which is
+// ours; when there is no memory for that, the calloc would ask for _errno again, without end.
 void mi_foreign_set_errno(mi_crt_t *crt, int value) {
-    if (crt->own.errno_of == NULL || !mi_crt_is_attached(crt))
-        return;
-    _Atomic(uint32_t) *const turn = asking_begin();
-    if (turn == NULL)
+    if (crt->own.errno_of == NULL || !mi_crt_is_attached(crt) || !mi_turn_begin())
         return;
     int *place = crt->own.errno_of();
-    mi_store_relaxed(turn, 0u);
+    mi_turn_end();
     if (place != NULL)
         *place = value;
 }

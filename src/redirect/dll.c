@@ -15,6 +15,7 @@
 #include "redirect/report.h"
 #include "redirect/rung_tables.h"
 #include "redirect/settings.h"
+#include "redirect/turn.h"
 
 static mi_crt_t
     process_crt; // answers for pointers that the allocator's own functions get: any heap
@@ -78,6 +79,7 @@ static void install_once_bound(void) {
     process_crt.ctx =
         (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
     memcpy(process_crt.name, "the process", 12);
+    mi_turn_open();
     mi_guard_prepare(&process_crt.ctx);
     mi_install_all();
     settle();
@@ -229,6 +231,7 @@ static void on_process_detach(bool is_process_ending) {
     if (notification != NULL)
         (void)LdrUnregisterDllNotification(notification);
     mi_crt_release_all();
+    mi_turn_close();
 }
 
 BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved);

@@ -22,7 +22,7 @@ ALLOWED = {
         GetProcessHeaps GetProcessTimes GetStdHandle GetSystemInfo GetSystemTimeAsFileTime GetThreadContext
         GlobalMemoryStatusEx HeapAlloc HeapFree HeapReAlloc HeapSize HeapValidate IsDebuggerPresent LoadLibraryExW
         MultiByteToWideChar OpenProcess OpenThread OutputDebugStringA QueryPerformanceCounter QueryPerformanceFrequency ReadProcessMemory
-        ResumeThread SetLastError Sleep SuspendThread SwitchToThread TerminateProcess TlsAlloc TlsFree TlsSetValue
+        ResumeThread SetLastError Sleep SuspendThread SwitchToThread TerminateProcess TlsAlloc TlsFree TlsGetValue TlsSetValue
         VirtualAlloc VirtualFree VirtualProtect VirtualQuery
         WaitForSingleObject WriteFile lstrlenW
         AcquireSRWLockExclusive GetThreadId GetTickCount64 ReleaseSRWLockExclusive VirtualAllocExNuma

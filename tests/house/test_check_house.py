@@ -19,6 +19,7 @@ FAULTS = [
     ("long file", "src/core/free.c", "int x;\n" * 801, "at most 800"),
     ("long function", "src/core/free.c", "void f(void) {\n" + "    g();\n" * 70 + "}\n", "at most 70"),
     ("thread-local in core", "src/core/free.c", "static _Thread_local int x;\n", "thread-local"),
+    ("thread-local in redirect", "src/redirect/crt.c", "int f(void) { return TlsAlloc(); }\n", "turn.c"),
     ("_WIN32 in core", "src/core/free.c", "#ifdef _WIN32\n#endif\n", "_WIN32"),
 ]
 

@@ -1,10 +1,12 @@
 // The first use of a CRT in a thread, from inside our replacement: setting errno makes the thread's
-// data, by the CRT's own calloc, which is ours again. And when there is no memory for that data.
+// data, by the CRT's own calloc, which is ours again. And when there is no memory for that data,
+// and when many threads are killed in there: errno keeps its meaning for those that come later,
+// with the same thread ids, too.
 //
 //   first_use redirect.dll allocator.dll crt.dll ...
 #include "wtest.h"
 
-enum { CRT_ENOMEM = 12 };
+enum { CRT_ENOMEM = 12, DEATHS = 300, AT_ONCE = 60 };
 
 static const char *name;
 static void *(*make)(size_t);
@@ -38,6 +40,45 @@ static int give_up(size_t size) {
     (void)size;
     InterlockedIncrement(&handled);
     return 0;
+}
+
+static volatile LONG inside_count;
+static HANDLE never; // an event
+
+static void stay_inside(void) {
+    InterlockedIncrement(&inside_count);
+    (void)WaitForSingleObject(never, INFINITE);
+}
+
+static DWORD WINAPI stop_inside(void *arg) {
+    (void)arg;
+    (void)make(SIZE_MAX / 2);
+    return 1;
+}
+
+// A place that the dead keep would be missed by the living.
+static void die_inside(void (*set_hook)(void (*)(void))) {
+    never = CreateEventA(NULL, TRUE, FALSE, NULL);
+    inside_count = 0;
+    set_hook(stay_inside);
+    for (LONG done = 0; done < DEATHS; done += AT_ONCE) {
+        HANDLE threads[AT_ONCE];
+        for (unsigned i = 0; i < AT_ONCE; i++)
+            threads[i] = CreateThread(NULL, 65536, stop_inside, NULL,
+                                      STACK_SIZE_PARAM_IS_A_RESERVATION, NULL);
+        // One that comes out was not let in.
+        while (inside_count < done + AT_ONCE &&
+               WaitForMultipleObjects(AT_ONCE, threads, FALSE, 0) == WAIT_TIMEOUT)
+            SwitchToThread();
+        for (unsigned i = 0; i < AT_ONCE; i++) {
+            CHECK_AT(TerminateThread(threads[i], 1), name);
+            (void)WaitForSingleObject(threads[i], INFINITE);
+            CloseHandle(threads[i]);
+        }
+    }
+    set_hook(NULL);
+    CloseHandle(never);
+    CHECK_AT(inside_count == DEATHS, name);
 }
 
 static void in_threads(LPTHREAD_START_ROUTINE f) {
@@ -75,6 +116,11 @@ void mainCRTStartup(void) {
         CHECK_AT(handled > 0, name);
         set_bytes(64);
         in_threads(fail_first);
+        if (i > 3) // once is enough
+            continue;
+        die_inside((void (*)(void (*)(void)))proc(m, "synth_set_errno_hook"));
+        for (unsigned k = 0; k < 4; k++)
+            in_threads(fail_first);
     }
     finish();
 }

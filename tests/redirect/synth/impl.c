@@ -18,8 +18,18 @@ static DWORD thread_slot;
 static size_t thread_bytes = 64;
 void *calloc(size_t n, size_t size); // the exported one
 
+static void (*volatile errno_hook)(void);
+
+// For tests that stop, or kill, a thread that is inside.
+void crt_set_errno_hook(void (*hook)(void));
+void crt_set_errno_hook(void (*hook)(void)) {
+    errno_hook = hook;
+}
+
 int *crt_errno(void);
 int *crt_errno(void) {
+    if (errno_hook != NULL)
+        errno_hook();
 #ifdef SYNTH_DEBUG
     return &errno_value;
 #else

@@ -8,7 +8,8 @@ import sys
 HELPERS = {"_errno": "crt_errno", "_get_heap_handle": "crt_get_heap_handle", "_callnewh": "crt_callnewh",
            "_query_new_mode": "crt_query_new_mode", "_set_new_mode": "crt_set_new_mode",
            "_set_new_handler": "crt_set_new_handler", "_initterm": "crt_initterm",
-           "synth_is_over": "crt_is_over", "synth_set_thread_bytes": "crt_set_thread_bytes"}
+           "synth_is_over": "crt_is_over", "synth_set_thread_bytes": "crt_set_thread_bytes",
+           "synth_set_errno_hook": "crt_set_errno_hook"}
 INSIDE = ("_base", "malloc_near", "malloc_far", "next_function", "free_again", "free_cold")
 
 
