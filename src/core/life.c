@@ -33,6 +33,7 @@ static uintptr_t life_next_id = 1;     // for keys, under the life lock
 static uint32_t life_made;             // thread heaps ever made, under the life lock
 #define LIFE_BURY_LEAST 8u
 static uint32_t life_bury_at = LIFE_BURY_LEAST; // when the dead are looked for, the same
+static _Atomic(bool) life_has_slotless;         // a thread's slot could not be written
 static _Atomic(uint64_t) life_thread_total;     // threads that ever allocated
 static _Atomic(uint64_t) life_thread_active;    // now
 static _Atomic(uint64_t) life_adopted;
@@ -211,6 +212,20 @@ static int life_set_slot(mi_theap_t *theap) {
     return mi_thread_set(theap->proxy != NULL ? theap->proxy : life_proxy(theap));
 }
 
+// The thread heap of a thread whose slot could not be written: on Windows a process may have used
+// up all of them. Such threads look for theirs in the list, at each slow path, and have no other.
+// One that is being changed may be a killed thread's of the same id.
+static mi_theap_t *life_find_mine(void) {
+    if (MI_LIKELY(!mi_load_relaxed(&life_has_slotless)))
+        return NULL;
+    const uintptr_t self = mi_os_thread_id();
+    for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+        if (mi_load_relaxed(&t->thread_id) == self && mi_theap_heap(t) == &mi_heap_main_state &&
+            mi_load_relaxed(&t->state) == MI_THEAP_ACTIVE && mi_load_relaxed(&t->busy) == 0)
+            return t;
+    return NULL;
+}
+
 mi_theap_t *mi_life_thread(void) {
     mi_theap_t *theap = mi_theap_real();
     if (MI_LIKELY(theap != NULL))
@@ -219,9 +234,14 @@ mi_theap_t *mi_life_thread(void) {
     theap = mi_theap_real();
     if (theap != NULL) // allocated while the hooks were registered
         return theap;
-    theap = mi_life_obtain(&mi_heap_main_state);
-    if (theap == NULL || life_set_slot(theap) != 0)
+    theap = life_find_mine();
+    if (theap != NULL)
         return theap;
+    theap = mi_life_obtain(&mi_heap_main_state);
+    if (theap == NULL)
+        return theap;
+    if (life_set_slot(theap) != 0)
+        mi_store_relaxed(&life_has_slotless, true);
     mi_fetch_add_relaxed(&life_thread_total, 1);
     mi_fetch_add_relaxed(&life_thread_active, 1);
     mi_os_thread_watch();
@@ -246,7 +266,9 @@ static void life_abandon(mi_theap_t *theap) {
 }
 
 void mi_core_thread_done(void) {
-    mi_theap_t *const theap = mi_theap_real();
+    mi_theap_t *theap = mi_theap_real();
+    if (theap == NULL)
+        theap = life_find_mine();
     if (theap == NULL)
         return;
     const uintptr_t self = mi_os_thread_id();
