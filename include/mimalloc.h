@@ -386,9 +386,11 @@ typedef enum mi_option_e {
     mi_option_max_errors,        // print at most this many errors
     mi_option_max_warnings,      // print at most this many warnings
     mi_option_deprecated_max_segment_reclaim, // no effect: an option of earlier versions
-    mi_option_destroy_on_exit,  // no effect: the OS takes back all memory of a process that ends,
-                                // exit handlers may use it until then, and a library that was
-                                // loaded stays loaded
+    mi_option_destroy_on_exit,  // 1: a library or plugin that the static library was linked into
+                                // gives all its memory back when it is unloaded, live blocks too;
+                                // 0: what is live stays, and on Linux also what its threads have at
+                                // hand. At the end of the process the OS does it; libmimalloc.so
+                                // and mimalloc.dll stay loaded
     mi_option_arena_reserve,    // address space of a new arena, KiB
     mi_option_arena_purge_mult, // arenas give back unused memory after purge_delay times this
     mi_option_deprecated_purge_extend_delay, // no effect: an option of earlier versions
@@ -409,7 +411,8 @@ typedef enum mi_option_e {
     mi_option_page_full_retain,     // no effect: full pages are in no list, and cost nothing
     mi_option_page_max_candidates,  // no effect: no search, the first page with a free block serves
     mi_option_max_vabits,           // no effect: user addresses may have 48 bits
-    mi_option_pagemap_commit,       // no effect: the page map costs memory only where it is used
+    mi_option_pagemap_commit, // 1: the page map gets its memory at the start (up to 8 MiB), so that
+                              // no later use of it needs any; 0: where and when it is used
     mi_option_page_commit_on_demand, // no effect: what a page has not handed out costs no memory on
                                      // Linux; Windows commits its span as a whole
     mi_option_page_max_reclaim, // 0: take no pages from ended threads; else as many as are wanted

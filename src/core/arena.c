@@ -49,7 +49,7 @@ uint32_t mi_arena_pressure(void) {
 // ---- Making arenas
 // -----------------------------------------------------------------------------------------
 
-static mi_arena_t *arena_at(size_t i) {
+mi_arena_t *mi_arena_at(size_t i) {
     return mi_load_acquire(&arena_all[i].arena); // with arena_publish
 }
 
@@ -70,7 +70,7 @@ static bool arena_publish(mi_arena_t *a) {
         mi_store_relaxed(&arena_all[at].numa_node, a->memory.numa_node);
         if (a->memory.numa_node >= 0)
             mi_store_relaxed(&arena_has_nodes, true);
-        mi_store_release(&arena_all[at].arena, a); // with arena_at
+        mi_store_release(&arena_all[at].arena, a); // with mi_arena_at
         arena_reserved += a->slices << MI_SLICE_SHIFT;
         if (arena_reserved > arena_reserved_bytes_peak)
             arena_reserved_bytes_peak = arena_reserved;
@@ -371,7 +371,8 @@ size_t mi_arena_node_count(void) {
 static bool arena_alloc_kind(mi_span_t *span, size_t slices, size_t align, int node, int kind) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++) {
-        mi_arena_t *const a = arena_at(i); // an exclusive one may go meanwhile: it is not touched
+        mi_arena_t *const a =
+            mi_arena_at(i); // an exclusive one may go meanwhile: it is not touched
         if (a == NULL || mi_load_relaxed(&arena_all[i].is_exclusive))
             continue;
         const int its = mi_load_relaxed(&arena_all[i].numa_node);
@@ -560,7 +561,7 @@ void mi_arena_purge(bool is_forced) {
     mi_store_relaxed(&arena_purge_at_ms, (uint64_t)0);
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++) {
-        mi_arena_t *const a = arena_at(i);
+        mi_arena_t *const a = mi_arena_at(i);
         if (a == NULL)
             continue;
         if (a->purge_at_ms != 0 && (is_forced || now >= a->purge_at_ms))
@@ -578,7 +579,7 @@ void mi_arena_purge(bool is_forced) {
 // The next page at or after a slice that is taken, and its slice; NULL = none. Under the lock the
 // arena cannot be unloaded.
 static mi_page_t *arena_next_page_locked(size_t index, const mi_theap_t *of, size_t *slice) {
-    mi_arena_t *const a = arena_at(index);
+    mi_arena_t *const a = mi_arena_at(index);
     for (size_t s = (*slice == 0 && a != NULL ? a->head_slices : *slice);
          a != NULL && s < a->slices; s++) {
         s = mi_bitmap_next(a->free, a->slices, s, false);
@@ -684,7 +685,7 @@ void mi_arena_stats(mi_core_stats_t *stats) {
 static arena_slot_t *arena_slot_of(const mi_arena_t *a) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++)
-        if (a != NULL && arena_at(i) == a)
+        if (a != NULL && mi_arena_at(i) == a)
             return &arena_all[i];
     return NULL;
 }
@@ -729,7 +730,7 @@ size_t mi_arena_withdraw(mi_arena_t *a) {
         mi_os_yield();
         mi_lock(&arena_lock);
     }
-    mi_store_release(&slot->arena, NULL); // with arena_at
+    mi_store_release(&slot->arena, NULL); // with mi_arena_at
     slot->home = NULL;
     arena_unlist(a, 0, a->slices);
     arena_used_slices -= a->slices - a->head_slices - a->free_slices;

@@ -93,6 +93,13 @@ mi_arena_t *mi_arena_lay_out(mi_arena_t *apart, const mi_memory_t *memory) {
     return a;
 }
 
+void mi_arena_memory_release(mi_arena_t *a) {
+    const mi_memory_t memory = a->memory; // its copy: the head may lie in it
+    if ((uint8_t *)a != a->base)
+        mi_hidden_release(a, mi_arena_head_slices(a->slices) << MI_SLICE_SHIFT);
+    (void)mi_os_release(memory.start, memory.bytes);
+}
+
 static uint8_t *arena_wide_marks(const mi_arena_t *a, size_t slice) {
     const size_t dense = mi_align_up(a->slices * ARENA_DENSE_MARKS, ARENA_WIDE_MARKS);
     return a->marks + dense + slice * ARENA_WIDE_MARKS;

@@ -35,6 +35,10 @@ MI_INLINE bool mi_arena_is_own(const mi_arena_t *a) {
     return !a->memory.is_pinned && a->memory.commit == NULL;
 }
 
+// The arena of an entry of the table, below MI_ARENA_MAX_COUNT; NULL = none (arena.c).
+mi_arena_t *mi_arena_at(size_t i);
+// Gives the memory of an arena of our own back to the OS, its head too.
+void mi_arena_memory_release(mi_arena_t *a);
 // Slices that the head of an arena of so many takes, and more than it ever takes.
 size_t mi_arena_head_slices(size_t slices);
 size_t mi_arena_head_most(size_t slices);

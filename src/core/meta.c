@@ -8,10 +8,12 @@
 static mi_lock_t meta_lock;
 static uint8_t *meta_next; // unused rest of the last slice, under the lock
 static size_t meta_left;
+static uint8_t
+    *meta_apart; // the last slice that lies in no arena; its first word leads to the one before
 
 void *mi_meta_alloc(size_t bytes) {
     const size_t rounded = mi_align_up(bytes, MI_CACHE_LINE_BYTES);
-    MI_ASSERT(rounded <= MI_SLICE_BYTES);
+    MI_ASSERT(rounded <= MI_SLICE_BYTES - MI_CACHE_LINE_BYTES);
     mi_lock(&meta_lock);
     if (meta_left < rounded) {
         uint8_t *const slice =
@@ -22,12 +24,27 @@ void *mi_meta_alloc(size_t bytes) {
         }
         meta_next = slice;
         meta_left = MI_SLICE_BYTES;
+        if (MI_SECURE) {
+            *(uint8_t **)(void *)slice = meta_apart;
+            meta_apart = slice;
+            meta_next += MI_CACHE_LINE_BYTES;
+            meta_left -= MI_CACHE_LINE_BYTES;
+        }
     }
     void *const p = meta_next;
     meta_next += rounded;
     meta_left -= rounded;
     mi_unlock(&meta_lock);
     return p;
+}
+
+void mi_meta_release(void) {
+    while (meta_apart != NULL) {
+        uint8_t *const slice = meta_apart;
+        meta_apart = *(uint8_t **)(void *)slice;
+        mi_hidden_release(slice, MI_SLICE_BYTES);
+    }
+    meta_left = 0;
 }
 
 void mi_meta_fork_prepare(void) {

@@ -7,6 +7,8 @@
 
 // At most a few KiB. NULL = no memory. Any thread.
 void *mi_meta_alloc(size_t bytes);
+// Gives back what lies apart from the arenas. Nothing of it may be used any more.
+void mi_meta_release(void);
 void mi_meta_fork_prepare(void);
 void mi_meta_fork_done(void);
 

@@ -117,6 +117,27 @@ void mi_page_map_clear(const void *start, size_t slices) {
     }
 }
 
+void mi_page_map_commit(void) {
+    const size_t step = mi_os_page_bytes() / sizeof(mi_page_map_window[0]);
+    for (size_t i = 0; i < MI_MAP_WINDOW_SLICES; i += step) {
+        uintptr_t nothing = 0; // replaced by itself: an addition of 0 would be optimised away
+        (void)mi_cas_strong_relaxed(&mi_page_map_window[i], &nothing, (uintptr_t)0);
+    }
+}
+
+void mi_page_map_release(void) {
+    map_sub_t *const top = mi_load_relaxed(&map_top);
+    if (top == NULL)
+        return;
+    for (size_t i = 0; i < MAP_TOP_COUNT; i++) {
+        map_entry_t *const sub = mi_load_relaxed(&top[i]);
+        if (sub != NULL)
+            mi_os_release((void *)sub, MAP_SUB_COUNT * sizeof(map_entry_t));
+    }
+    mi_store_release(&map_top, NULL); // with the acquire in map_far_entry
+    mi_os_release((void *)top, MAP_TOP_COUNT * sizeof(map_sub_t));
+}
+
 void mi_page_map_fork_prepare(void) {
     mi_lock(&map_lock);
 }

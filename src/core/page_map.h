@@ -62,6 +62,11 @@ void mi_page_map_clear(const void *start, size_t slices);
 // Lays the window around the first arena. Once, under the arena lock.
 void mi_page_map_init(const void *first_arena);
 
+// Touches all of the window.
+void mi_page_map_commit(void);
+// Gives the tables beyond the window back to the OS: no page lies there any more.
+void mi_page_map_release(void);
+
 // Around fork().
 void mi_page_map_fork_prepare(void);
 void mi_page_map_fork_done(void);

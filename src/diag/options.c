@@ -17,75 +17,74 @@ typedef enum option_state_e {
     OPTION_SET      // by the environment or the program
 } option_state_t;
 
+typedef enum option_kind_e {
+    PLAIN, // a number
+    SIZE,  // a number of KiB
+    IDLE   // accepted, no effect; mimalloc.h says so too (tests/api/check_options.py)
+} option_kind_t;
+
 typedef struct option_desc_s {
     const char *name;      // after MIMALLOC_ in lower case
     const char *old_names; // earlier spellings, separated by spaces, or NULL
-    long value;            // default; KiB when is_size
-    bool is_size;
-    bool is_idle; // accepted, no effect; mimalloc.h says so too (tests/api/check_options.py)
+    long value;            // default
+    option_kind_t kind;
 } option_desc_t;
-
-#define IDLE true
 
 #define GUARDED_MAX (1024L * 1024 * 1024)
 #define ARENA_KIB   (MI_ARCH_X86 ? 128L * 1024 : 1024L * 1024)
 
 static const option_desc_t option_table[] = {
-    [mi_option_show_errors] = {"show_errors", NULL, 1, false, false},
-    [mi_option_show_stats] = {"show_stats", NULL, 0, false, false},
-    [mi_option_verbose] = {"verbose", NULL, 0, false, false},
-    [mi_option_deprecated_eager_commit] = {"eager_commit", NULL, 1, false, IDLE},
-    [mi_option_arena_eager_commit] = {"arena_eager_commit", "eager_region_commit", 2, false, false},
-    [mi_option_purge_decommits] = {"purge_decommits", "reset_decommits allow_decommit", 1, false,
-                                   false},
-    [mi_option_allow_large_os_pages] = {"allow_large_os_pages", "large_os_pages", 0, false, false},
-    [mi_option_reserve_huge_os_pages] = {"reserve_huge_os_pages", NULL, 0, false, false},
-    [mi_option_reserve_huge_os_pages_at] = {"reserve_huge_os_pages_at", NULL, -1, false, false},
-    [mi_option_reserve_os_memory] = {"reserve_os_memory", NULL, 0, true, false},
-    [mi_option_deprecated_segment_cache] = {"segment_cache", NULL, 0, false, IDLE},
-    [mi_option_deprecated_page_reset] = {"page_reset", NULL, 0, false, IDLE},
+    [mi_option_show_errors] = {"show_errors", NULL, 1, PLAIN},
+    [mi_option_show_stats] = {"show_stats", NULL, 0, PLAIN},
+    [mi_option_verbose] = {"verbose", NULL, 0, PLAIN},
+    [mi_option_deprecated_eager_commit] = {"eager_commit", NULL, 1, IDLE},
+    [mi_option_arena_eager_commit] = {"arena_eager_commit", "eager_region_commit", 2, PLAIN},
+    [mi_option_purge_decommits] = {"purge_decommits", "reset_decommits allow_decommit", 1, PLAIN},
+    [mi_option_allow_large_os_pages] = {"allow_large_os_pages", "large_os_pages", 0, PLAIN},
+    [mi_option_reserve_huge_os_pages] = {"reserve_huge_os_pages", NULL, 0, PLAIN},
+    [mi_option_reserve_huge_os_pages_at] = {"reserve_huge_os_pages_at", NULL, -1, PLAIN},
+    [mi_option_reserve_os_memory] = {"reserve_os_memory", NULL, 0, SIZE},
+    [mi_option_deprecated_segment_cache] = {"segment_cache", NULL, 0, IDLE},
+    [mi_option_deprecated_page_reset] = {"page_reset", NULL, 0, IDLE},
     [mi_option_deprecated_abandoned_page_purge] = {"abandoned_page_purge",
                                                    "abandoned_page_reset abandoned_page_decommit",
-                                                   0, false, IDLE},
-    [mi_option_deprecated_segment_reset] = {"segment_reset", "segment_decommit_delay", 0, false,
-                                            IDLE},
-    [mi_option_deprecated_eager_commit_delay] = {"eager_commit_delay", NULL, 1, false, IDLE},
-    [mi_option_purge_delay] = {"purge_delay", "reset_delay decommit_delay", 250, false, false},
-    [mi_option_use_numa_nodes] = {"use_numa_nodes", NULL, 0, false, false},
-    [mi_option_disallow_os_alloc] = {"disallow_os_alloc", "limit_os_alloc", 0, false, false},
-    [mi_option_os_tag] = {"os_tag", NULL, 100, false, IDLE},
-    [mi_option_max_errors] = {"max_errors", NULL, 32, false, false},
-    [mi_option_max_warnings] = {"max_warnings", NULL, 32, false, false},
-    [mi_option_deprecated_max_segment_reclaim] = {"max_segment_reclaim", NULL, 10, false, IDLE},
-    [mi_option_destroy_on_exit] = {"destroy_on_exit", NULL, 0, false, IDLE},
-    [mi_option_arena_reserve] = {"arena_reserve", NULL, ARENA_KIB, true, false},
-    [mi_option_arena_purge_mult] = {"arena_purge_mult", NULL, 1, false, false},
+                                                   0, IDLE},
+    [mi_option_deprecated_segment_reset] = {"segment_reset", "segment_decommit_delay", 0, IDLE},
+    [mi_option_deprecated_eager_commit_delay] = {"eager_commit_delay", NULL, 1, IDLE},
+    [mi_option_purge_delay] = {"purge_delay", "reset_delay decommit_delay", 250, PLAIN},
+    [mi_option_use_numa_nodes] = {"use_numa_nodes", NULL, 0, PLAIN},
+    [mi_option_disallow_os_alloc] = {"disallow_os_alloc", "limit_os_alloc", 0, PLAIN},
+    [mi_option_os_tag] = {"os_tag", NULL, 100, IDLE},
+    [mi_option_max_errors] = {"max_errors", NULL, 32, PLAIN},
+    [mi_option_max_warnings] = {"max_warnings", NULL, 32, PLAIN},
+    [mi_option_deprecated_max_segment_reclaim] = {"max_segment_reclaim", NULL, 10, IDLE},
+    [mi_option_destroy_on_exit] = {"destroy_on_exit", NULL, 0, PLAIN},
+    [mi_option_arena_reserve] = {"arena_reserve", NULL, ARENA_KIB, SIZE},
+    [mi_option_arena_purge_mult] = {"arena_purge_mult", NULL, 1, PLAIN},
     [mi_option_deprecated_purge_extend_delay] = {"purge_extend_delay", "decommit_extend_delay", 1,
-                                                 false, IDLE},
-    [mi_option_disallow_arena_alloc] = {"disallow_arena_alloc", NULL, 0, false, false},
-    [mi_option_retry_on_oom] = {"retry_on_oom", NULL, 400, false, false},
-    [mi_option_visit_abandoned] = {"visit_abandoned", NULL, 0, false, IDLE},
-    [mi_option_guarded_min] = {"guarded_min", NULL, 0, false, false},
-    [mi_option_guarded_max] = {"guarded_max", NULL, GUARDED_MAX, false, false},
-    [mi_option_guarded_precise] = {"guarded_precise", NULL, 0, false, false},
-    [mi_option_guarded_sample_rate] = {"guarded_sample_rate", NULL, 0, false, false},
-    [mi_option_guarded_sample_seed] = {"guarded_sample_seed", NULL, 0, false, false},
-    [mi_option_generic_collect] = {"generic_collect", "target_segments_per_thread", 10000, false,
-                                   false},
-    [mi_option_page_reclaim_on_free] = {"page_reclaim_on_free", "abandoned_reclaim_on_free", 0,
-                                        false, IDLE},
-    [mi_option_page_full_retain] = {"page_full_retain", NULL, 2, false, IDLE},
-    [mi_option_page_max_candidates] = {"page_max_candidates", NULL, 4, false, IDLE},
-    [mi_option_max_vabits] = {"max_vabits", NULL, 0, false, IDLE},
-    [mi_option_pagemap_commit] = {"pagemap_commit", NULL, 0, false, IDLE},
-    [mi_option_page_commit_on_demand] = {"page_commit_on_demand", NULL, 0, false, IDLE},
-    [mi_option_page_max_reclaim] = {"page_max_reclaim", NULL, -1, false, false},
-    [mi_option_page_cross_thread_max_reclaim] = {"page_cross_thread_max_reclaim", NULL, 32, false,
                                                  IDLE},
-    [mi_option_allow_thp] = {"allow_thp", NULL, 1, false, false},
-    [mi_option_minimal_purge_size] = {"minimal_purge_size", NULL, 0, true, false},
-    [mi_option_arena_max_object_size] = {"arena_max_object_size", NULL, ARENA_KIB, true, false},
-    [mi_option_arena_is_numa_local] = {"arena_is_numa_local", NULL, 0, false, false},
+    [mi_option_disallow_arena_alloc] = {"disallow_arena_alloc", NULL, 0, PLAIN},
+    [mi_option_retry_on_oom] = {"retry_on_oom", NULL, 400, PLAIN},
+    [mi_option_visit_abandoned] = {"visit_abandoned", NULL, 0, IDLE},
+    [mi_option_guarded_min] = {"guarded_min", NULL, 0, PLAIN},
+    [mi_option_guarded_max] = {"guarded_max", NULL, GUARDED_MAX, PLAIN},
+    [mi_option_guarded_precise] = {"guarded_precise", NULL, 0, PLAIN},
+    [mi_option_guarded_sample_rate] = {"guarded_sample_rate", NULL, 0, PLAIN},
+    [mi_option_guarded_sample_seed] = {"guarded_sample_seed", NULL, 0, PLAIN},
+    [mi_option_generic_collect] = {"generic_collect", "target_segments_per_thread", 10000, PLAIN},
+    [mi_option_page_reclaim_on_free] = {"page_reclaim_on_free", "abandoned_reclaim_on_free", 0,
+                                        IDLE},
+    [mi_option_page_full_retain] = {"page_full_retain", NULL, 2, IDLE},
+    [mi_option_page_max_candidates] = {"page_max_candidates", NULL, 4, IDLE},
+    [mi_option_max_vabits] = {"max_vabits", NULL, 0, IDLE},
+    [mi_option_pagemap_commit] = {"pagemap_commit", NULL, 0, PLAIN},
+    [mi_option_page_commit_on_demand] = {"page_commit_on_demand", NULL, 0, IDLE},
+    [mi_option_page_max_reclaim] = {"page_max_reclaim", NULL, -1, PLAIN},
+    [mi_option_page_cross_thread_max_reclaim] = {"page_cross_thread_max_reclaim", NULL, 32, IDLE},
+    [mi_option_allow_thp] = {"allow_thp", NULL, 1, PLAIN},
+    [mi_option_minimal_purge_size] = {"minimal_purge_size", NULL, 0, SIZE},
+    [mi_option_arena_max_object_size] = {"arena_max_object_size", NULL, ARENA_KIB, SIZE},
+    [mi_option_arena_is_numa_local] = {"arena_is_numa_local", NULL, 0, PLAIN},
 };
 static_assert(sizeof(option_table) / sizeof(option_table[0]) == _mi_option_last,
               "every option has a row");
@@ -104,11 +103,11 @@ const char *mi_option_name(mi_option_t option) {
 }
 
 bool mi_option_is_size(mi_option_t option) {
-    return option_exists(option) && option_table[option].is_size;
+    return option_exists(option) && option_table[option].kind == SIZE;
 }
 
 bool mi_option_is_idle(mi_option_t option) {
-    return option_exists(option) && option_table[option].is_idle;
+    return option_exists(option) && option_table[option].kind == IDLE;
 }
 
 static bool text_is_any(const char *text, const char *const *words, size_t count) {
@@ -204,7 +203,7 @@ static bool env_value_of(const option_desc_t *d, const char *name, long *out) {
         char text[OPTION_TEXT_MAX];
         if (!env_find(prefixes[i], name, text, sizeof(text)))
             continue;
-        if (mi_option_parse(text, d->is_size, out))
+        if (mi_option_parse(text, d->kind == SIZE, out))
             return true;
         mi_message_warning("option %s: value \"%s\" not understood, it stays %ld", name, text,
                            d->value);

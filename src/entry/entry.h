@@ -16,6 +16,8 @@ extern MI_HIDDEN bool mi_entry_has_deferred; // mi_register_deferred_free has a 
 void mi_deferred_run(bool force);            // calls it, unless it is being called
 void mi_entry_init(void); // reads the options, tells the core, says hello when verbose; once
 void mi_entry_exit(void); // end of the process: statistics when asked for; once
+// The library's own code is about to be unloaded. is_certain: it is not the process that ends.
+void mi_entry_unload(bool is_certain);
 void mi_entry_process_info(mi_os_process_info_t *info); // the OS' facts, elapsed since our start
 void mi_entry_options_changed(void);                    // hands the options to the core again
 

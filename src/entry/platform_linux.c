@@ -9,7 +9,9 @@
 #include "os/os.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
+#include <link.h>
 #include <limits.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -51,14 +53,55 @@ mi_output_fun *mi_platform_exit_output(void) {
     return exit_fd >= 0 && fcntl(STDERR_FILENO, F_GETFD) < 0 ? exit_write : NULL;
 }
 
+// Destructors run when the process ends, and when dlclose takes the library out that this code was
+// linked into. A handler of exit() tells the two apart, if the library was loaded by the program:
+// what the system has loaded with it registers handlers before the system does its own, and hears
+// of the end too late. The handler has an owner of its own, so that dlclose does not call it.
+extern int __cxa_atexit(void (*handler)(void *), void *arg, void *owner);
+extern void __cxa_finalize(void *owner);
+static char exit_owner;
+static bool exit_has_begun;
+static bool is_unloadable;
+
+static void exit_note(void *arg) {
+    (void)arg;
+    exit_has_begun = true;
+}
+
+// Our own dynamic section, made by the linker; none in a static program.
+extern ElfW(Dyn) _DYNAMIC[] __attribute__((weak, visibility("hidden")));
+
+// Whether this code is in a library that dlclose may take out: not in the program itself, and not
+// in libmimalloc.so, which stays.
+static bool module_is_unloadable(void) {
+    if (_DYNAMIC == NULL)
+        return false;
+    bool is_program = false;
+    bool stays = false;
+    for (const ElfW(Dyn) *d = _DYNAMIC; d->d_tag != DT_NULL; d++) {
+        is_program |= (d->d_tag == DT_DEBUG); // linkers give it to programs only
+        stays |= (d->d_tag == DT_FLAGS_1 && (d->d_un.d_val & DF_1_NODELETE) != 0);
+    }
+    return !is_program && !stays;
+}
+
 __attribute__((constructor(101))) static void entry_construct(void) {
     mi_entry_init();
     if (mi_option_value(mi_option_show_stats) > 0)
         exit_fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, EXIT_FD_LEAST);
+    is_unloadable = module_is_unloadable() && __cxa_atexit(exit_note, NULL, &exit_owner) == 0;
 }
 
 __attribute__((destructor(101))) static void entry_destruct(void) {
     mi_entry_exit();
+    if (!is_unloadable)
+        return;
+    if (!exit_has_begun)
+        mi_entry_unload(false);
+    __cxa_finalize(&exit_owner); // else exit() would call what is no longer there
+    if (exit_fd >= 0)
+        (void)close(exit_fd);
+    exit_fd = -1;
 }
 
 void mi_platform_errno(int error) {

@@ -4,6 +4,8 @@
 
 #include "base/atomic.h"
 #include "core/limits.h"
+#include "core/page_map.h"
+#include "core/release.h"
 #include "diag/message.h"
 #include "diag/options.h"
 #include "entry/guarded.h"
@@ -102,6 +104,8 @@ MI_COLD void mi_entry_init(void) {
     if (mi_option_value(mi_option_show_stats) > 0)
         mi_core_count_all(true); // the printed number of allocations shall be exact
     mi_core_process_init();
+    if (mi_option_value(mi_option_pagemap_commit) > 0)
+        mi_page_map_commit();
     arenas_reserve();
     mi_entry_is_ready = true;
     if (mi_option_value(mi_option_verbose) > 0)
@@ -115,6 +119,17 @@ void mi_entry_exit(void) {
         mi_stats_print_out(mi_platform_exit_output(), NULL);
     if (MI_DEBUG && mi_option_value(mi_option_show_stats) > 1)
         mi_leaks_print(mi_platform_exit_output(), NULL);
+}
+
+// Nobody can free anything any more, but blocks may be read as long as the process lives: without
+// the option they keep their memory, and all else only where it is sure that nobody comes back.
+void mi_entry_unload(bool is_certain) {
+    mi_entry_exit();
+    mi_os_threads_forget();
+    if (mi_option_value(mi_option_destroy_on_exit) > 0 || (is_certain && mi_core_is_empty()))
+        mi_core_release();
+    else
+        mi_core_collect(true);
 }
 
 void mi_entry_process_info(mi_os_process_info_t *info) {

@@ -1,6 +1,8 @@
 // The static library on Windows: no DllMain, so a TLS callback tells about the process' and its
-// threads' ends. There is no redirect DLL beside a static library; the program's malloc is ours
-// only where its author linked it so.
+// threads' ends, and a destructor of the C runtime about the end of a DLL that it was linked into:
+// the TLS callback would come before the destructors of that DLL's own objects. There is no
+// redirect DLL beside a static library; the program's malloc is ours only where its author linked
+// it so.
 #include "entry/redirect_entry.h"
 
 #include "core/alloc.h"
@@ -8,6 +10,10 @@
 
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#    include <stdlib.h>
+#endif
 
 mi_crt_ctx_t *mi_redirect_foreign(void) {
     return NULL;
@@ -29,6 +35,17 @@ static void NTAPI thread_callback(PVOID module, DWORD reason, PVOID reserved) {
         mi_entry_exit();
 }
 
+static void module_ends(void) {
+    HMODULE own = NULL;
+    mi_entry_exit();
+    if (mi_os_is_exiting() || !GetModuleHandleExW(GET_MODULE_HANDLE_EX_FLAG_FROM_ADDRESS |
+                                                      GET_MODULE_HANDLE_EX_FLAG_UNCHANGED_REFCOUNT,
+                                                  (LPCWSTR)(void *)&module_ends, &own))
+        return;
+    if (own != GetModuleHandleW(NULL))
+        mi_entry_unload(true);
+}
+
 // The loader calls what lies in this section; the C runtimes frame it. An MSVC const_seg pragma
 // does not work for windows-gnu targets, a section attribute does.
 #if defined(_MSC_VER) && !defined(__clang__)
@@ -36,7 +53,17 @@ static void NTAPI thread_callback(PVOID module, DWORD reason, PVOID reserved) {
 extern const PIMAGE_TLS_CALLBACK mi_tls_callback;
 const PIMAGE_TLS_CALLBACK mi_tls_callback = thread_callback;
 #    pragma const_seg()
+// Among the first initialisers, so that it is among the last to be called at the end.
+static void __cdecl module_begins(void) {
+    (void)atexit(module_ends);
+}
+#    pragma section(".CRT$XCB", read)
+__declspec(allocate(".CRT$XCB")) extern void(__cdecl *const mi_module_begins)(void);
+void(__cdecl *const mi_module_begins)(void) = module_begins;
 #else
 __attribute__((section(".CRT$XLM"), used)) static const PIMAGE_TLS_CALLBACK mi_tls_callback =
     thread_callback;
+__attribute__((destructor(101))) static void module_destruct(void) {
+    module_ends();
+}
 #endif

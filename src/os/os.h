@@ -81,6 +81,9 @@ bool mi_os_is_exiting(
 // ends. On Windows both do nothing: DllMain tells about thread exits.
 int mi_os_on_thread_exit(void (*on_exit)(void));
 void mi_os_thread_watch(void);
+// The code of this library is about to go: no thread's end is told any more, and what runs of
+// on_exit has run. Windows: the threads' slot is free for others. Nobody allocates any more.
+void mi_os_threads_forget(void);
 // Calls around fork(): prepare before it, parent and child after it. Windows: does nothing.
 int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 

@@ -33,6 +33,8 @@ static _Atomic(long) os_fail_count;   // fault test: calls seen
 static pthread_key_t os_exit_key;     // its destructor is the thread exit hook
 static _Atomic(bool) os_exit_key_ready;
 static void (*os_exit_hook)(void);
+static _Atomic(uint32_t) os_exit_running; // threads that are in the hook
+static void (*os_fork_child)(void);
 
 void mi_os_fail_nth(long n) {
     mi_store_relaxed(&os_fail_count, 0);
@@ -364,7 +366,9 @@ bool mi_os_is_exiting(void) {
 
 static void os_thread_exit(void *value) {
     (void)value;
+    mi_fetch_add_acq_rel(&os_exit_running, 1);
     os_exit_hook();
+    mi_fetch_sub_acq_rel(&os_exit_running, 1); // with the acquire in mi_os_threads_forget
 }
 
 int mi_os_on_thread_exit(void (*on_exit)(void)) {
@@ -380,8 +384,27 @@ void mi_os_thread_watch(void) {
         (void)pthread_setspecific(os_exit_key, &os_exit_key);
 }
 
+// A thread that has read the key's destructor from the C library and not yet made its first step in
+// it cannot be seen: that would take a lock of the C library's.
+void mi_os_threads_forget(void) {
+    if (!mi_load_acquire(&os_exit_key_ready)) // with the release in mi_os_on_thread_exit
+        return;
+    mi_store_relaxed(&os_exit_key_ready, false);
+    (void)pthread_key_delete(os_exit_key);
+    while (mi_load_acquire(&os_exit_running) != 0) // with the end of os_thread_exit
+        mi_os_yield();
+}
+
+// Only the thread that forked is in the child, and it is in no hook.
+static void os_child(void) {
+    mi_store_relaxed(&os_exit_running, 0u);
+    os_fork_child();
+}
+
+// The C library forgets the handlers of a library that is unloaded by itself.
 int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
-    return pthread_atfork(prepare, parent, child);
+    os_fork_child = child;
+    return pthread_atfork(prepare, parent, os_child);
 }
 
 bool mi_os_env(const char *name, char *buf, size_t cap) {

@@ -443,6 +443,13 @@ int mi_thread_set(void *value) {
     return is_done ? 0 : -1;
 }
 
+void mi_os_threads_forget(void) {
+    const DWORD index = mi_exchange_acq_rel(&slot_index, TLS_OUT_OF_INDEXES);
+    mi_thread_teb_offset = 0;
+    if (index != TLS_OUT_OF_INDEXES)
+        (void)TlsFree(index);
+}
+
 // ---- Environment, messages, facts for the statistics
 // -------------------------------------------------------
 
