@@ -123,11 +123,24 @@ MI_INLINE mi_heap_t *mi_theap_heap(const mi_theap_t *theap) {
     return mi_load_relaxed(&theap->heap);
 }
 
+// For the test that kills a thread inside a change; the product has nothing here.
+#ifndef MI_CHANGE_FAULTS
+#    define MI_CHANGE_FAULTS 0
+#endif
+#if MI_CHANGE_FAULTS
+void mi_change_entered(const mi_theap_t *theap); // may never return
+#else
+MI_INLINE void mi_change_entered(const mi_theap_t *theap) {
+    (void)theap;
+}
+#endif
+
 // Marks a change of the thread heap's lists; nests.
 MI_INLINE uint32_t mi_theap_enter(mi_theap_t *theap) {
     const uint32_t was = mi_load_relaxed(&theap->busy);
     mi_store_relaxed(&theap->busy, was + 1);
     mi_fork_point();
+    mi_change_entered(theap);
     return was;
 }
 

@@ -3,6 +3,8 @@
 //   kill count redirect.dll allocator.dll crt.dll   how many locks the allocator's work meets
 //   kill locked N ...     a thread dies inside the N-th lock, then ExitProcess
 //   kill random N ...     threads die wherever they stand, N decides when
+//   kill changing N ...   a thread dies inside its N-th change of its thread heap: the others never
+//                         touch that heap
 //   kill outside N ...    N threads die one after the other, each while it holds no lock: the
 //                         others get on, and free its blocks
 //
@@ -32,6 +34,9 @@ static LONG (*lock_count)(void);
 static void (*lock_arm)(LONG);
 static LONG (*lock_is_stuck)(void);
 static LONG (*lock_holds)(DWORD);
+static void (*change_arm)(LONG);
+static LONG (*change_is_frozen)(void);
+static LONG (*change_by_others)(void);
 
 static void *volatile slots[SLOTS]; // blocks on their way from thread to thread
 static volatile LONG is_over, rounds;
@@ -130,6 +135,17 @@ static DWORD WINAPI victim(void *arg) {
     }
 }
 
+static DWORD WINAPI changing_victim(void *arg) {
+    uint32_t state = (uint32_t)(uintptr_t)arg;
+    void *volatile held[HELD] = {0};
+    for (unsigned i = 0; i < 10; i++)
+        step(&state, held);
+    change_arm((LONG)(intptr_t)arg);
+    for (unsigned i = 0; i < 20000; i++)
+        step(&state, held);
+    return 1; // it never changed its heap
+}
+
 static void find(HMODULE allocator, HMODULE crt) {
     crt_malloc = (void *(*)(size_t))proc(crt, "malloc");
     crt_calloc = (void *(*)(size_t, size_t))proc(crt, "calloc");
@@ -145,7 +161,10 @@ static void find(HMODULE allocator, HMODULE crt) {
     lock_arm = (void (*)(LONG))proc(allocator, "lock_faults_arm");
     lock_is_stuck = (LONG(*)(void))proc(allocator, "lock_faults_is_stuck");
     lock_holds = (LONG(*)(DWORD))proc(allocator, "lock_faults_holds");
-    if (heap_new == NULL || lock_holds == NULL || malloc_aligned == NULL) {
+    change_arm = (void (*)(LONG))proc(allocator, "lock_faults_arm_change");
+    change_is_frozen = (LONG(*)(void))proc(allocator, "lock_faults_is_frozen");
+    change_by_others = (LONG(*)(void))proc(allocator, "lock_faults_changed_by_others");
+    if (change_arm == NULL || heap_new == NULL || lock_holds == NULL || malloc_aligned == NULL) {
         say("this is not the test build\n");
         ExitProcess(2);
     }
@@ -179,6 +198,46 @@ static void die_locked(LONG n) {
     wait_until_begun(THREADS);
     TerminateThread(t, 1);
     WaitForSingleObject(t, INFINITE);
+}
+
+// Threads that come later look for the dead when there are many; whatever they adopt, steal or
+// collect, this heap is not among it. Its blocks may be freed all the same.
+static void die_changing(LONG n) {
+    const HANDLE t = start(changing_victim, (uintptr_t)n);
+    DWORD code = STILL_ACTIVE;
+    while (!lock_is_stuck() && GetExitCodeThread(t, &code) && code == STILL_ACTIVE)
+        SwitchToThread();
+    if (!lock_is_stuck()) {
+        say("change %ld never happened\n", n);
+        ExitProcess(3);
+    }
+    // While it lives its heap may be told of blocks that others free, and no more.
+    TerminateThread(t, 1);
+    WaitForSingleObject(t, INFINITE);
+    void *volatile held[HELD] = {0};
+    uint32_t state = 5;
+    for (unsigned round = 0; round < 40 && !change_is_frozen(); round++) {
+        HANDLE threads[16];
+        begun = is_over = 0;
+        for (unsigned i = 0; i < 16; i++)
+            threads[i] = start(worker, i + 1);
+        wait_until_begun(16);
+        is_over = 1;
+        WaitForMultipleObjects(16, threads, TRUE, INFINITE);
+        for (unsigned i = 0; i < 16; i++)
+            CloseHandle(threads[i]);
+    }
+    for (unsigned i = 0; i < 200; i++)
+        step(&state, held);
+    for (unsigned i = 0; i < SLOTS; i++)
+        crt_free(take(&slots[i]));
+    collect(true);
+    start_and_end_a_thread();
+    if (!change_is_frozen() || change_by_others() != 0) {
+        say("the heap that a killed thread left in a change: frozen %ld, changed %ld times\n",
+            change_is_frozen(), change_by_others());
+        ExitProcess(4);
+    }
 }
 
 static void die_at_random(unsigned n) {
@@ -269,6 +328,8 @@ void mainCRTStartup(void) {
         say("locks: %ld\n", lock_count());
     } else if (mi_str_eq(mode, "locked")) {
         die_locked((LONG)n);
+    } else if (mi_str_eq(mode, "changing")) {
+        die_changing((LONG)n);
     } else if (mi_str_eq(mode, "random")) {
         die_at_random(n);
     } else if (mi_str_eq(mode, "outside")) {

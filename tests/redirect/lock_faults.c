@@ -1,7 +1,9 @@
 // Part of a test build of the allocator DLL: knows every lock of the core by its address, in the
 // order in which they are first taken, which threads may hold one, and stops a chosen thread for
-// ever inside a chosen lock.
+// ever inside a chosen lock. The same inside a change of its thread heap: the heap that it leaves
+// must be changed by nobody else.
 #include "core/lock.h"
+#include "core/theap.h"
 
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
@@ -66,6 +68,41 @@ void lock_faults_arm(LONG n) {
 __declspec(dllexport) LONG lock_faults_is_stuck(void);
 LONG lock_faults_is_stuck(void) {
     return is_stuck;
+}
+
+// ---- changes of thread heaps ----
+
+static volatile LONG changes_left;              // of the victim, until it stops
+static const mi_theap_t *volatile changed_heap; // the heap that the victim left in a change
+static volatile LONG changed_by_others;
+
+void mi_change_entered(const mi_theap_t *theap) {
+    if (victim == GetCurrentThreadId() && changes_left > 0 && --changes_left == 0) {
+        changed_heap = theap;
+        InterlockedExchange(&is_stuck, 1);
+        for (;;)
+            SuspendThread(GetCurrentThread());
+    }
+    if (theap == changed_heap)
+        InterlockedIncrement(&changed_by_others);
+}
+
+// From now on this thread stops inside its n-th change of a thread heap.
+__declspec(dllexport) void lock_faults_arm_change(LONG n);
+void lock_faults_arm_change(LONG n) {
+    victim = GetCurrentThreadId();
+    changes_left = n;
+}
+
+// Is the heap that the victim left marked as never to be touched?
+__declspec(dllexport) LONG lock_faults_is_frozen(void);
+LONG lock_faults_is_frozen(void) {
+    return mi_load_relaxed(&changed_heap->state) == MI_THEAP_FROZEN;
+}
+
+__declspec(dllexport) LONG lock_faults_changed_by_others(void);
+LONG lock_faults_changed_by_others(void) {
+    return changed_by_others;
 }
 
 // May the thread, which does not run, hold a lock?

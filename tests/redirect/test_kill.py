@@ -81,6 +81,7 @@ def main():
                 k.run("locked", n)
         for n in range(4 * args.rounds):
             k.run("random", n)
+            k.run("changing", 1 + 7 * n)
         # A thread that dies in the middle of a malloc leaves its pages frozen, some 40 MB here: 32 bits of address
         # space hold only so many.
         left, most = 15 * args.rounds, 30 if args.bits else 1000
