@@ -497,6 +497,55 @@ static void test_with_heap(void) {
         drop(kept[0]);
 }
 
+// ---- between the CRT's mapping and its DllMain ----
+
+typedef struct dll_event_s {
+    ULONG flags;
+    const void *full_name, *base_name;
+    uint8_t *base;
+    ULONG image_bytes;
+} dll_event_t;
+typedef void(CALLBACK *dll_callback_t)(ULONG reason, const dll_event_t *event, void *context);
+enum { DLL_LOADED = 1 };
+
+// Another module is told of the CRT after the redirection has been, and uses it at once: nothing
+// may be asked of a CRT that has not begun, not even what errno is.
+static void CALLBACK on_dll(ULONG reason, const dll_event_t *event, void *context) {
+    const HMODULE m = (HMODULE)(void *)event->base;
+    if (reason != DLL_LOADED || proc(m, "synth_early_calls") == 0)
+        return;
+    debug_crt = m;
+    void *p = make_dbg(50, CLIENT_BLOCK, "early.c", 1), *q = make(60);
+    CHECK(is_ours(p) && is_ours(q));
+    p = ((realloc_dbg_t)fn("_realloc_dbg"))(p, 500, CLIENT_BLOCK, "early.c", 2);
+    CHECK(is_ours(p) && make(SIZE_MAX / 2) == NULL);
+    CHECK(ask("_CrtCheckMemory") == 1);
+    (void)ask("_CrtDumpMemoryLeaks");
+    drop(p);
+    drop(q);
+    (*(unsigned *)context)++;
+}
+
+static void load_crts(void) {
+    static unsigned used_early;
+    void *cookie = NULL;
+    const HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    LONG(NTAPI * watch)
+    (ULONG, dll_callback_t, void *, void **) =
+        (LONG(NTAPI *)(ULONG, dll_callback_t, void *, void **))proc(ntdll,
+                                                                    "LdrRegisterDllNotification");
+    LONG(NTAPI * unwatch)
+    (void *) = (LONG(NTAPI *)(void *))proc(ntdll, "LdrUnregisterDllNotification");
+    const bool is_new = (GetModuleHandleA(argument(5)) == NULL);
+    if (!is_late)
+        CHECK(watch(0, on_dll, &used_early, &cookie) >= 0);
+    debug_crt = LoadLibraryA(argument(5));
+    if (!is_late)
+        CHECK(unwatch(cookie) >= 0 && used_early == is_new);
+    CHECK(((LONG(*)(void))fn("synth_early_calls"))() == 0);
+    release_crt = LoadLibraryA(argument(6));
+}
+
 #ifdef DEBUGCRT_IMPORTS
 // The debug CRT is initialised behind both halves, by the loader, before any code of ours.
 __declspec(dllimport) void *malloc(size_t size);
@@ -524,21 +573,20 @@ void mainCRTStartup(void) {
     has_heap = mi_str_eq(argument(2), "debug");
     for (unsigned round = 0; round < 2; round++) {
         if ((round == 0) == is_late) {
-            debug_crt = LoadLibraryA(argument(5));
-            release_crt = LoadLibraryA(argument(6));
+            load_crts();
             if (is_late)
                 make_before();
         } else {
             redirect = LoadLibraryA(argument(3));
             allocator = LoadLibraryA(argument(4));
+            is_ours = (bool (*)(const void *))proc(allocator, "mi_is_in_heap_region");
+            if (is_ours == NULL)
+                is_ours = (bool (*)(const void *))proc(allocator, "standin_is_ours");
         }
     }
     CHECK(redirect != NULL && allocator != NULL && debug_crt != NULL && release_crt != NULL);
     if (wtest_failed > 0)
         finish();
-    is_ours = (bool (*)(const void *))proc(allocator, "mi_is_in_heap_region");
-    if (is_ours == NULL)
-        is_ours = (bool (*)(const void *))proc(allocator, "standin_is_ours");
     (void)((report_hook_t(*)(report_hook_t))fn("_CrtSetReportHook"))(listen);
     if (has_heap)
         test_with_heap();

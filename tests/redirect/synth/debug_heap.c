@@ -176,6 +176,7 @@ API int *__p__crtDbgFlag(void) {
 
 API long *__p__crtBreakAlloc(void);
 API long *__p__crtBreakAlloc(void) {
+    synth_called();
     return &break_alloc;
 }
 
@@ -195,6 +196,7 @@ API alloc_hook_t _CrtSetAllocHook(alloc_hook_t hook) {
 
 API alloc_hook_t _CrtGetAllocHook(void);
 API alloc_hook_t _CrtGetAllocHook(void) {
+    synth_called();
     return alloc_hook;
 }
 
@@ -207,6 +209,7 @@ API dump_client_t _CrtSetDumpClient(dump_client_t client) {
 
 API dump_client_t _CrtGetDumpClient(void);
 API dump_client_t _CrtGetDumpClient(void) {
+    synth_called();
     return dump_client;
 }
 
@@ -220,6 +223,7 @@ API int _CrtSetCheckCount(int n) {
 
 API int _CrtGetCheckCount(void);
 API int _CrtGetCheckCount(void) {
+    synth_called();
     return check_count;
 }
 

@@ -44,6 +44,7 @@ typedef void (*dump_client_t)(void *p, size_t size);
 typedef int (*report_hook_t)(int type, char *message, int *result);
 
 // impl.c
+void synth_called(void); // counts what comes before DllMain
 void *synth_raw_alloc(size_t size);
 void synth_raw_free(void *p);
 int synth_raw_is_valid(const void *p);

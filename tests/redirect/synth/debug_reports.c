@@ -11,6 +11,7 @@ API int _CrtDbgReport(int type, const char *file, int line, const char *module, 
                       ...);
 API int _CrtDbgReport(int type, const char *file, int line, const char *module, const char *format,
                       ...) {
+    synth_called();
     char text[1024];
     mi_text_t t;
     va_list args;

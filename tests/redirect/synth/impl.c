@@ -18,6 +18,19 @@ static DWORD thread_slot;
 static size_t thread_bytes = 64;
 void *calloc(size_t n, size_t size); // the exported one
 
+static LONG early_calls; // of functions that need what DllMain makes, before it ran
+
+void synth_called(void);
+void synth_called(void) {
+    if (heap == NULL)
+        InterlockedIncrement(&early_calls);
+}
+
+LONG crt_early_calls(void);
+LONG crt_early_calls(void) {
+    return early_calls;
+}
+
 static void (*volatile errno_hook)(void);
 
 // For tests that stop, or kill, a thread that is inside.
@@ -28,6 +41,7 @@ void crt_set_errno_hook(void (*hook)(void)) {
 
 int *crt_errno(void);
 int *crt_errno(void) {
+    synth_called();
     if (errno_hook != NULL)
         errno_hook();
 #ifdef SYNTH_DEBUG
@@ -69,11 +83,13 @@ int crt_is_over(void) {
 
 int crt_callnewh(size_t size);
 int crt_callnewh(size_t size) {
+    synth_called();
     return new_handler != NULL ? new_handler(size) : 0;
 }
 
 int crt_query_new_mode(void);
 int crt_query_new_mode(void) {
+    synth_called();
     return new_mode;
 }
 

@@ -9,7 +9,7 @@ HELPERS = {"_errno": "crt_errno", "_get_heap_handle": "crt_get_heap_handle", "_c
            "_query_new_mode": "crt_query_new_mode", "_set_new_mode": "crt_set_new_mode",
            "_set_new_handler": "crt_set_new_handler", "_initterm": "crt_initterm",
            "synth_is_over": "crt_is_over", "synth_set_thread_bytes": "crt_set_thread_bytes",
-           "synth_set_errno_hook": "crt_set_errno_hook"}
+           "synth_set_errno_hook": "crt_set_errno_hook", "synth_early_calls": "crt_early_calls"}
 INSIDE = ("_base", "malloc_near", "malloc_far", "next_function", "free_again", "free_cold")
 
 
