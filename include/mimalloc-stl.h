@@ -3,7 +3,10 @@
 //   heap mi_heap_stl_allocator<T>          from a heap, which it deletes with its last copy if it
 //   made it itself mi_heap_destroy_stl_allocator<T>  the same, but frees nothing one by one and
 //   destroys the heap at the end
-// Copies of one allocator are equal and may free each other's blocks.
+// Copies of one allocator are equal and may free each other's blocks. A failure is that of the
+// program's own C++ runtime: its new-handler is called, then std::bad_alloc is thrown; a count
+// whose bytes overflow is a std::bad_array_new_length. Without exceptions, and before C++11: as
+// mi_new_n.
 #ifndef MIMALLOC_STL_H
 #define MIMALLOC_STL_H
 
@@ -14,6 +17,7 @@
 #    include <cstddef>
 #    include <cstdint>
 #    include <limits>
+#    include <new>
 #    if (__cplusplus >= 201103L) || (defined(_MSC_VER) && _MSC_VER > 1900)
 #        include <memory>
 #        include <type_traits>
@@ -21,6 +25,28 @@
 #        define MI_STL_HAS_CXX11 1
 #    else
 #        define MI_STL_HAS_CXX11 0
+#    endif
+
+#    if MI_STL_HAS_CXX11 &&                                                                        \
+        (defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND))
+#        define MI_STL_THROWS 1
+#    else
+#        define MI_STL_THROWS 0
+#    endif
+
+#    if MI_STL_THROWS
+// Calls attempt until it has something, as operator new does.
+template <class F> inline void *_mi_stl_try(F attempt) {
+    for (;;) {
+        void *const p = attempt();
+        if (p != nullptr)
+            return p;
+        const std::new_handler handler = std::get_new_handler();
+        if (handler == nullptr)
+            throw std::bad_alloc();
+        handler();
+    }
+}
 #    endif
 
 template <class T> struct _mi_stl_allocator_common {
@@ -85,8 +111,20 @@ template <class T> struct mi_stl_allocator : public _mi_stl_allocator_common<T> 
         mi_free(p);
     }
     mi_decl_nodiscard T *allocate(size_type count) {
-        return static_cast<T *>(alignof_t_is_large ? allocate_aligned(count)
-                                                   : mi_new_n(count, sizeof(value_type)));
+#    if MI_STL_THROWS
+        if (count > this->max_size())
+            throw std::bad_array_new_length();
+        if (alignof(T) > 2 * sizeof(void *))
+            return static_cast<T *>(
+                _mi_stl_try([=] { return mi_malloc_aligned(count * sizeof(T), alignof(T)); }));
+        return static_cast<T *>(_mi_stl_try([=] { return mi_malloc(count * sizeof(T)); }));
+#    elif MI_STL_HAS_CXX11
+        if (alignof(T) > 2 * sizeof(void *) && count <= this->max_size())
+            return static_cast<T *>(mi_new_aligned(count * sizeof(T), alignof(T)));
+        return static_cast<T *>(mi_new_n(count, sizeof(T)));
+#    else
+        return static_cast<T *>(mi_new_n(count, sizeof(T)));
+#    endif
     }
 #    if !MI_STL_HAS_CXX11
     mi_decl_nodiscard T *allocate(size_type count, const void *) {
@@ -95,22 +133,6 @@ template <class T> struct mi_stl_allocator : public _mi_stl_allocator_common<T> 
 #    endif
 #    if MI_STL_HAS_CXX11
     using is_always_equal = std::true_type;
-#    endif
-
-  private:
-#    if MI_STL_HAS_CXX11
-    static constexpr bool alignof_t_is_large = (alignof(T) > 2 * sizeof(void *));
-    // mi_new_n knows nothing of alignments above the fundamental one.
-    static void *allocate_aligned(size_type count) {
-        if (count > static_cast<size_type>(PTRDIFF_MAX) / sizeof(T))
-            return mi_new_n(count, sizeof(T)); // fails as operator new does
-        return mi_new_aligned(count * sizeof(T), alignof(T));
-    }
-#    else
-    static const bool alignof_t_is_large = false;
-    static void *allocate_aligned(size_type count) {
-        return mi_new_n(count, sizeof(T));
-    }
 #    endif
 };
 
@@ -150,13 +172,20 @@ struct _mi_heap_stl_allocator_common : public _mi_stl_allocator_common<T> {
         return *this;
     }
     mi_decl_nodiscard T *allocate(size_type count) {
-        if (alignof(T) <= 2 * sizeof(void *) ||
-            count > static_cast<size_type>(PTRDIFF_MAX) / sizeof(T))
-            return static_cast<T *>(mi_heap_alloc_new_n(heap.get(), count, sizeof(value_type)));
-        void *p = mi_heap_malloc_aligned(heap.get(), count * sizeof(T), alignof(T));
-        if (p == nullptr) // let the failure be operator new's
-            p = mi_new_aligned(count * sizeof(T), alignof(T));
-        return static_cast<T *>(p);
+        mi_heap_t *const hp = heap.get();
+#        if MI_STL_THROWS
+        if (count > this->max_size())
+            throw std::bad_array_new_length();
+        if (alignof(T) > 2 * sizeof(void *))
+            return static_cast<T *>(_mi_stl_try(
+                [=] { return mi_heap_malloc_aligned(hp, count * sizeof(T), alignof(T)); }));
+        return static_cast<T *>(_mi_stl_try([=] { return mi_heap_malloc(hp, count * sizeof(T)); }));
+#        else
+        void *p = nullptr;
+        if (alignof(T) > 2 * sizeof(void *) && count <= this->max_size())
+            p = mi_heap_malloc_aligned(hp, count * sizeof(T), alignof(T));
+        return static_cast<T *>(p != nullptr ? p : mi_heap_alloc_new_n(hp, count, sizeof(T)));
+#        endif
     }
     void collect(bool force) {
         mi_heap_collect(heap.get(), force);
@@ -170,11 +199,18 @@ struct _mi_heap_stl_allocator_common : public _mi_stl_allocator_common<T> {
     template <class U, bool D> friend struct _mi_heap_stl_allocator_common;
 
     // A heap of its own.
-    _mi_heap_stl_allocator_common()
-        : heap(mi_heap_new(), _mi_destroy ? heap_destroy : heap_delete) {
+    _mi_heap_stl_allocator_common() : heap(heap_make(), _mi_destroy ? heap_destroy : heap_delete) {
     }
 
   private:
+    static mi_heap_t *heap_make() {
+#        if MI_STL_THROWS
+        return static_cast<mi_heap_t *>(
+            _mi_stl_try([] { return static_cast<void *>(mi_heap_new()); }));
+#        else
+        return mi_heap_new();
+#        endif
+    }
     static void heap_delete(mi_heap_t *hp) {
         if (hp != nullptr)
             mi_heap_delete(hp);

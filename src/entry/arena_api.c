@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "core/alloc.h"
 #include "core/arena.h"
+#include "core/heap.h"
 #include "diag/message.h"
 #include "entry/entry.h"
 #include "os/os.h"
@@ -188,5 +189,8 @@ mi_heap_t *mi_heap_new_ex(int heap_tag, bool allow_destroy, mi_arena_id_t arena_
 }
 
 mi_heap_t *mi_heap_new_in_arena(mi_arena_id_t arena_id) {
-    return arena_id == NULL ? mi_heap_new() : mi_core_heap_new_in_arena(arena_id);
+    if (arena_id == NULL)
+        return mi_heap_new();
+    mi_heap_t *const heap = mi_core_heap_new_in_arena(arena_id);
+    return heap != NULL ? heap : mi_no_memory(sizeof(*heap));
 }

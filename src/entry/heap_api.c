@@ -128,7 +128,8 @@ void *mi_heap_recalloc_aligned_at(mi_heap_t *heap, void *p, size_t newcount, siz
 mi_heap_t *mi_heap_new(void) {
     if (!mi_entry_is_ready)
         mi_entry_init();
-    return mi_core_heap_new();
+    mi_heap_t *const heap = mi_core_heap_new();
+    return heap != NULL ? heap : mi_no_memory(sizeof(*heap));
 }
 
 void mi_heap_delete(mi_heap_t *heap) {

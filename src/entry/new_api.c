@@ -8,6 +8,11 @@
 #include "entry/entry.h"
 #include "entry/request.h"
 
+// Whether more memory could help: not against a size that overflowed nor a wrong alignment.
+static bool new_is_curable(const mi_request_t *r) {
+    return r->size != SIZE_MAX && mi_is_pow2(r->align);
+}
+
 // Tries (a resize of p when it is not NULL) until there is memory or no handler; NULL then.
 static MI_NOINLINE void *new_retry(void *p, const mi_request_t *r) {
     while (mi_platform_new_handler(r->size)) {
@@ -21,7 +26,7 @@ static MI_NOINLINE void *new_retry(void *p, const mi_request_t *r) {
 // A first attempt, the handlers, and at last the exception.
 static MI_NOINLINE void *new_or_throw(void *p, const mi_request_t *r) {
     void *q = mi_request_realloc(p, r);
-    if (MI_UNLIKELY(q == NULL) && r->size != SIZE_MAX) // no handler cures an overflow
+    if (MI_UNLIKELY(q == NULL) && new_is_curable(r))
         q = new_retry(p, r);
     if (MI_UNLIKELY(q == NULL))
         mi_platform_new_failed(r->size);
@@ -61,7 +66,7 @@ void *mi_new_nothrow(size_t size) mi_attr_noexcept {
 void *mi_new_aligned_nothrow(size_t size, size_t alignment) mi_attr_noexcept {
     void *p = mi_malloc_aligned(size, alignment);
     const mi_request_t r = {NULL, size, alignment, 0, 0};
-    return MI_LIKELY(p != NULL) ? p : new_retry(NULL, &r);
+    return MI_LIKELY(p != NULL) || !new_is_curable(&r) ? p : new_retry(NULL, &r);
 }
 
 void *mi_new_n(size_t count, size_t size) {

@@ -10,7 +10,10 @@
 mi_theap_t *mi_heap_theap(mi_heap_t *heap) {
     if (!mi_entry_is_ready)
         mi_entry_init();
-    return heap == NULL ? NULL : mi_heap_thread_part(heap);
+    if (heap == NULL)
+        return NULL;
+    mi_theap_t *const theap = mi_heap_thread_part(heap);
+    return theap != NULL ? theap : mi_no_memory(sizeof(*theap));
 }
 
 void mi_theap_collect(mi_theap_t *theap, bool force) mi_attr_noexcept {

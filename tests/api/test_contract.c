@@ -6,6 +6,7 @@
 // Built with MI_OS_FAULTS: each of them while the n-th call of the operating system fails, for
 // every n.
 #include "api_test.h"
+#include "contract.h"
 #ifndef MI_OS_FAULTS
 #    define MI_OS_FAULTS 0
 #endif
@@ -15,35 +16,6 @@
 #    include <unistd.h>
 #endif
 #include <stdio.h>
-
-typedef struct args_s {
-    void *p;
-    size_t size, count, align, offset;
-    size_t usable, usable_before; // told by the function
-    mi_heap_t *heap;
-} args_t;
-
-enum {
-    HAS_COUNT = 1,
-    HAS_ALIGN = 2,
-    HAS_OFFSET = 4,
-    RESIZES = 8,
-    ZEROES = 16,
-    IS_SMALL = 32,
-    STAYS = 64, // resizes where the block stands, or not at all
-    TELLS_USABLE = 128,
-    FREES_ON_FAILURE = 256,
-    THROWS = 512 // or ends the process: a failure is for test_new.cpp
-};
-
-typedef struct row_s {
-    const char *name;
-    void *(*call)(args_t *a);
-    unsigned flags;
-} row_t;
-
-#include "contract_table.h"
-#define ROW_COUNT (sizeof(rows) / sizeof(rows[0]))
 
 static mi_heap_t *heap;
 

@@ -92,6 +92,12 @@ static void check_operators() {
     CHECK(throws([=] { (void)::operator new(most); }) && handler_calls == 3);
     std::set_new_handler(handler_throws);
     CHECK(throws([=] { (void)::operator new(most); }));
+#    ifdef MI_TEST_NEW_DELETE
+    handler_calls = 0; // what the handler throws stays inside
+    CHECK(::operator new(most, std::nothrow) ==
+          nullptr && ::operator new[](most, std::align_val_t(64), std::nothrow) == nullptr);
+    CHECK(handler_calls == 2);
+#    endif
     std::set_new_handler(nullptr);
 }
 #endif

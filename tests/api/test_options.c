@@ -7,6 +7,31 @@
 #include "mimalloc-stats.h"
 #include <stdlib.h>
 
+// The earlier names of options are the names of what does their work now.
+#define IS(old, now) _Static_assert((int)mi_option_##old == (int)mi_option_##now, #old)
+IS(eager_commit, deprecated_eager_commit);
+IS(segment_cache, deprecated_segment_cache);
+IS(page_reset, deprecated_page_reset);
+IS(abandoned_page_purge, deprecated_abandoned_page_purge);
+IS(abandoned_page_reset, deprecated_abandoned_page_purge);
+IS(abandoned_page_decommit, deprecated_abandoned_page_purge);
+IS(segment_reset, deprecated_segment_reset);
+IS(segment_decommit_delay, deprecated_segment_reset);
+IS(eager_commit_delay, deprecated_eager_commit_delay);
+IS(max_segment_reclaim, deprecated_max_segment_reclaim);
+IS(purge_extend_delay, deprecated_purge_extend_delay);
+IS(decommit_extend_delay, deprecated_purge_extend_delay);
+IS(large_os_pages, allow_large_os_pages);
+IS(eager_region_commit, arena_eager_commit);
+IS(deprecated_eager_region_commit, arena_eager_commit);
+IS(reset_decommits, purge_decommits);
+IS(deprecated_reset_decommits, purge_decommits);
+IS(allow_decommit, purge_decommits);
+IS(reset_delay, purge_delay);
+IS(decommit_delay, purge_delay);
+IS(limit_os_alloc, disallow_os_alloc);
+#undef IS
+
 static void check_environment(void) {
     CHECK(mi_option_get(mi_option_purge_delay) == 123);
     CHECK(mi_option_get(mi_option_arena_max_object_size) == 3 * 1024); // KiB

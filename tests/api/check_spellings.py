@@ -1,0 +1,71 @@
+#!/usr/bin/env python3
+"""Every option can be set by every spelling of its name: as it is now and as it once was, after MIMALLOC_ and after MI_;
+an old name is accepted with a warning that tells the new one. An option without effect says so when it is printed.
+
+usage: check_spellings.py --table options.c --program PROGRAM [--runner wine-run]
+The program is any that uses the library. Exit codes: 0 good, 1 failed, 77 skipped: no Wine.
+"""
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--table", type=pathlib.Path, required=True)
+parser.add_argument("--program", required=True)
+parser.add_argument("--runner")
+args = parser.parse_args()
+ROW = re.compile(r'\[mi_option_\w+\] =\s*\{"(\w+)",\s*(NULL|"[^"]*"),\s*[^,{}]+,\s*(\w+)\}', re.S)
+rows = {name: (re.findall(r"\w+", old) if old != "NULL" else [], kind) for name, old, kind in ROW.findall(args.table.read_text())}
+# With which the program still runs and says everything.
+VALUES = {"show_errors": 1, "show_stats": 0, "verbose": 1, "max_errors": 200, "max_warnings": 200, "disallow_os_alloc": 0,
+          "reserve_huge_os_pages": 0, "guarded_sample_rate": 0, "allow_large_os_pages": 0, "guarded_max": 70, "retry_on_oom": 3}
+failed = 0
+
+
+def check(fact, text):
+    global failed
+    if not fact:
+        failed += 1
+        print("failed:", text)
+
+
+def run(settings):
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_"))}
+    env.update(settings, MIMALLOC_DISABLE_REDIRECT="1")
+    if args.runner and "MI_WINE_RUN_PREFIX" in os.environ:
+        env["MI_WINE_RUN_PREFIX"] = os.environ["MI_WINE_RUN_PREFIX"]
+    if args.runner and "MI_WINE32_PREFIX" in os.environ:
+        env["MI_WINE32_PREFIX"] = os.environ["MI_WINE32_PREFIX"]
+    done = subprocess.run([*([args.runner] if args.runner else []), args.program], env=env, capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=100, check=False)
+    if done.returncode == 77:
+        print("skipped: no Wine")
+        sys.exit(77)
+    return done.stderr
+
+
+def check_all(prefix, old):
+    """Each option by its name (old: None), or by its old name of that number where it has one."""
+    settings, spelled = {}, {}
+    for name, (olds, kind) in rows.items():
+        spelled[name] = name if old is None or len(olds) <= old else olds[old]
+        value = VALUES.get(name, 9)
+        settings[prefix + spelled[name].upper()] = f"{value}K" if kind == "SIZE" else str(value)
+    said = run(settings)
+    for name, (olds, kind) in rows.items():
+        line = f"mimalloc: option {name}: {VALUES.get(name, 9)}{' KiB' if kind == 'SIZE' else ''} (set)"
+        line += " (no effect)\n" if kind == "IDLE" else "\n"
+        check(line in said, f"{prefix}{spelled[name].upper()}: expected {line!r} in\n{said}")
+        warning = f"mimalloc: warning: option {spelled[name]} is deprecated, its name is now {name}\n"
+        check((warning in said) == (spelled[name] != name), f"{warning!r} in\n{said}")
+
+
+for prefix in ("MIMALLOC_", "MI_"):
+    check_all(prefix, None)
+    for old in range(max(len(olds) for olds, _ in rows.values())):
+        check_all(prefix, old)
+print(f"{len(rows)} options, {sum(len(olds) for olds, _ in rows.values())} old names, {failed} faults")
+sys.exit(1 if failed or len(rows) < 40 else 0)
