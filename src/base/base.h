@@ -22,6 +22,7 @@
 #    define MI_NOINLINE    __attribute__((noinline))
 #    define MI_CODE_LINE   __attribute__((aligned(64))) // a function that begins a cache line
 #    define MI_COLD        __attribute__((noinline, cold))
+#    define MI_OPAQUE(x)   __asm__("" : "+r"(x)) // the compiler forgets what it knows of x
 #    define MI_INLINE      static inline __attribute__((always_inline))
 #    ifdef __clang__
 #        define MI_PRINTF(f, a) __attribute__((format(printf, f, a)))
@@ -40,8 +41,9 @@ typedef uint32_t mi_lanes_t __attribute__((vector_size(16)));
 #    define MI_UNLIKELY(x) (x)
 #    define MI_NOINLINE    __declspec(noinline)
 #    define MI_CODE_LINE
-#    define MI_COLD   __declspec(noinline)
-#    define MI_INLINE static __forceinline
+#    define MI_COLD      __declspec(noinline)
+#    define MI_OPAQUE(x) ((void)0)
+#    define MI_INLINE    static __forceinline
 #    define MI_PRINTF(f, a)
 #    define MI_TRAP()    __fastfail(7)
 #    define MI_NORETURN  __declspec(noreturn)

@@ -81,12 +81,10 @@ void *mi_core_malloc(size_t size, bool zero) {
 }
 
 void *mi_core_malloc_exact(size_t size, bool zero) {
-    // What the fast path did not try: larger sizes, and a thread whose slot is far.
-    void *const p = (zero && size > 4 * MI_KiB ? NULL : mi_malloc_exact_any_try(size));
-    if (MI_LIKELY(p != NULL)) {
-        if (zero)
-            mi_memzero(p, size);
-        return p;
+    if (MI_THREAD_SLOT_MAY_BE_FAR && mi_thread_is_far() && !zero) {
+        void *const p = mi_malloc_exact_try_in(mi_theap_get(), size);
+        if (p != NULL)
+            return p;
     }
     return alloc_in(mi_heap_thread_part(NULL), size, ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
 }

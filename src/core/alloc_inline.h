@@ -50,38 +50,34 @@ MI_INLINE void *mi_malloc_try(size_t size) {
     return mi_malloc_try_in(mi_theap_near(), size);
 }
 
-// A small block that keeps its exact size. NULL: try the next one; size 0 always goes there, since
-// its callers mean 1.
-MI_INLINE void *mi_malloc_exact_try(size_t size) {
-    if (MI_DEBUG || MI_UNLIKELY(size > MI_DIRECT_MAX))
-        return NULL;
-    mi_theap_t *const theap = mi_theap_near();
-    if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
-        return NULL;
-    mi_page_t *const page = theap->exact_direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT];
-    void *const p = mi_page_pop(page);
-    if (MI_LIKELY(p != NULL))
-        mi_exact_set_small(page, p, size);
-    return p;
-}
-
-// The same for any size with a class, wherever the thread's slot is. NULL: take the slow path,
-// mi_core_malloc_exact.
-MI_INLINE void *mi_malloc_exact_any_try(size_t size) {
-    mi_theap_t *const theap = mi_theap_get();
-    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
-        return NULL;
+// The same for a block that keeps its exact size. Size 0 always takes the slow path, since its
+// callers mean 1; so does a list of guests that are wide, which have no common table of sizes.
+MI_INLINE void *mi_malloc_exact_wide_try_in(mi_theap_t *theap, size_t size) {
     if (MI_UNLIKELY(size > MI_CLASSED_MAX))
         return NULL;
     mi_page_t *const page = theap->current[MI_CLASS_EXACT + mi_class_of(size)];
-    void *const p = mi_page_pop(page);
-    if (MI_UNLIKELY(p == NULL))
+    if (MI_UNLIKELY(page->exact_sizes == 0))
         return NULL;
-    if (MI_LIKELY(page->state != MI_PAGE_GUESTS))
-        mi_exact_set_any(page, p, size);
-    else
-        (void)mi_exact_set(mi_page_map_find(p), p, size);
+    void *const p = mi_page_pop(page);
+    if (MI_LIKELY(p != NULL))
+        *mi_exact_word(page, p) = (uint32_t)size;
     return p;
+}
+
+MI_INLINE void *mi_malloc_exact_try_in(mi_theap_t *theap, size_t size) {
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
+        return NULL;
+    if (MI_UNLIKELY(size > MI_DIRECT_MAX))
+        return mi_malloc_exact_wide_try_in(theap, size);
+    const size_t granules = (size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT;
+    void *const p = mi_page_pop(theap->exact_direct[granules]);
+    if (MI_LIKELY(p != NULL))
+        *mi_exact_byte(p) = (uint8_t)size;
+    return p;
+}
+
+MI_INLINE void *mi_malloc_exact_try(size_t size) {
+    return mi_malloc_exact_try_in(mi_theap_near(), size);
 }
 
 // For callers who know that size <= MI_DIRECT_MAX.
@@ -92,7 +88,31 @@ MI_INLINE void *mi_malloc_small_try(size_t size) {
     return mi_page_pop(theap->direct[(size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT]);
 }
 
+// Clears a block's first bytes, rounded up to granules. A call of memset, on Windows by import and
+// made for any alignment, costs more than clearing a small block.
+MI_INLINE void *mi_clear_granules(void *block, size_t bytes) {
+    if (MI_UNLIKELY(bytes > 4 * MI_GRANULE_BYTES))
+        return __builtin_memset(block, 0, bytes);
+    uint8_t *const p = (uint8_t *)block;
+    uint8_t *const last = p + ((bytes - 1) & ~(MI_GRANULE_BYTES - 1));
+    __builtin_memset(p, 0, MI_GRANULE_BYTES);
+    __builtin_memset(last, 0, MI_GRANULE_BYTES);
+    if (bytes > 2 * MI_GRANULE_BYTES) {
+        __builtin_memset(p + MI_GRANULE_BYTES, 0, MI_GRANULE_BYTES);
+        __builtin_memset(last - MI_GRANULE_BYTES, 0, MI_GRANULE_BYTES);
+    }
+    return block;
+}
+
 // A zeroed block, up to 4 KiB: larger ones are worth asking whether they are zero already.
+MI_INLINE void *mi_zalloc_exact_try(size_t size) {
+    if (MI_UNLIKELY(size > 4 * MI_KiB))
+        return NULL;
+    void *const p = mi_malloc_exact_try(size);
+    return MI_LIKELY(p != NULL) ? mi_clear_granules(p, size) : NULL;
+}
+
+// The same, and all that is usable is zero.
 MI_INLINE void *mi_zalloc_try(size_t size) {
     mi_theap_t *const theap = mi_theap_near();
     if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
@@ -129,7 +149,7 @@ MI_INLINE const mi_page_t *mi_window_page_try(const void *p) {
 // the slow path, mi_core_usable.
 MI_INLINE size_t mi_usable_try(const void *p) {
     const mi_page_t *const page = mi_window_page_try(p);
-    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->has_interior) || page->is_exact ||
+    if (MI_UNLIKELY(page == NULL || mi_load_relaxed(&page->traits) != 0 ||
                     !mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p)))
         return 0;
     return page->block_bytes;
@@ -141,19 +161,29 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
     return usable == 0 || size > usable || size + 32 < usable / 2 ? NULL : p;
 }
 
-// The same for a block that keeps its exact size, and the size is kept.
-MI_INLINE void *mi_realloc_exact_try(void *p, size_t size) {
-    const mi_page_t *const page = mi_window_page_try(p);
-    if (MI_UNLIKELY(page == NULL || !page->is_exact || page->reserved == 1 ||
-                    mi_load_relaxed(&page->has_interior)))
-        return NULL;
+// The same for a block that keeps its exact size. true: it stays, and has the new size.
+MI_INLINE bool mi_realloc_exact_wide_try(const mi_page_t *page, const void *p, size_t size) {
     const size_t usable = page->block_bytes;
-    if (MI_UNLIKELY(size - 1 >= usable || size + 32 < usable / 2 || // 0 is no size here
-                    usable - size >= MI_EXACT_LARGE || !mi_page_is_block_start(page, p) ||
-                    !mi_mark_is_live(page, p)))
-        return NULL;
-    *mi_exact_byte(page, p) = (uint8_t)size;
-    return p;
+    if (mi_load_relaxed(&page->traits) != MI_PAGE_IS_EXACT || mi_exact_is_small(page) ||
+        usable > UINT32_MAX)
+        return false;
+    if (size - 1 >= usable || size + 32 < usable / 2 || // 0 is no size here
+        !mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p))
+        return false;
+    *mi_exact_word(page, p) = (uint32_t)size;
+    return true;
+}
+
+MI_INLINE bool mi_realloc_exact_try(void *p, size_t size) {
+    const mi_page_t *const page = mi_window_page_try(p);
+    if (MI_UNLIKELY(page == NULL))
+        return false;
+    if (MI_UNLIKELY(page->block_bytes - size >= mi_load_relaxed(&page->exact_stay)))
+        return mi_realloc_exact_wide_try(page, p, size);
+    if (MI_UNLIKELY(!mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p)))
+        return false;
+    *mi_exact_byte(p) = (uint8_t)size;
+    return true;
 }
 
 MI_INLINE bool mi_free_try(void *p) {
@@ -168,7 +198,7 @@ MI_INLINE bool mi_free_try(void *p) {
     const uintptr_t entry = mi_load_relaxed(&mi_page_map_window[index]) ^ theap->key;
     mi_page_t *const page = (mi_page_t *)entry;
     if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (entry >> MI_MAP_KEY_SHIFT) != 0
-                                    : (page == NULL || page->owner_fast != theap)))
+                                    : (page == NULL || !mi_page_is_owner_fast(page, theap))))
         return false;
     if (MI_UNLIKELY(MI_SECURE ? !mi_mark_free(page, p) : !mi_page_is_block_start(page, p)))
         return false;

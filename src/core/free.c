@@ -22,7 +22,7 @@ static mi_free_result_t free_find(const void *p, free_target_t *t) {
         return MI_FREE_OK;
     }
     t->block = (mi_block_t *)mi_page_block_of(t->page, p);
-    if (MI_UNLIKELY((const void *)t->block != p) && !mi_load_relaxed(&t->page->has_interior))
+    if (MI_UNLIKELY((const void *)t->block != p) && !mi_page_has_interior(t->page))
         return MI_FREE_INVALID;
     return MI_FREE_OK;
 }

@@ -32,7 +32,6 @@ mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
     list->hidden = (uint32_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
     list->class_index = (uint16_t)(plain + kind * MI_CLASS_EXACT);
     list->state = MI_PAGE_GUESTS;
-    list->is_exact = (kind != 0);
     list->recip = mi_page_reciprocal(bytes);
     list->block_bytes = bytes; // from now on it is a list
     guest_reset(list);

@@ -58,7 +58,7 @@ MI_INLINE bool mi_pad_is_closed(const mi_page_t *page, const void *block) {
     return false;
 }
 MI_INLINE size_t mi_pad_end(const mi_page_t *page, const void *block) {
-    return MI_LIKELY(!page->is_exact) ? page->block_bytes : mi_exact_end(page, block);
+    return MI_LIKELY(!mi_page_is_exact(page)) ? page->block_bytes : mi_exact_end(page, block);
 }
 #endif
 

@@ -3,6 +3,7 @@
 #include "core/page.h"
 
 #include "core/arena.h"
+#include "core/exact.h"
 #include "core/guest.h"
 #include "core/harden.h"
 #include "core/heap.h"
@@ -156,13 +157,10 @@ static void page_describe(mi_page_t *page, mi_theap_t *theap, const mi_span_t *s
                           uint32_t class_index, size_t block_bytes) {
     const size_t span_bytes = (span->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const bool is_shared = (mi_class_plain(class_index) <= MI_CLASS_SHARED);
-    page->is_exact = (class_index >= MI_CLASS_EXACT);
-    page->slack = 0;
     page->free = NULL;
     page->used = 1;
     page->hidden = 0;
     page->capacity = 0;
-    page->reserved = (uint16_t)(is_shared ? span_bytes / (block_bytes + page->is_exact) : 1);
     page->block_bytes = (class_index == MI_CLASS_HUGE ? span_bytes : block_bytes);
     page->class_index = (uint16_t)class_index;
     page->state = MI_PAGE_CURRENT;
@@ -173,9 +171,11 @@ static void page_describe(mi_page_t *page, mi_theap_t *theap, const mi_span_t *s
     page->far_start = (uint32_t)((uintptr_t)span->start >> MI_SLICE_SHIFT);
     page->arena = span->arena;
     page->slices = (uint32_t)span->slices;
+    const size_t for_blocks =
+        mi_exact_describe(page, class_index >= MI_CLASS_EXACT, is_shared, span_bytes);
+    page->reserved = (uint16_t)(is_shared ? for_blocks / block_bytes : 1);
     if (MI_SECURE)
         page_harden(page, theap);
-    mi_store_relaxed(&page->has_interior, false);
     mi_store_relaxed(&page->remote, NULL);
 }
 
@@ -211,7 +211,7 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
     page_set_far_class(page, theap);
     if (page->arena == NULL)
         page_own_link(page);
-    page->owner_fast = theap;
+    mi_page_set_owner_fast(page, theap);
     mi_store_release(&page->theap, theap); // with the acquires of page->theap
     if (!page_map_enter(page, page_key(theap))) {
         mi_page_map_clear(page->start, page->slices);
@@ -285,17 +285,19 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
 void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
     const bool is_shared = (page->reserved > 1);
     const size_t before = page->capacity * page->block_bytes;
-    const size_t used = (is_shared && page->slack > before ? page->slack : before);
+    const size_t used = (is_shared && page->extent > before ? page->extent : before);
     const bool is_zero = (is_shared && page->is_zero);
     const mi_span_t span = {page->start, page->slices, page->arena, page, is_zero};
     MI_ASSERT(page->used == 0 && mi_load_relaxed(&page->remote) == NULL);
-    MI_ASSERT(!mi_load_relaxed(&page->has_interior));
+    MI_ASSERT(!mi_page_has_interior(page));
     mi_theap_t *const theap = mi_load_relaxed(&page->theap);
     mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
+    if (is_shared)
+        mi_exact_forget(page);
     page_describe(page, theap, &span, class_index, mi_class_bytes(mi_class_plain(class_index)));
     page_set_far_class(page, theap);
     if (is_shared)
-        page->slack = (uint32_t)used;
+        page->extent = (uint32_t)used;
 }
 
 void mi_page_release(mi_page_t *page) {
@@ -311,11 +313,11 @@ void mi_page_park(mi_page_t *page) {
     mi_page_map_clear(page->start, page->slices);
     page_count_add(mi_load_relaxed(&page->theap), -1);
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
-    page->owner_fast = NULL;
+    mi_page_set_owner_fast(page, NULL);
 }
 
 bool mi_page_unpark(mi_page_t *page, mi_theap_t *theap) {
-    page->owner_fast = NULL;
+    mi_page_set_owner_fast(page, NULL);
     page->next = NULL;
     page->prev = NULL;
     page->pending_next = NULL;
@@ -365,19 +367,20 @@ void mi_page_set_guard(mi_page_t *page, bool is_on) {
 }
 
 void mi_page_set_owner(mi_page_t *page, mi_theap_t *theap) {
-    const bool is_slow = mi_load_relaxed(&page->has_interior);
+    const bool is_slow = mi_page_has_interior(page);
     page_count_add(mi_load_relaxed(&page->theap), -1);
     page_count_add(theap, 1);
-    page->owner_fast = (is_slow ? NULL : theap);
+    mi_page_set_owner_fast(page, is_slow ? NULL : theap);
     mi_store_release(&page->theap, theap); // with the acquires of page->theap
     (void)page_map_enter(page, is_slow ? MI_KEY_NONE : page_key(theap));
 }
 
 void mi_page_set_interior(mi_page_t *page) {
-    if (mi_load_relaxed(&page->has_interior))
+    if (mi_page_has_interior(page))
         return;
-    mi_store_relaxed(&page->has_interior, true);
-    page->owner_fast = NULL;
+    mi_page_set_trait(page, MI_PAGE_HAS_INTERIOR);
+    mi_store_relaxed(&page->exact_stay, (uint8_t)0);
+    mi_page_set_owner_fast(page, NULL);
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
 }
 
@@ -422,7 +425,7 @@ bool mi_page_extend(mi_page_t *page) {
     const size_t step = page->block_bytes;
     const size_t at = page->capacity * step;
     const size_t end = (size_t)page->slices << MI_SLICE_SHIFT;
-    const size_t used_end = (!page->is_zero ? end : page->reserved > 1 ? page->slack : 0);
+    const size_t used_end = (!page->is_zero ? end : page->reserved > 1 ? page->extent : 0);
     const uint32_t count = page_extend_count(page, used_end > at ? used_end - at : 0);
     uint8_t *first = page->start + page->capacity * step;
     if (MI_SECURE && count > 1) {

@@ -34,6 +34,11 @@ typedef struct mi_block_s {
     uintptr_t link; // the next free block, NULL = last; encoded in the secure build
 } mi_block_t;
 
+enum {
+    MI_PAGE_HAS_INTERIOR = 1, // blocks may have been handed out with an offset inside
+    MI_PAGE_IS_EXACT = 2,     // blocks keep their exact size
+};
+
 typedef enum mi_page_state_e {
     MI_PAGE_FREE,      // the struct describes no page
     MI_PAGE_CURRENT,   // the page its class allocates from
@@ -50,13 +55,13 @@ struct mi_page_s {
     uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
     uint8_t state : 7;    // owner; mi_page_state_t
     uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in slack
-    bool is_exact;        // blocks keep their exact size; set before the first is handed out
+    _Atomic(uint8_t) exact_stay; // a block with a smaller slack is resized by exact_byte (exact.h)
 #if MI_SECURE
     mi_mark_t *marks;   // constant; one for each block (harden.h)
     uintptr_t link_key; // constant; encodes links
 #else
-    mi_page_t *next; // owner; queue of the class
-    mi_page_t *prev; // owner
+    mi_page_t *next;       // owner; queue of the class
+    uintptr_t exact_sizes; // constant; leads to the sizes of wide blocks (exact.h), 0 = has none
 #endif
     size_t block_bytes; // constant; grows only while its one block is resized in place
     uint8_t *start;     // constant; first block
@@ -69,14 +74,21 @@ struct mi_page_s {
     mi_page_t *pending_next;      // whoever pushes it on a pending stack, then who popped it
     uint64_t far_recip;           // constant; recip
     mi_arena_t *arena;            // constant; NULL = has its own reservation of whole slices
-    mi_theap_t *owner_fast; // 32-bit, for the key in the map: theap, or NULL = always the slow way
-    uint32_t far_start;     // constant; start in slices from address 0
-    uint32_t slices;        // length; changes only while its one block is resized in place
-    uint32_t slack;    // whoever holds the one block of an exact page: its unused bytes (exact.h);
-                       // owner, of other pages: bytes from the start that were used before
-    uint16_t reserved; // constant; blocks that fit
-    uint8_t far_class; // constant; of blocks that a thread may hold back (remote.h), 0 = none
-    _Atomic(bool) has_interior; // blocks may have been handed out with an offset inside
+#if MI_SECURE
+    uintptr_t exact_sizes; // as above
+#else
+    mi_page_t *prev;       // owner; queue of the class
+#endif
+    uint32_t far_start;      // constant; start in slices from address 0
+    uint32_t slices;         // length; changes only while its one block is resized in place
+    uint32_t extent;         // of a page with one block, whoever holds it: low bits of its exact
+                             // size (exact.h); else, owner: bytes that were used before
+    uint16_t reserved;       // constant; blocks that fit
+    uint8_t far_class;       // constant; of blocks that a thread may hold back (remote.h), 0 = none
+    _Atomic(uint8_t) traits; // MI_PAGE_ values; see mi_page_set_trait
+#if !MI_MAP_HAS_KEYS
+    mi_theap_t *owner_fast; // in place of the map's key: theap, or NULL = always the slow way
+#endif
 #if MI_SECURE
     // Third and fourth line: what the first one has no room for in the secure build, and the marks
     // of a page with few blocks, which so cost no other OS page's entry in the TLB.
@@ -126,6 +138,40 @@ MI_INLINE void mi_block_set_next(const mi_page_t *page, mi_block_t *block, const
 // order by itself.
 MI_INLINE void mi_fork_point(void) {
     atomic_signal_fence(memory_order_seq_cst);
+}
+
+MI_INLINE bool mi_page_is_exact(const mi_page_t *page) {
+    return (mi_load_relaxed(&page->traits) & MI_PAGE_IS_EXACT) != 0;
+}
+
+MI_INLINE bool mi_page_has_interior(const mi_page_t *page) {
+    return (mi_load_relaxed(&page->traits) & MI_PAGE_HAS_INTERIOR) != 0;
+}
+
+// By the owner, or by whoever holds the one block of the page: never both at a time, since the
+// owner only adds a trait when it hands a block out.
+MI_INLINE void mi_page_set_trait(mi_page_t *page, uint8_t trait) {
+    mi_store_relaxed(&page->traits, (uint8_t)(mi_load_relaxed(&page->traits) | trait));
+}
+
+// Frees by this thread heap take the fast path; NULL = nobody's do. With keys the map says it.
+MI_INLINE void mi_page_set_owner_fast(mi_page_t *page, mi_theap_t *theap_opt) {
+#if MI_MAP_HAS_KEYS
+    (void)page;
+    (void)theap_opt;
+#else
+    page->owner_fast = theap_opt;
+#endif
+}
+
+MI_INLINE bool mi_page_is_owner_fast(const mi_page_t *page, const mi_theap_t *theap) {
+#if MI_MAP_HAS_KEYS
+    (void)page;
+    (void)theap;
+    return false;
+#else
+    return page->owner_fast == theap;
+#endif
 }
 
 // Live blocks, including those in remote. Owner only.

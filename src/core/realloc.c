@@ -29,7 +29,7 @@ static bool realloc_is_exact(const realloc_job_t *job) {
 // The block has the wanted size from now on, in the room that it has. false: nothing was changed.
 static bool realloc_note(const realloc_job_t *job) {
     const bool is_exact =
-        job->page->is_exact || (realloc_is_exact(job) && job->page->reserved == 1);
+        mi_page_is_exact(job->page) || (realloc_is_exact(job) && job->page->reserved == 1);
     if (!MI_DEBUG && !is_exact)
         return true;
     uint8_t *const block = (uint8_t *)mi_page_block_of(job->page, job->p);
@@ -167,7 +167,7 @@ static void realloc_measure(realloc_job_t *job) {
     job->room = job->old_size;
     // A debug build moves whatever grows, so that stale pointers are found out, unless it must
     // stay.
-    if (job->page->is_exact || (MI_DEBUG && (job->flags & MI_REALLOC_IN_PLACE) != 0))
+    if (mi_page_is_exact(job->page) || (MI_DEBUG && (job->flags & MI_REALLOC_IN_PLACE) != 0))
         job->room = job->page->block_bytes - MI_PAD_BYTES - (size_t)(job->p - block);
 }
 
@@ -183,7 +183,8 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
     job->page = mi_page_map_find(job->p);
     realloc_measure(job);
     // A block that shall keep its size and cannot here moves to where it can.
-    const bool is_good = !realloc_is_exact(job) || job->page->is_exact || job->page->reserved == 1;
+    const bool is_good =
+        !realloc_is_exact(job) || mi_page_is_exact(job->page) || job->page->reserved == 1;
     if (MI_LIKELY(job->size <= job->room && is_aligned &&
                   (stays || (is_good && job->size + 32 >= job->room / 2))) &&
         realloc_stay(job))

@@ -252,7 +252,7 @@ static mi_page_t *theap_idle_of(mi_theap_t *theap, uint32_t first, uint64_t clas
     while (classes != 0) {
         const uint32_t bit = 63 - (uint32_t)mi_clz64(classes);
         mi_page_t *const page = theap_idle_page(theap, first + bit);
-        if (page != NULL && !mi_load_relaxed(&page->has_interior))
+        if (page != NULL && !mi_page_has_interior(page))
             return page;
         classes ^= (uint64_t)1 << bit;
     }

@@ -94,7 +94,7 @@ void *mi_guarded_alloc(mi_heap_t *heap, size_t size, bool is_zero) {
 
 static guard_head_t *head_of(const void *p) {
     const mi_page_t *page = mi_page_map_find(p);
-    if (page == NULL || !mi_load_relaxed(&page->has_interior))
+    if (page == NULL || !mi_page_has_interior(page))
         return NULL;
     guard_head_t *head = mi_page_block_of(page, p);
     if (head == NULL || (const void *)head == p ||

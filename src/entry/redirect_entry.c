@@ -28,7 +28,8 @@ static void foreign_set(mi_crt_ctx_t *ctx) {
 
 // ---- the CRT's shapes ----
 
-static MI_NOINLINE void *crt_malloc_slower(size_t size, mi_crt_ctx_t *ctx) {
+static MI_NOINLINE void *crt_malloc_slow(size_t size, mi_crt_ctx_t *ctx) {
+    size += (size == 0); // as in the Microsoft CRTs, whose _msize says 1 then
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();
     for (;;) {
@@ -36,12 +37,6 @@ static MI_NOINLINE void *crt_malloc_slower(size_t size, mi_crt_ctx_t *ctx) {
         if (p != NULL || !ctx->no_memory(ctx, size))
             return p;
     }
-}
-
-static MI_NOINLINE void *crt_malloc_slow(size_t size, mi_crt_ctx_t *ctx) {
-    size += (size == 0); // as in the Microsoft CRTs, whose _msize says 1 then
-    void *p = mi_malloc_exact_any_try(size);
-    return MI_LIKELY(p != NULL) ? p : crt_malloc_slower(size, ctx);
 }
 
 static void *crt_malloc(size_t size, mi_crt_ctx_t *ctx) {
@@ -60,12 +55,16 @@ static MI_NOINLINE void *crt_calloc_slow(size_t bytes, mi_crt_ctx_t *ctx) {
     }
 }
 
-static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
+// A product that is too large fails later, with the errno and the handler of any other failure.
+MI_INLINE size_t calloc_bytes(size_t count, size_t size) {
     size_t bytes;
-    if (MI_UNLIKELY(!mi_mul_ok(count, size, &bytes)))
-        bytes = SIZE_MAX; // fails below, with the errno and the handler of any other failure
-    void *p = mi_malloc_exact_try(bytes);
-    return MI_LIKELY(p != NULL) ? __builtin_memset(p, 0, bytes) : crt_calloc_slow(bytes, ctx);
+    return MI_LIKELY(mi_mul_ok(count, size, &bytes)) ? bytes : SIZE_MAX;
+}
+
+static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
+    const size_t bytes = calloc_bytes(count, size);
+    void *p = mi_zalloc_exact_try(bytes);
+    return MI_LIKELY(p != NULL) ? p : crt_calloc_slow(bytes, ctx);
 }
 
 static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
@@ -110,8 +109,7 @@ static MI_NOINLINE void *crt_realloc_slow(void *p, size_t size, mi_crt_ctx_t *ct
 }
 
 static void *crt_realloc(void *p, size_t size, mi_crt_ctx_t *ctx) {
-    void *q = mi_realloc_exact_try(p, size);
-    return MI_LIKELY(q != NULL) ? q : crt_realloc_slow(p, size, ctx);
+    return MI_LIKELY(mi_realloc_exact_try(p, size)) ? p : crt_realloc_slow(p, size, ctx);
 }
 
 static size_t crt_msize(const void *p, mi_crt_ctx_t *ctx) {
@@ -203,11 +201,13 @@ static MI_NOINLINE void *bound_new_slow(size_t size, unsigned i) {
         return MI_LIKELY(p != NULL) ? p : crt_malloc_slow(size, bound[i].ctx);                     \
     }                                                                                              \
     BOUND_HOT static void *bound_calloc_##i(size_t count, size_t size) {                           \
-        return crt_calloc(count, size, bound[i].ctx);                                              \
+        const size_t bytes = calloc_bytes(count, size);                                            \
+        void *p = mi_zalloc_exact_try(bytes);                                                      \
+        return MI_LIKELY(p != NULL) ? p : crt_calloc_slow(bytes, bound[i].ctx);                    \
     }                                                                                              \
     BOUND_HOT static void *bound_realloc_##i(void *p, size_t size) {                               \
-        void *q = mi_realloc_exact_try(p, size);                                                   \
-        return MI_LIKELY(q != NULL) ? q : crt_realloc_slow(p, size, bound[i].ctx);                 \
+        const bool stays = mi_realloc_exact_try(p, size);                                          \
+        return MI_LIKELY(stays) ? p : crt_realloc_slow(p, size, bound[i].ctx);                     \
     }                                                                                              \
     BOUND_HOT static void bound_free_##i(void *p) {                                                \
         if (MI_UNLIKELY(!mi_free_try(p)))                                                          \

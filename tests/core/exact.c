@@ -242,19 +242,68 @@ static void test_damage(void) {
     if (MI_DEBUG)
         return; // pads: misuse.c
     uint8_t *const p = exact_malloc(20);
-    mi_page_t *const page = mi_page_map_find(p);
-    uint8_t *const table = page->start + ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
-    const size_t index = mi_page_block_index(page, (size_t)(p - page->start));
-    CHECK(table[-1 - (ptrdiff_t)index] == 20);
+    uint8_t *const record = mi_exact_byte(p);
+    const mi_page_t *const page = mi_page_map_find(p);
+    CHECK(*record == 20 && record >= page->start + page->reserved * page->block_bytes);
     const uint8_t wrong[] = {33, 100, 254, 255};
     for (size_t i = 0; i < sizeof(wrong); i++) {
         mi_free_result_t result;
-        table[-1 - (ptrdiff_t)index] = wrong[i];
+        *record = wrong[i];
         const size_t usable = mi_core_usable(p, &result);
         CHECK(MI_SECURE ? usable == 0 && result == MI_FREE_CORRUPT
                         : usable == 32 && result == MI_FREE_OK);
     }
+    *record = 20;
     CHECK(use_free(p) == MI_FREE_OK);
+    uint8_t *const q = exact_malloc(3000);
+    uint32_t *const word = mi_exact_word(mi_page_map_find(q), q);
+    CHECK(*word == 3000);
+    *word = 3073;
+    mi_free_result_t result;
+    const size_t usable = mi_core_usable(q, &result);
+    CHECK(MI_SECURE ? usable == 0 && result == MI_FREE_CORRUPT
+                    : usable == 3072 && result == MI_FREE_OK);
+    CHECK(use_free(q) == MI_FREE_OK);
+}
+
+// The records of a page of small blocks lie where a page of wide blocks has blocks; when the one
+// becomes the other, a zeroed block must not show them.
+static void test_reborn(void) {
+    enum { SMALL = 3800, WIDE = 60 };
+    static void *small[SMALL];
+    uint8_t *wide[WIDE];
+    for (unsigned round = 0; round < 20; round++) {
+        const size_t size = 2200 + round * 50;
+        for (unsigned i = 0; i < SMALL; i++)
+            small[i] = exact_malloc(1 + i % 16);
+        for (unsigned i = 0; i < SMALL; i++)
+            CHECK(use_free(small[i]) == MI_FREE_OK);
+        for (unsigned i = 0; i < WIDE; i++) {
+            wide[i] = mi_core_malloc_exact(size, true);
+            CHECK_MSG(use_is_zero(wide[i], size), "block %u of %zu bytes", i, size);
+        }
+        for (unsigned i = 0; i < WIDE; i++)
+            CHECK(use_free(wide[i]) == MI_FREE_OK);
+        mi_core_collect(true);
+    }
+}
+
+// The fast path of resizing agrees with the slow one about what stays, and keeps the size.
+static void test_fast_resize(void) {
+    for (size_t size = 1; size < 100000; size += 1 + size / 7) {
+        uint8_t *const p = exact_malloc(size);
+        mi_page_t *const page = mi_page_map_find(p);
+        const size_t room = page->block_bytes;
+        const bool may_be_fast = !MI_DEBUG && !MI_SHRUNK && !mi_page_has_interior(page);
+        for (size_t to = 0; to <= room + 1; to += 1 + room / 97) {
+            const bool fits = (to != 0 && to <= room && to + 32 >= room / 2);
+            const bool is_fast = mi_realloc_exact_try(p, to);
+            CHECK_MSG(!is_fast || (fits && mi_core_usable(p, NULL) == to), "%zu in %zu", to, room);
+            const bool is_near = (room > MI_EXACT_SMALL_MAX || room - to < MI_EXACT_LARGE);
+            CHECK_MSG(is_fast || !may_be_fast || !fits || !is_near, "%zu in %zu", to, room);
+        }
+        CHECK(use_free(p) == MI_FREE_OK);
+    }
 }
 
 int main(void) {
@@ -266,5 +315,7 @@ int main(void) {
     test_heaps();
     test_threads();
     test_damage();
+    test_reborn();
+    test_fast_resize();
     return test_result();
 }
