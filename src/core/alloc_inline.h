@@ -161,28 +161,30 @@ MI_INLINE void *mi_realloc_try(void *p, size_t size) {
     return usable == 0 || size > usable || size + 32 < usable / 2 ? NULL : p;
 }
 
-// The same for a block that keeps its exact size. true: it stays, and has the new size.
-MI_INLINE bool mi_realloc_exact_wide_try(const mi_page_t *page, const void *p, size_t size) {
-    const size_t usable = page->block_bytes;
-    if (mi_load_relaxed(&page->traits) != MI_PAGE_IS_EXACT || mi_exact_is_small(page) ||
-        usable > UINT32_MAX)
+// The same for a small block that keeps its exact size. true: it stays, and has the new size. In a
+// page with interior blocks, too: p is the start of one, or the answer is no.
+MI_INLINE bool mi_realloc_exact_try(void *p, size_t size) {
+    const mi_page_t *const page = mi_window_page_try(p);
+    if (MI_UNLIKELY(page == NULL || page->block_bytes - size >= page->exact_stay))
         return false;
+    uint8_t *record;
+    if (MI_UNLIKELY(!mi_exact_is_start(page, p, &record) || !mi_mark_is_live(page, p)))
+        return false;
+    *record = (uint8_t)size;
+    return true;
+}
+
+// For any other block that does.
+MI_INLINE bool mi_realloc_exact_wide_try(void *p, size_t size) {
+    const mi_page_t *const page = mi_window_page_try(p);
+    if (page == NULL || !mi_page_is_exact(page) || mi_exact_is_small(page) ||
+        page->block_bytes > UINT32_MAX)
+        return false;
+    const size_t usable = page->block_bytes;
     if (size - 1 >= usable || size + 32 < usable / 2 || // 0 is no size here
         !mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p))
         return false;
     *mi_exact_word(page, p) = (uint32_t)size;
-    return true;
-}
-
-MI_INLINE bool mi_realloc_exact_try(void *p, size_t size) {
-    const mi_page_t *const page = mi_window_page_try(p);
-    if (MI_UNLIKELY(page == NULL))
-        return false;
-    if (MI_UNLIKELY(page->block_bytes - size >= mi_load_relaxed(&page->exact_stay)))
-        return mi_realloc_exact_wide_try(page, p, size);
-    if (MI_UNLIKELY(!mi_page_is_block_start(page, p) || !mi_mark_is_live(page, p)))
-        return false;
-    *mi_exact_byte(p) = (uint8_t)size;
     return true;
 }
 

@@ -16,13 +16,13 @@ size_t mi_exact_describe(mi_page_t *page, bool is_exact, bool is_shared, size_t 
     uintptr_t place = 0; // of the first block's
     page->extent = 0;
     page->exact_sizes = 0;
-    mi_store_relaxed(&page->exact_stay, (uint8_t)0);
+    page->exact_stay = 0;
     mi_store_relaxed(&page->traits, (uint8_t)(is_exact ? MI_PAGE_IS_EXACT : 0));
     if (!is_shared) {
         place = (uintptr_t)&page->extent;
     } else if (is_exact && mi_exact_is_small(page)) {
         records = MI_EXACT_SMALL_BYTES;
-        mi_store_relaxed(&page->exact_stay, exact_stay(page->block_bytes));
+        page->exact_stay = exact_stay(page->block_bytes);
     } else if (is_exact) {
         records =
             ((size_t)page->slices << (MI_SLICE_SHIFT - MI_EXACT_WIDE_SHIFT)) * sizeof(uint32_t);

@@ -25,6 +25,8 @@
 #define MI_EXACT_LARGE       255u
 #define MI_EXACT_SMALL_MAX   MI_DIRECT_MAX // bytes of the largest small block
 #define MI_EXACT_SMALL_BYTES (MI_SLICE_BYTES >> MI_GRANULE_SHIFT) // of the records of a page
+// Not at a multiple of 4 KiB: the record of the first block, whose link lies at one, would look
+// like it to a processor that compares the low bits of addresses first (Zen 4: 5 cycles a pair).
 #define MI_EXACT_SMALL_PLACE                                                                       \
     (MI_SLICE_BYTES - MI_GUARD_BYTES - MI_EXACT_SMALL_BYTES + 8) // of the first record in the slice
 #define MI_EXACT_WIDE_SHIFT 10                                   // below the size of a wide block
@@ -42,6 +44,15 @@ MI_INLINE uint8_t *mi_exact_byte(const void *block) {
     uintptr_t offset = (uintptr_t)block & (MI_SLICE_BYTES - 1);
     MI_OPAQUE(offset);
     return (uint8_t *)(slice + MI_EXACT_SMALL_PLACE) + (offset >> MI_GRANULE_SHIFT);
+}
+
+// Does a small block start at p, an address of its page? And its record in the same breath.
+MI_INLINE bool mi_exact_is_start(const mi_page_t *page, const void *p, uint8_t **record) {
+    uintptr_t offset = (uintptr_t)p & (MI_SLICE_BYTES - 1); // the page is one slice
+    MI_OPAQUE(offset);
+    *record = (uint8_t *)((uintptr_t)p & ~(uintptr_t)(MI_SLICE_BYTES - 1)) + MI_EXACT_SMALL_PLACE +
+              (offset >> MI_GRANULE_SHIFT);
+    return (uint64_t)offset * page->recip < page->recip;
 }
 
 // The record of any other block of an exact page, or of the one block of any page.

@@ -379,7 +379,6 @@ void mi_page_set_interior(mi_page_t *page) {
     if (mi_page_has_interior(page))
         return;
     mi_page_set_trait(page, MI_PAGE_HAS_INTERIOR);
-    mi_store_relaxed(&page->exact_stay, (uint8_t)0);
     mi_page_set_owner_fast(page, NULL);
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
 }

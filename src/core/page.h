@@ -55,7 +55,7 @@ struct mi_page_s {
     uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
     uint8_t state : 7;    // owner; mi_page_state_t
     uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in slack
-    _Atomic(uint8_t) exact_stay; // a block with a smaller slack is resized by exact_byte (exact.h)
+    uint8_t exact_stay;   // constant; a small block with less slack is resized in place (exact.h)
 #if MI_SECURE
     mi_mark_t *marks;   // constant; one for each block (harden.h)
     uintptr_t link_key; // constant; encodes links

@@ -83,6 +83,8 @@ static void crt_free(void *p, mi_crt_ctx_t *ctx) {
 }
 
 static MI_NOINLINE void *crt_realloc_slow(void *p, size_t size, mi_crt_ctx_t *ctx) {
+    if (MI_LIKELY(mi_realloc_exact_wide_try(p, size)))
+        return p;
     if (p == NULL)
         return crt_malloc(size, ctx);
     if (size == 0) { // every Microsoft CRT frees here
