@@ -260,10 +260,15 @@ static bool plan_is_shared_stub(const mi_pe_t *pe, const mi_plan_t *plan,
                              mi_crt_functions[site->fn].kind == MI_CRT_SURVEYS;
     if (!may_be_stub || !mi_pe_exports_open(pe, &ex))
         return false;
-    for (uint32_t i = 0; i < ex.name_count; i++)
-        if (mi_pe_export_by_index(&ex, i, &e) && e.forwarder == NULL && e.rva == site->rva &&
+    for (uint32_t i = 0; i < ex.name_count; i++) {
+        // The names are read where the address is the one: there are a thousand of them.
+        const uint32_t index = mi_pe_u16(ex.ordinals + (size_t)i * 2);
+        if (index >= ex.function_count || mi_pe_u32(ex.functions + (size_t)index * 4) != site->rva)
+            continue;
+        if (mi_pe_export_by_index(&ex, i, &e) && e.forwarder == NULL &&
             mi_crt_name_find(e.name) == NULL)
             return true;
+    }
     return false;
 }
 

@@ -96,10 +96,19 @@ static mi_reason_t bind_original(const void *base) {
 
 static mi_reason_t bind_module(const mi_nt_module_t *m) {
     mi_reason_t reason = MI_REASON_NO_ALLOCATOR;
+    mi_module_exports_t exports;
+    if (!mi_module_exports_open(&exports, m->base))
+        return reason;
+    const mi_redirect_allocator_fn get =
+        (mi_redirect_allocator_fn)(uintptr_t)mi_module_exports_find(&exports,
+                                                                    "_mi_redirect_allocator");
+    const bool is_original = (mi_module_exports_find(&exports, "mi_malloc") != NULL &&
+                              mi_module_exports_find(&exports, "mi_is_in_heap_region") != NULL &&
+                              mi_module_exports_find(&exports, "_mi_redirect_entry") != NULL);
+    if (get == NULL && !is_original)
+        return reason;
     mi_alloc.module = m->base;
     mi_module_name(&m->base_name, mi_alloc.name, sizeof(mi_alloc.name));
-    const mi_redirect_allocator_fn get =
-        (mi_redirect_allocator_fn)export_of(m->base, "_mi_redirect_allocator");
     if (get != NULL) {
         const mi_redirect_allocator_t *t = get(MI_REDIRECT_ABI);
         const bool is_known = (t != NULL && (t->abi >> 16) == MI_REDIRECT_ABI_MAJOR);
@@ -108,10 +117,7 @@ static mi_reason_t bind_module(const mi_nt_module_t *m) {
             return reason;
     }
     // Another version of the interface: the original's names are the common ground.
-    if (export_of(m->base, "mi_malloc") != 0 && export_of(m->base, "mi_is_in_heap_region") != 0 &&
-        export_of(m->base, "_mi_redirect_entry") != 0)
-        return bind_original(m->base);
-    return reason;
+    return is_original ? bind_original(m->base) : reason;
 }
 
 mi_reason_t mi_allocator_bind(void) {

@@ -103,31 +103,34 @@ bool mi_crt_is_attached(mi_crt_t *crt) {
     return true;
 }
 
-static uintptr_t first_export(const mi_crt_t *crt, const char *a, const char *b) {
-    void *p = mi_module_export(crt->base, a);
+static uintptr_t first_export(const mi_module_exports_t *ex, const char *a, const char *b) {
+    void *p = mi_module_exports_find(ex, a);
     if (p == NULL && b != NULL)
-        p = mi_module_export(crt->base, b);
+        p = mi_module_exports_find(ex, b);
     return (uintptr_t)p;
 }
 
 void mi_crt_find_helpers(mi_crt_t *crt) {
     mi_crt_helpers_t *own = &crt->own;
-    own->errno_of = (int *(*)(void))first_export(crt, "_errno", NULL);
+    mi_module_exports_t ex;
+    if (!mi_module_exports_open(&ex, crt->base))
+        return;
+    own->errno_of = (int *(*)(void))first_export(&ex, "_errno", NULL);
     own->query_new_mode =
-        (int (*)(void))first_export(crt, "_query_new_mode", "?_query_new_mode@@YAHXZ");
-    own->call_new_handler = (int (*)(size_t))first_export(crt, "_callnewh", NULL);
-    own->heap_handle = (intptr_t(*)(void))first_export(crt, "_get_heap_handle", NULL);
-    own->invalid_parameter = (void (*)(void))first_export(crt, "_invalid_parameter_noinfo", NULL);
-    own->debug_flag_at = (int *(*)(void))first_export(crt, "__p__crtDbgFlag", NULL);
-    own->debug_flag = (const int *)first_export(crt, "_crtDbgFlag", NULL);
-    own->set_debug_flag = (int (*)(int))first_export(crt, "_CrtSetDbgFlag", NULL);
-    own->break_at = (long *(*)(void))first_export(crt, "__p__crtBreakAlloc", NULL);
-    own->break_number = (const long *)first_export(crt, "_crtBreakAlloc", NULL);
-    own->alloc_hook = (mi_crt_alloc_hook_t(*)(void))first_export(crt, "_CrtGetAllocHook", NULL);
-    own->dump_client = (mi_crt_dump_client_t(*)(void))first_export(crt, "_CrtGetDumpClient", NULL);
-    own->check_count = (int (*)(void))first_export(crt, "_CrtGetCheckCount", NULL);
+        (int (*)(void))first_export(&ex, "_query_new_mode", "?_query_new_mode@@YAHXZ");
+    own->call_new_handler = (int (*)(size_t))first_export(&ex, "_callnewh", NULL);
+    own->heap_handle = (intptr_t(*)(void))first_export(&ex, "_get_heap_handle", NULL);
+    own->invalid_parameter = (void (*)(void))first_export(&ex, "_invalid_parameter_noinfo", NULL);
+    own->debug_flag_at = (int *(*)(void))first_export(&ex, "__p__crtDbgFlag", NULL);
+    own->debug_flag = (const int *)first_export(&ex, "_crtDbgFlag", NULL);
+    own->set_debug_flag = (int (*)(int))first_export(&ex, "_CrtSetDbgFlag", NULL);
+    own->break_at = (long *(*)(void))first_export(&ex, "__p__crtBreakAlloc", NULL);
+    own->break_number = (const long *)first_export(&ex, "_crtBreakAlloc", NULL);
+    own->alloc_hook = (mi_crt_alloc_hook_t(*)(void))first_export(&ex, "_CrtGetAllocHook", NULL);
+    own->dump_client = (mi_crt_dump_client_t(*)(void))first_export(&ex, "_CrtGetDumpClient", NULL);
+    own->check_count = (int (*)(void))first_export(&ex, "_CrtGetCheckCount", NULL);
     own->report = (int (*)(int, const char *, int, const char *, const char *, ...))first_export(
-        crt, "_CrtDbgReport", NULL);
+        &ex, "_CrtDbgReport", NULL);
 }
 
 // The site whose code a name stands for, or NULL.

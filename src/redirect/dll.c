@@ -59,10 +59,12 @@ static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *
 // A redirect DLL that was initialised before us has already patched, or will: one is enough.
 static bool is_second_redirect(void) {
     const mi_nt_module_t *self = mi_modules_of(&here);
+    mi_module_exports_t exports;
     for (const mi_nt_module_t *m = mi_modules_next(NULL); m != NULL; m = mi_modules_next(m))
         if (m != self && (m->flags & MI_NT_MODULE_ATTACHED) != 0 &&
-            mi_module_export(m->base, "mi_allocator_init") != NULL &&
-            mi_module_export(m->base, "mi_redirect_enable") != NULL)
+            mi_module_exports_open(&exports, m->base) &&
+            mi_module_exports_find(&exports, "mi_allocator_init") != NULL &&
+            mi_module_exports_find(&exports, "mi_redirect_enable") != NULL)
             return true;
     return false;
 }

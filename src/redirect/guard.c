@@ -58,16 +58,15 @@ static BOOLEAN NTAPI guard_validate(void *heap, ULONG flags, const void *p) {
 }
 
 // One function: its patch, its island and its moved beginning.
-static mi_reason_t prepare(const mi_pe_t *ntdll, mi_patch_t *patch, const char *name,
+static mi_reason_t prepare(const mi_module_exports_t *ntdll, mi_patch_t *patch, const char *name,
                            uintptr_t guard, uintptr_t *original) {
-    mi_pe_export_t e;
-    if (!mi_pe_export_find(ntdll, name, &e) || e.forwarder != NULL)
+    uint8_t *entry = (uint8_t *)mi_module_exports_find(ntdll, name);
+    if (entry == NULL)
         return MI_REASON_CORE_MISSING;
-    mi_plan_site_t site = {.name = name, .rva = e.rva};
-    mi_plan_judge(ntdll, &ntdll_plan, &site);
+    mi_plan_site_t site = {.name = name, .rva = (uint32_t)(entry - ntdll->pe.bytes)};
+    mi_plan_judge(&ntdll->pe, &ntdll_plan, &site);
     if (site.verdict != MI_SITE_PATCH)
         return (mi_reason_t)site.reason;
-    uint8_t *entry = (uint8_t *)(uintptr_t)ntdll->bytes + site.rva;
     uint8_t *slot = mi_island_slot(&island), *moved = mi_island_slot(&island);
     if (slot == NULL || moved == NULL)
         return MI_REASON_NO_NEAR_MEMORY;
@@ -82,16 +81,16 @@ static mi_reason_t prepare(const mi_pe_t *ntdll, mi_patch_t *patch, const char *
     return mi_island_jump(patch->after, entry, slot) ? MI_REASON_NONE : MI_REASON_NO_NEAR_MEMORY;
 }
 
-static mi_reason_t prepare_all(const mi_pe_t *ntdll) {
+static mi_reason_t prepare_all(const mi_module_exports_t *ntdll) {
     uintptr_t originals[GUARDED];
     static const char *const names[GUARDED] = {"RtlFreeHeap", "RtlSizeHeap", "RtlReAllocateHeap",
                                                "RtlValidateHeap"};
     const uintptr_t guards[GUARDED] = {(uintptr_t)guard_free, (uintptr_t)guard_size,
                                        (uintptr_t)guard_realloc, (uintptr_t)guard_validate};
-    if (mi_pe_hybrid(ntdll) != MI_PE_HYBRID_NONE)
+    if (mi_pe_hybrid(&ntdll->pe) != MI_PE_HYBRID_NONE)
         return MI_REASON_HYBRID;
     ntdll_plan.cpu = (MI_ARCH_ARM64 ? MI_CPU_ARM64 : MI_ARCH_X64 ? MI_CPU_X64 : MI_CPU_X86);
-    if (!mi_island_open(&island, ntdll->bytes, ntdll->image_bytes, 2u * GUARDED))
+    if (!mi_island_open(&island, ntdll->pe.bytes, ntdll->pe.image_bytes, 2u * GUARDED))
         return MI_REASON_NO_NEAR_MEMORY;
     for (unsigned i = 0; i < GUARDED; i++) {
         const mi_reason_t reason = prepare(ntdll, &patches[i], names[i], guards[i], &originals[i]);
@@ -124,16 +123,16 @@ void mi_guard_prepare(mi_crt_ctx_t *ctx) {
 
 void mi_guard_install(void) {
     static bool is_tried;
-    mi_pe_t ntdll;
+    mi_module_exports_t ntdll;
     mi_reason_t reason = MI_REASON_GUARD_OFF;
     if (is_tried || guard_ctx == NULL)
         return;
     is_tried = true;
     const HMODULE module = GetModuleHandleW(L"ntdll.dll");
-    if (mi_settings()->is_guard_on && module != NULL && mi_pe_open_module(&ntdll, module)) {
+    if (mi_settings()->is_guard_on && module != NULL && mi_module_exports_open(&ntdll, module)) {
         reason = prepare_all(&ntdll);
         if (reason == MI_REASON_NONE)
-            reason = mi_patch_apply(patches, GUARDED);
+            reason = mi_patch_apply(patches, GUARDED, NULL);
         if (reason == MI_REASON_NONE)
             mi_allocator_pin();
         if (reason == MI_REASON_NONE && !prove()) {

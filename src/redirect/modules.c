@@ -31,15 +31,21 @@ const mi_nt_module_t *mi_modules_of(const void *address) {
     return NULL;
 }
 
-void *mi_module_export(const void *base, const char *name) {
-    mi_pe_t pe;
-    mi_pe_exports_t ex;
+bool mi_module_exports_open(mi_module_exports_t *exports, const void *base) {
+    return mi_pe_open_module(&exports->pe, base) &&
+           mi_pe_exports_open(&exports->pe, &exports->table);
+}
+
+void *mi_module_exports_find(const mi_module_exports_t *exports, const char *name) {
     mi_pe_export_t e;
-    if (!mi_pe_open_module(&pe, base) || !mi_pe_exports_open(&pe, &ex))
+    if (!mi_plan_export(&exports->table, name, &e) || e.forwarder != NULL)
         return NULL;
-    if (!mi_plan_export(&ex, name, &e) || e.forwarder != NULL)
-        return NULL;
-    return (void *)((uintptr_t)base + e.rva);
+    return (void *)((uintptr_t)exports->pe.bytes + e.rva);
+}
+
+void *mi_module_export(const void *base, const char *name) {
+    mi_module_exports_t exports;
+    return mi_module_exports_open(&exports, base) ? mi_module_exports_find(&exports, name) : NULL;
 }
 
 // How far memory can be read from here, 0 = not at all. A packer may have changed the pages.

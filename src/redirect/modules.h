@@ -23,6 +23,14 @@ const mi_nt_module_t *mi_modules_of(const void *address);
 
 // An exported function of a module, by its name; NULL = absent, or a forwarder.
 void *mi_module_export(const void *base, const char *name);
+// The same for several names: the headers are read once. A module that exports nothing is dismissed
+// here, with false.
+typedef struct mi_module_exports_s {
+    mi_pe_t pe;
+    mi_pe_exports_t table;
+} mi_module_exports_t;
+bool mi_module_exports_open(mi_module_exports_t *exports, const void *base);
+void *mi_module_exports_find(const mi_module_exports_t *exports, const char *name);
 
 // Visits every import address cell of a module, delay imports included, until visit says false. The
 // cells are found by where they lie, not by name, so that imports by ordinal, api-sets and

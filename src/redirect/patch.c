@@ -2,7 +2,10 @@
 #include "redirect/faults.h"
 #include "redirect/world.h"
 
-enum { TRIES_MAX = 2000 }; // until no thread stands inside a patch
+enum {
+    TRIES_MAX = 2000, // until no thread stands inside a patch
+    PAGE_BYTES = 4096
+};
 
 // Is a thread about to execute in the middle of a patch? At its first byte it may stand.
 static bool is_any_inside(const mi_world_t *w, const mi_patch_t *patches, size_t count) {
@@ -37,63 +40,125 @@ static bool is_same(const uint8_t *a, const uint8_t *b, size_t bytes) {
     return true;
 }
 
-// Writes one patch. The page keeps its right to execute meanwhile: it may hold the very functions
-// that make it writable. Its protection is put back.
-static mi_reason_t patch_write(const mi_patch_t *p, const uint8_t *bytes) {
+// The pages that a patch lies in; patches in the same pages are written under one change of their
+// protection, since such a change costs more than all else together.
+typedef struct pages_s {
+    uint8_t *begin;
+    size_t bytes;
+} pages_t;
+
+static pages_t pages_of(const mi_patch_t *p) {
+    const uintptr_t begin = mi_align_down((uintptr_t)p->at, PAGE_BYTES);
+    const uintptr_t end = mi_align_up((uintptr_t)p->at + p->bytes, PAGE_BYTES);
+    return (pages_t){p->at - ((uintptr_t)p->at - begin), end - begin};
+}
+
+static bool is_in(const mi_patch_t *p, const pages_t *pages) {
+    const pages_t own = pages_of(p);
+    return own.begin == pages->begin && own.bytes == pages->bytes;
+}
+
+// Is the i-th patch the first one in its pages?
+static bool is_first_in(const mi_patch_t *patches, size_t i, const pages_t *pages) {
+    for (size_t k = 0; k < i; k++)
+        if (is_in(&patches[k], pages))
+            return false;
+    return true;
+}
+
+// Writes the patches of one group of pages. They keep their right to execute meanwhile: they may
+// hold the very functions that make them writable. Their protection is put back.
+static mi_reason_t pages_write(const mi_patch_t *patches, size_t count, const pages_t *pages) {
     DWORD before, ignored;
     if (mi_fault("protect"))
         return MI_REASON_PROTECT_FAILED;
-    if (!VirtualProtect(p->at, p->bytes, PAGE_EXECUTE_READWRITE, &before)) {
+    if (!VirtualProtect(pages->begin, pages->bytes, PAGE_EXECUTE_READWRITE, &before)) {
         // ERROR_DYNAMIC_CODE_BLOCKED
         return GetLastError() == 1655 ? MI_REASON_DYNAMIC_CODE : MI_REASON_PROTECT_FAILED;
     }
-    memcpy(p->at, bytes, p->bytes);
+    for (size_t i = 0; i < count; i++)
+        if (is_in(&patches[i], pages))
+            memcpy(patches[i].at, patches[i].after, patches[i].bytes);
     const bool is_restored =
-        VirtualProtect(p->at, p->bytes, before, &ignored) && !mi_fault("unprotect");
-    FlushInstructionCache(GetCurrentProcess(), p->at, p->bytes);
+        VirtualProtect(pages->begin, pages->bytes, before, &ignored) && !mi_fault("unprotect");
+    FlushInstructionCache(GetCurrentProcess(), pages->begin, pages->bytes);
     if (!is_restored)
         return MI_REASON_PROTECT_FAILED;
-    return is_same(p->at, bytes, p->bytes) && !mi_fault("write") ? MI_REASON_NONE
-                                                                 : MI_REASON_WRITE_LOST;
+    for (size_t i = 0; i < count; i++)
+        if (is_in(&patches[i], pages) &&
+            (!is_same(patches[i].at, patches[i].after, patches[i].bytes) || mi_fault("write")))
+            return MI_REASON_WRITE_LOST;
+    return MI_REASON_NONE;
 }
 
-// Brings everything that differs back to what it was.
+static bool needs_write_back(const mi_patch_t *p, const pages_t *pages) {
+    return is_in(p, pages) && !is_same(p->at, p->before, p->bytes);
+}
+
+// Brings everything in these pages that differs back to what it was. false = it cannot be written.
+static bool pages_write_back(const mi_patch_t *patches, size_t count, const pages_t *pages) {
+    DWORD before, ignored;
+    size_t first = 0;
+    while (first < count && !needs_write_back(&patches[first], pages))
+        first++;
+    if (first == count)
+        return true;
+    if (mi_fault("rollback") ||
+        !VirtualProtect(pages->begin, pages->bytes, PAGE_EXECUTE_READWRITE, &before))
+        return false;
+    for (size_t i = first; i < count; i++)
+        if (needs_write_back(&patches[i], pages))
+            memcpy(patches[i].at, patches[i].before, patches[i].bytes);
+    (void)VirtualProtect(pages->begin, pages->bytes, before, &ignored);
+    FlushInstructionCache(GetCurrentProcess(), pages->begin, pages->bytes);
+    return true;
+}
+
 static mi_reason_t write_back(const mi_patch_t *patches, size_t count, mi_reason_t reason) {
     for (size_t i = 0; i < count; i++) {
-        const mi_patch_t *p = &patches[i];
-        DWORD before, ignored;
-        if (is_same(p->at, p->before, p->bytes))
-            continue;
-        if (mi_fault("rollback") ||
-            !VirtualProtect(p->at, p->bytes, PAGE_EXECUTE_READWRITE, &before))
+        const pages_t pages = pages_of(&patches[i]);
+        if (is_first_in(patches, i, &pages) && !pages_write_back(patches, count, &pages))
             return MI_REASON_ROLLBACK_FAILED;
-        memcpy(p->at, p->before, p->bytes);
-        (void)VirtualProtect(p->at, p->bytes, before, &ignored);
-        FlushInstructionCache(GetCurrentProcess(), p->at, p->bytes);
     }
     return reason;
 }
 
-mi_reason_t mi_patch_apply(const mi_patch_t *patches, size_t count) {
-    mi_world_t w = {0};
-    if (!mi_world_open(&w))
-        return MI_REASON_THREADS;
-    mi_reason_t reason = world_stop_outside(&w, patches, count);
-    if (reason == MI_REASON_NONE) {
-        for (size_t i = 0; i < count && reason == MI_REASON_NONE; i++)
-            reason = patch_write(&patches[i], patches[i].after);
-        if (reason != MI_REASON_NONE)
-            reason = write_back(patches, count, reason);
+static mi_reason_t write_all(const mi_patch_t *patches, size_t count) {
+    mi_reason_t reason = MI_REASON_NONE;
+    for (size_t i = 0; i < count && reason == MI_REASON_NONE; i++) {
+        const pages_t pages = pages_of(&patches[i]);
+        if (is_first_in(patches, i, &pages))
+            reason = pages_write(patches, count, &pages);
     }
+    return reason == MI_REASON_NONE ? reason : write_back(patches, count, reason);
+}
+
+static mi_reason_t apply(const mi_patch_t *patches, size_t count, bool only_alone,
+                         bool *was_alone_opt) {
+    mi_world_t w;
+    mi_world_open(&w);
+    mi_reason_t reason = world_stop_outside(&w, patches, count);
+    const bool is_alone = (reason == MI_REASON_NONE && w.count == 0);
+    if (was_alone_opt != NULL)
+        *was_alone_opt = is_alone;
+    if (reason == MI_REASON_NONE && (is_alone || !only_alone))
+        reason = write_all(patches, count);
     mi_world_resume(&w);
     mi_world_close(&w);
     return reason;
 }
 
+mi_reason_t mi_patch_apply(const mi_patch_t *patches, size_t count, bool *was_alone_opt) {
+    return apply(patches, count, false, was_alone_opt);
+}
+
+mi_reason_t mi_patch_apply_alone(const mi_patch_t *patches, size_t count, bool *was_alone) {
+    return apply(patches, count, true, was_alone);
+}
+
 mi_reason_t mi_patch_undo(const mi_patch_t *patches, size_t count) {
-    mi_world_t w = {0};
-    if (!mi_world_open(&w))
-        return MI_REASON_ROLLBACK_FAILED;
+    mi_world_t w;
+    mi_world_open(&w);
     mi_reason_t reason = world_stop_outside(&w, patches, count);
     if (reason == MI_REASON_NONE)
         reason = write_back(patches, count, MI_REASON_NONE);

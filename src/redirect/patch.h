@@ -15,7 +15,11 @@ typedef struct mi_patch_s {
 } mi_patch_t;
 
 // MI_REASON_NONE = all applied. Otherwise none is, except for MI_REASON_ROLLBACK_FAILED.
-mi_reason_t mi_patch_apply(const mi_patch_t *patches, size_t count);
+// *was_alone_opt: the process had no other thread while they were written.
+mi_reason_t mi_patch_apply(const mi_patch_t *patches, size_t count, bool *was_alone_opt);
+// The same, but nothing is written, and nothing is wrong, when there are other threads: *was_alone
+// is false then.
+mi_reason_t mi_patch_apply_alone(const mi_patch_t *patches, size_t count, bool *was_alone);
 mi_reason_t mi_patch_undo(const mi_patch_t *patches, size_t count);
 
 #endif

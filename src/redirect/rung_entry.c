@@ -124,22 +124,34 @@ static mi_reason_t retreat(mi_crt_t *crt, bool was_alone) {
     return MI_REASON_PROOF_FAILED;
 }
 
+// Whether there are other threads is found out in the very moment in which nobody but this one
+// runs: a look of its own before it would cost four calls of the system, and be true only then.
+static mi_reason_t commit_makers(mi_crt_t *crt, bool *was_alone) {
+    const mi_patch_t *const makers = crt->patches + crt->taker_count;
+    const uint32_t count = crt->patch_count - crt->taker_count;
+    if (*was_alone) {
+        const mi_reason_t reason = mi_patch_apply_alone(makers, count, was_alone);
+        if (reason != MI_REASON_NONE || *was_alone)
+            return reason;
+    }
+    // From the first maker on, a CRT that is not redirected yet may hand a block of ours to
+    // HeapFree.
+    mi_guard_install();
+    return mi_patch_apply(makers, count, NULL);
+}
+
 // First the functions that never return a new block: until they are proven, nothing of ours can be
 // in the hands of others.
 static mi_reason_t commit(mi_crt_t *crt) {
     const uint32_t takers = crt->taker_count;
-    mi_reason_t reason = mi_patch_apply(crt->patches, takers);
+    bool was_alone;
+    mi_reason_t reason = mi_patch_apply(crt->patches, takers, &was_alone);
     if (reason != MI_REASON_NONE)
         return reason;
-    if (!prove_patches(crt, 0, takers))
+    if (prove_patches(crt, 0, takers))
+        reason = commit_makers(crt, &was_alone);
+    else
         reason = MI_REASON_PROOF_FAILED;
-    const bool was_alone = mi_world_is_empty();
-    // From the first maker on, a CRT that is not redirected yet may hand a block of ours to
-    // HeapFree.
-    if (reason == MI_REASON_NONE && !was_alone)
-        mi_guard_install();
-    if (reason == MI_REASON_NONE)
-        reason = mi_patch_apply(crt->patches + takers, crt->patch_count - takers);
     if (reason != MI_REASON_NONE)
         return mi_patch_undo(crt->patches, takers) == MI_REASON_NONE ? reason
                                                                      : MI_REASON_ROLLBACK_FAILED;
@@ -168,7 +180,7 @@ void mi_rung_entry_pause(mi_crt_t *crt, bool is_paused) {
         if (stage_of_patch(crt, k) == MI_CRT_STAGE_MAKES)
             makes[count++] = crt->patches[k];
     const mi_reason_t reason =
-        (is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count));
+        (is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count, NULL));
     crt->reason = (reason != MI_REASON_NONE ? reason
                    : is_paused              ? MI_REASON_REMOVED
                                             : MI_REASON_NONE);

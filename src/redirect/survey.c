@@ -65,8 +65,9 @@ static bool survey_take(survey_t *s, const void **damaged) {
     mi_world_t w;
     bool is_taken = false;
     if (mi_alloc.list_opt == NULL || RtlDllShutdownInProgress() ||
-        (s->blocks == NULL && !survey_reserve(s, FIRST_CAP)) || !mi_world_open(&w))
+        (s->blocks == NULL && !survey_reserve(s, FIRST_CAP)))
         return false;
+    mi_world_open(&w);
     for (;;) {
         const size_t count = survey_look(&w, s, damaged);
         is_taken = (count <= s->cap);

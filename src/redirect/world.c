@@ -7,21 +7,18 @@ enum {
 };
 
 static SRWLOCK world_lock = SRWLOCK_INIT;
+// Under the lock. Not taken anew each time: that costs as much as a change of a page's protection.
+static HANDLE thread_table[THREADS_MAX];
+static DWORD id_table[THREADS_MAX];
 
-bool mi_world_open(mi_world_t *w) {
-    const size_t bytes = THREADS_MAX * (sizeof(HANDLE) + sizeof(DWORD));
-    w->threads = (HANDLE *)VirtualAlloc(NULL, bytes, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
-    if (w->threads == NULL)
-        return false;
-    w->ids = (DWORD *)(void *)(w->threads + THREADS_MAX);
-    w->count = 0;
+void mi_world_open(mi_world_t *w) {
     AcquireSRWLockExclusive(&world_lock);
-    return true;
+    *w = (mi_world_t){thread_table, id_table, 0};
 }
 
 void mi_world_close(mi_world_t *w) {
+    *w = (mi_world_t){NULL, NULL, 0};
     ReleaseSRWLockExclusive(&world_lock);
-    (void)VirtualFree(w->threads, 0, MEM_RELEASE);
 }
 
 static bool world_has(const mi_world_t *w, DWORD id) {

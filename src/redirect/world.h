@@ -13,8 +13,8 @@ typedef struct mi_world_s {
     size_t count;
 } mi_world_t;
 
-// false = no memory. Takes the lock; mi_world_close gives it back.
-bool mi_world_open(mi_world_t *w);
+// Takes the lock; mi_world_close gives it back.
+void mi_world_open(mi_world_t *w);
 void mi_world_close(mi_world_t *w);
 
 // false = they could not all be stopped; some may stand still, so that mi_world_resume is due.

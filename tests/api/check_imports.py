@@ -17,7 +17,8 @@ ALLOWED = {
     # Windows XP or earlier, unless the comment says otherwise
     "kernel32.dll": """
         CloseHandle CreateFileW DebugBreak FlushInstructionCache GetCurrentProcess GetCurrentProcessId
-        GetCurrentThreadId GetEnvironmentVariableA GetEnvironmentVariableW GetFullPathNameA GetLastError
+        FreeEnvironmentStringsW GetCurrentThreadId GetEnvironmentStringsW GetEnvironmentVariableA GetEnvironmentVariableW
+        GetFullPathNameA GetLastError
         GetModuleFileNameW GetModuleHandleExW GetModuleHandleW GetNumaHighestNodeNumber GetProcAddress GetProcessHeap
         GetProcessHeaps GetProcessTimes GetStdHandle GetSystemInfo GetSystemTimeAsFileTime GetThreadContext
         GlobalMemoryStatusEx HeapAlloc HeapFree HeapReAlloc HeapSize HeapValidate IsDebuggerPresent LoadLibraryExW
