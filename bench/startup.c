@@ -1,10 +1,12 @@
 // What the redirection adds to the start of a process with many modules. Loads copies of one small
 // DLL that imports a C runtime, and our two DLLs before or after them, and prints what each took:
 //
-//   startup FOLDER N early|late [mimalloc.dll]
+//   startup FOLDER N early|late DLL...
 //
+// DLL...: ours, in the order in which they are loaded; mimalloc.dll loads the other one by itself.
 // "early ours-ms modules-ms": ours first, so each module meets the loader's notification. "late":
 // ours last, so it finds all modules at once. Whether anything is redirected, the environment says.
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,20 +39,19 @@ static double load_modules_ms(const char *folder, int count) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4 || atoi(argv[2]) < 1 || atoi(argv[2]) > 999) {
-        fprintf(stderr, "usage: startup FOLDER N early|late [mimalloc.dll]\n");
+    if (argc < 5 || atoi(argv[2]) < 1 || atoi(argv[2]) > 999) {
+        fprintf(stderr, "usage: startup FOLDER N early|late DLL...\n");
         return 2;
     }
-    const char *const ours = (argc > 4 ? argv[4] : "mimalloc.dll");
     const int count = atoi(argv[2]);
-    double ours_ms, modules_ms;
-    if (strcmp(argv[3], "early") == 0) {
-        ours_ms = load_ms(ours);
+    const bool is_late = (strcmp(argv[3], "late") == 0);
+    double ours_ms = 0, modules_ms = 0;
+    if (is_late)
         modules_ms = load_modules_ms(argv[1], count);
-    } else {
+    for (int i = 4; i < argc; i++)
+        ours_ms += load_ms(argv[i]);
+    if (!is_late)
         modules_ms = load_modules_ms(argv[1], count);
-        ours_ms = load_ms(ours);
-    }
     printf("%s %.3f %.3f\n", argv[3], ours_ms, modules_ms);
     return 0;
 }
