@@ -5,18 +5,17 @@
 
 static_assert(MI_GUEST_LAST < MI_GUEST_EXACT, "class and mark in one byte");
 
-static uint16_t guest_count(size_t bytes, size_t block_bytes) {
+static uint32_t guest_count(size_t bytes, size_t block_bytes) {
     const size_t count = bytes / block_bytes;
-    return (uint16_t)(count < 1 ? 1 : count > MI_GUEST_TOP_COUNT ? MI_GUEST_TOP_COUNT : count);
+    return (uint32_t)(count < 1 ? 1 : count > MI_GUEST_TOP_COUNT ? MI_GUEST_TOP_COUNT : count);
 }
 
 // As at the start: a list proves its use anew after it was emptied.
 static void guest_reset(mi_page_t *list) {
-    const uint16_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
-    list->reserved = (uint16_t)(first < MI_GUEST_FIRST_COUNT ? first : MI_GUEST_FIRST_COUNT);
+    const uint32_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
+    list->capacity = (first < MI_GUEST_FIRST_COUNT ? first : MI_GUEST_FIRST_COUNT);
     list->free = NULL;
     list->used = 0;
-    list->capacity = 0;
 }
 
 mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
@@ -44,11 +43,11 @@ mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
     if (MI_LIKELY(lists == NULL) || plain > MI_GUEST_LAST)
         return NULL;
     mi_page_t *const list = &lists[plain];
-    const uint32_t held = list->capacity - list->used;
-    if (list->free == NULL || (held < MI_GUEST_LEAST && list->block_bytes <= MI_GUEST_LEAST_BYTES))
+    if (list->free == NULL ||
+        (mi_guest_held(list) < MI_GUEST_LEAST && list->block_bytes <= MI_GUEST_LEAST_BYTES))
         return NULL;
-    const uint16_t top = guest_count(MI_GUEST_TOP_BYTES, list->block_bytes);
-    list->reserved = (uint16_t)(list->reserved * 2 < top ? list->reserved * 2 : top);
+    const uint32_t top = guest_count(MI_GUEST_TOP_BYTES, list->block_bytes);
+    list->capacity = (list->capacity * 2 < top ? list->capacity * 2 : top);
     return list;
 }
 
@@ -61,7 +60,7 @@ mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at) {
         }
         mi_page_t *const list = &lists[*at % (MI_GUEST_LAST + 1)];
         mi_block_t *const first = list->free;
-        if (list->capacity != 0)
+        if (list->block_bytes != 0)
             guest_reset(list);
         if (first != NULL)
             return first;

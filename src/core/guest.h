@@ -6,9 +6,8 @@
 //   thread heap --guests--> one list for each class: a struct that looks like a page to the fast
 //                           path of malloc, and is made current when its class runs out
 //
-//   used      blocks handed out from the list so far
-//   capacity  blocks put into it so far
-//   reserved  blocks it may hold: few at first, twice as many each time it was of use
+//   used      less than 0, as a number that wraps round: blocks it holds
+//   capacity  blocks it may hold: few at first, twice as many each time it was of use; 0 = no list
 //   hidden    not of the list: how many frees of one page may be held back as a batch (remote.c)
 //
 // To the page that a guest comes from it is live all the time. It goes home (remote.c) when the
@@ -47,17 +46,43 @@ MI_INLINE mi_page_t *mi_guest_list(mi_theap_t *theap, uint8_t far_class) {
                : mi_guest_make(theap, far_class);
 }
 
+MI_INLINE uint32_t mi_guest_held(const mi_page_t *list) {
+    return 0u - list->used;
+}
+
 // A block that another thread's page owns, and this thread does not need any more. false = the list
 // is full.
 MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
-    if (MI_SECURE || list->capacity - list->used >= list->reserved)
+    if (MI_SECURE || mi_guest_held(list) >= list->capacity)
         return false;
     mi_block_set_next(list, block, list->free);
     mi_fork_point();
     list->free = block;
     mi_fork_point();
-    list->capacity++;
+    list->used--;
     return true;
+}
+
+// The fast path of free for another thread's block, after mi_free_try, which it is not much longer
+// than: where threads hand work over, most blocks are such. false = take the slow path. An entry
+// with a key is that of a page without interior pointers; our own has no block there, or else
+// mi_free_try would have been true.
+MI_INLINE bool mi_guest_free_try(void *p) {
+    if (MI_DEBUG || MI_SECURE || !MI_MAP_HAS_KEYS)
+        return false;
+    const uintptr_t index = mi_page_map_index(p);
+    if (MI_UNLIKELY(index >= MI_MAP_WINDOW_SLICES))
+        return false;
+    mi_theap_t *const theap = mi_theap_near();
+    if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
+        return false;
+    const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
+    const mi_page_t *const page = (const mi_page_t *)(entry & MI_MAP_PAGE_MASK);
+    if (MI_UNLIKELY(entry >> MI_MAP_KEY_SHIFT == 0 || !mi_page_is_block_start_far(page, p)))
+        return false;
+    mi_page_t *const lists = theap->guests[page->far_class / MI_GUEST_EXACT];
+    return MI_LIKELY(lists != NULL) &&
+           mi_guest_put(&lists[page->far_class % MI_GUEST_EXACT], (mi_block_t *)p);
 }
 
 #endif

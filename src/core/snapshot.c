@@ -82,7 +82,7 @@ static void snapshot_add(snapshot_job_t *job, const mi_page_t *page, const uint8
 
 // The guests of one list. One block may have been put in that is not counted yet.
 static void snapshot_guests(snapshot_job_t *job, const mi_page_t *list) {
-    uint32_t left = list->capacity - list->used + 1;
+    uint32_t left = mi_guest_held(list) + 1;
     for (const mi_block_t *b = list->free; b != NULL && left > 0; b = mi_block_next(list, b)) {
         const mi_page_t *const page = mi_page_map_find(b);
         if (page == NULL || !mi_page_is_block_start(page, b)) {

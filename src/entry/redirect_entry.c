@@ -7,6 +7,7 @@
 
 #include "base/atomic.h"
 #include "core/alloc_inline.h"
+#include "core/guest.h"
 #include "core/ledger.h"
 #include "core/snapshot.h"
 #include "entry/entry.h"
@@ -67,7 +68,7 @@ static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
     return MI_LIKELY(p != NULL) ? p : crt_calloc_slow(bytes, ctx);
 }
 
-static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
+static MI_NOINLINE void crt_free_slowest(void *p, mi_crt_ctx_t *ctx) {
     if (MI_UNLIKELY(mi_guarded_was_used))
         mi_guarded_release(p);
     const mi_free_result_t result = mi_core_free(p);
@@ -75,6 +76,11 @@ static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
         ctx->foreign_free(ctx, p);
     else
         mi_report_pointer(result, p, "free");
+}
+
+static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
+    if (MI_UNLIKELY(!mi_guest_free_try(p)))
+        crt_free_slowest(p, ctx);
 }
 
 static void crt_free(void *p, mi_crt_ctx_t *ctx) {

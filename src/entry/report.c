@@ -1,6 +1,7 @@
 #include "entry/entry.h"
 
 #include "core/alloc_inline.h"
+#include "core/guest.h"
 #include "diag/message.h"
 #include "entry/guarded.h"
 #include "entry/request.h"
@@ -52,7 +53,8 @@ MI_NOINLINE void *mi_zalloc_any(size_t size) {
     return mi_request_alloc(&r);
 }
 
-MI_NOINLINE void mi_free_slow(void *p) {
+// A function of its own, so that mi_free_slow needs no frame.
+static MI_NOINLINE void free_slowest(void *p) {
     if (MI_UNLIKELY(mi_guarded_was_used))
         mi_guarded_release(p);
     const mi_free_result_t result = mi_core_free(p);
@@ -61,6 +63,11 @@ MI_NOINLINE void mi_free_slow(void *p) {
     if (result == MI_FREE_FOREIGN && mi_platform_foreign_free(p))
         return;
     mi_report_pointer(result, p, "free");
+}
+
+MI_NOINLINE void mi_free_slow(void *p) {
+    if (MI_UNLIKELY(!mi_guest_free_try(p)))
+        free_slowest(p);
 }
 
 void *mi_realloc_any(void *p, size_t size, unsigned flags) {
