@@ -197,7 +197,7 @@ MI_INLINE bool mi_free_try(void *p) {
     mi_theap_t *const theap = mi_theap_near();
     if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
         return false;
-    const uintptr_t entry = mi_load_relaxed(&mi_page_map_window[index]) ^ theap->key;
+    const uintptr_t entry = mi_load_relaxed(&mi_page_map_window[index]) ^ theap->free_key;
     mi_page_t *const page = (mi_page_t *)entry;
     if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (entry >> MI_MAP_KEY_SHIFT) != 0
                                     : (page == NULL || !mi_page_is_owner_fast(page, theap))))

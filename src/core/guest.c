@@ -2,6 +2,7 @@
 #include "core/guest.h"
 
 #include "core/meta.h"
+#include "core/remote.h"
 
 static_assert(MI_GUEST_LAST < MI_GUEST_EXACT, "class and mark in one byte");
 
@@ -15,7 +16,7 @@ static void guest_reset(mi_page_t *list) {
     const uint32_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
     list->capacity = (first < MI_GUEST_FIRST_COUNT ? first : MI_GUEST_FIRST_COUNT);
     list->free = NULL;
-    list->used = 0;
+    list->used = list->capacity + 1;
 }
 
 mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
@@ -47,8 +48,28 @@ mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
         (mi_guest_held(list) < MI_GUEST_LEAST && list->block_bytes <= MI_GUEST_LEAST_BYTES))
         return NULL;
     const uint32_t top = guest_count(MI_GUEST_TOP_BYTES, list->block_bytes);
-    list->capacity = (list->capacity * 2 < top ? list->capacity * 2 : top);
+    const uint32_t left = top - list->capacity;
+    const uint32_t more = (list->capacity < left ? list->capacity : left);
+    list->capacity += more;
+    list->used += more;
     return list;
+}
+
+// Shall mi_free_try leave the thread's own blocks to mi_guest_free_try? Until the next turn.
+static void guest_turn(mi_theap_t *theap) {
+    const uint32_t count = theap->far_turns % MI_FAR_ONE;
+    const uint32_t far_count = theap->far_turns / MI_FAR_ONE;
+    theap->free_key = (far_count >= count / MI_FAR_SHARE ? MI_KEY_NOBODY_PLACED : theap->key);
+    theap->far_turns = 0;
+}
+
+bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, bool is_far) {
+    if (theap->far_turns % MI_FAR_TURNS == 0)
+        guest_turn(theap);
+    if (!is_far || page->far_class == 0)
+        return false;
+    mi_remote_free(theap, page, block);
+    return true;
 }
 
 mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at) {

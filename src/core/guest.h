@@ -6,14 +6,21 @@
 //   thread heap --guests--> one list for each class: a struct that looks like a page to the fast
 //                           path of malloc, and is made current when its class runs out
 //
-//   used      less than 0, as a number that wraps round: blocks it holds
-//   capacity  blocks it may hold: few at first, twice as many each time it was of use; 0 = no list
+//   used      one more than the blocks that it has room for: counts down as blocks are put in, like
+//             that of a page whose blocks are freed
+//   capacity  blocks it may hold: few at first, twice as many each time it was of use
 //   hidden    not of the list: how many frees of one page may be held back as a batch (remote.c)
 //
 // To the page that a guest comes from it is live all the time. It goes home (remote.c) when the
 // list is full, when the thread looks at the clock (theap.c), collects or ends. Small blocks share
 // cache lines with those that other threads hold: a few of them are not handed out again, or two
 // threads would write to one line though their owner had kept them apart.
+//
+// Whether a block is a guest nobody can foresee where threads hand work over: a branch on it is
+// guessed wrong two times of five, and then what comes after waits until the block's address and
+// the map's entry have arrived (a third of the time of a server's free). So mi_guest_free_try has
+// no such branch, but a choice of where the block goes; and a thread that frees many guests takes
+// that path for its own blocks too.
 #ifndef MI_CORE_GUEST_H
 #define MI_CORE_GUEST_H
 
@@ -47,13 +54,12 @@ MI_INLINE mi_page_t *mi_guest_list(mi_theap_t *theap, uint8_t far_class) {
 }
 
 MI_INLINE uint32_t mi_guest_held(const mi_page_t *list) {
-    return 0u - list->used;
+    return list->capacity + 1 - list->used;
 }
 
-// A block that another thread's page owns, and this thread does not need any more. false = the list
-// is full.
+// A free without the last check, into a page or a list. false = it would be the last of used.
 MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
-    if (MI_SECURE || mi_guest_held(list) >= list->capacity)
+    if (MI_SECURE || MI_UNLIKELY(list->used <= 1))
         return false;
     mi_block_set_next(list, block, list->free);
     mi_fork_point();
@@ -63,10 +69,13 @@ MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
     return true;
 }
 
-// The fast path of free for another thread's block, after mi_free_try, which it is not much longer
-// than: where threads hand work over, most blocks are such. false = take the slow path. An entry
-// with a key is that of a page without interior pointers; our own has no block there, or else
-// mi_free_try would have been true.
+// What mi_guest_free_try leaves to do when the block has no room in its list, or is the last of its
+// page, or a turn of MI_FAR_TURNS frees is over. false = it is not freed yet.
+bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, bool is_far);
+
+// The fast path of free for another thread's block, after mi_free_try; here the thread's own blocks
+// may come too. false = take the slow path. An entry with a key is that of a page without interior
+// pointers.
 MI_INLINE bool mi_guest_free_try(void *p) {
     if (MI_DEBUG || MI_SECURE || !MI_MAP_HAS_KEYS)
         return false;
@@ -77,12 +86,21 @@ MI_INLINE bool mi_guest_free_try(void *p) {
     if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
         return false;
     const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
-    const mi_page_t *const page = (const mi_page_t *)(entry & MI_MAP_PAGE_MASK);
+    mi_page_t *const page = (mi_page_t *)(entry & MI_MAP_PAGE_MASK);
     if (MI_UNLIKELY(entry >> MI_MAP_KEY_SHIFT == 0 || !mi_page_is_block_start_far(page, p)))
         return false;
     mi_page_t *const lists = theap->guests[page->far_class / MI_GUEST_EXACT];
-    return MI_LIKELY(lists != NULL) &&
-           mi_guest_put(&lists[page->far_class % MI_GUEST_EXACT], (mi_block_t *)p);
+    if (MI_UNLIKELY(lists == NULL))
+        return false;
+    mi_page_t *const list = &lists[page->far_class % MI_GUEST_EXACT];
+    const uint32_t is_far = ((entry ^ theap->key) >> MI_MAP_KEY_SHIFT) != 0;
+    theap->far_turns += MI_FAR_ONE * is_far + 1;
+    // By arithmetic, or the compiler might branch.
+    const uintptr_t choice = ((uintptr_t)page ^ (uintptr_t)list) & ((uintptr_t)0 - is_far);
+    mi_page_t *const to = (mi_page_t *)((uintptr_t)page ^ choice);
+    if (MI_LIKELY(theap->far_turns % MI_FAR_TURNS != 0 && mi_guest_put(to, (mi_block_t *)p)))
+        return true;
+    return mi_guest_free_rarely(theap, page, (mi_block_t *)p, is_far != 0);
 }
 
 #endif

@@ -18,7 +18,8 @@
 static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_TOTAL == 260, "the lengths spelled out below");
 
 mi_theap_t mi_theap_empty = {
-    .key = MI_KEY_NOBODY << (MI_MAP_HAS_KEYS ? MI_MAP_KEY_SHIFT : 0),
+    .free_key = MI_KEY_NOBODY_PLACED,
+    .key = MI_KEY_NOBODY_PLACED,
     .direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
     .exact_direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
     .current = {LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty),
@@ -144,6 +145,7 @@ static mi_theap_t *life_make(void) {
     mi_theap_reset(theap);
     const uintptr_t id = (life_next_id <= MI_KEY_LAST ? life_next_id++ : MI_KEY_NOBODY);
     theap->key = (MI_MAP_HAS_KEYS ? id << MI_MAP_KEY_SHIFT : 0);
+    theap->free_key = theap->key;
     life_made++;
     theap->all_next = mi_load_relaxed(&life_all);
     mi_store_release(&life_all, theap); // with mi_life_all
@@ -175,6 +177,8 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
         mi_store_relaxed(&theap->heap, heap);
         theap->default_heap = NULL;
         theap->is_watched = false;
+        theap->free_key = theap->key;
+        theap->far_turns = 0;
         mi_memzero(&theap->sampling, sizeof(theap->sampling));
         mi_store_relaxed(&theap->busy, 0u);
         mi_store_relaxed(&theap->thread_id, mi_os_thread_id());
@@ -200,7 +204,8 @@ static mi_theap_t *life_proxy(mi_theap_t *theap) {
     if (proxy == NULL)
         return theap;
     mi_theap_reset(proxy);
-    proxy->key = mi_theap_empty.key;
+    proxy->key = MI_KEY_NOBODY_PLACED;
+    proxy->free_key = MI_KEY_NOBODY_PLACED;
     proxy->real = theap;
     theap->proxy = proxy;
     return proxy;

@@ -43,6 +43,10 @@
 #define MI_GUEST_LEAST       8u // of blocks up to MI_GUEST_LEAST_BYTES, before they serve again
 #define MI_GUEST_LEAST_BYTES 128u
 
+#define MI_FAR_ONE           ((uint32_t)1 << 16)
+#define MI_FAR_TURNS         MI_LIMIT(1024u, 8u) // frees between two looks at what was freed ...
+#define MI_FAR_SHARE         16u                 // ... and the part of them that is many guests
+
 // Thread heaps.
 #define MI_EMPTY_MAX                                                                               \
     MI_LIMIT(512 * MI_KiB, 128 * MI_KiB)       // touched bytes of empty pages that a thread keeps

@@ -185,7 +185,7 @@ static void page_count_add(mi_theap_t *theap, ptrdiff_t change) {
 }
 
 static uintptr_t page_key(const mi_theap_t *theap) {
-    return theap->key == MI_KEY_NOBODY << (MI_MAP_KEY_SHIFT % 64) ? MI_KEY_NONE : theap->key;
+    return theap->key == MI_KEY_NOBODY_PLACED ? MI_KEY_NONE : theap->key;
 }
 
 // Enters a page in the map. Where it holds one block, only the first slice may take the fast path

@@ -52,7 +52,10 @@ typedef struct mi_secrets_s {
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
 
 struct mi_theap_s {
-    uintptr_t key;                      // upper bits of the map entries of our pages, in place
+    uintptr_t free_key; // what mi_free_try compares with: key, or MI_KEY_NOBODY's while many of the
+                        // blocks that are freed are guests (guest.h)
+    uintptr_t key;      // upper bits of the map entries of our pages, in place
+    uint32_t far_turns; // frees by mi_guest_free_try; those of guests are counted in the upper half
     mi_page_t *direct[MI_DIRECT_COUNT]; // by size in granules: the current page of the class
     mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size; the
                                               // first never has blocks
