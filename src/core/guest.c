@@ -4,7 +4,7 @@
 #include "core/meta.h"
 #include "core/remote.h"
 
-static_assert(MI_GUEST_LAST < MI_GUEST_EXACT, "class and mark in one byte");
+static_assert(MI_GUEST_LISTS <= 256, "far_class is one byte");
 
 static uint32_t guest_count(size_t bytes, size_t block_bytes) {
     const size_t count = bytes / block_bytes;
@@ -20,17 +20,17 @@ static void guest_reset(mi_page_t *list) {
 }
 
 mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
-    const uint32_t kind = far_class / MI_GUEST_EXACT;
-    const uint32_t plain = far_class % MI_GUEST_EXACT;
-    if (theap->guests[kind] == NULL)
-        theap->guests[kind] = (mi_page_t *)mi_meta_alloc((MI_GUEST_LAST + 1) * sizeof(mi_page_t));
-    if (theap->guests[kind] == NULL)
+    if (theap->guests == NULL)
+        theap->guests = (mi_page_t *)mi_meta_alloc(MI_GUEST_LISTS * sizeof(mi_page_t));
+    if (theap->guests == NULL)
         return NULL;
-    mi_page_t *const list = &theap->guests[kind][plain];
+    mi_page_t *const list = &theap->guests[far_class];
+    const bool is_exact = (far_class >= MI_GUEST_EXACT);
+    const uint32_t plain = far_class - (is_exact ? MI_GUEST_EXACT : 0);
     const size_t bytes = mi_class_bytes(plain);
     const size_t batch = MI_BATCH_BYTES / bytes;
     list->hidden = (uint32_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
-    list->class_index = (uint16_t)(plain + kind * MI_CLASS_EXACT);
+    list->class_index = (uint16_t)(plain + (is_exact ? MI_CLASS_EXACT : 0));
     list->state = MI_PAGE_GUESTS;
     list->recip = mi_page_reciprocal(bytes);
     list->block_bytes = bytes; // from now on it is a list
@@ -39,11 +39,9 @@ mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
 }
 
 mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
-    const uint32_t plain = mi_class_plain(class_index);
-    mi_page_t *const lists = theap->guests[plain != class_index];
-    if (MI_LIKELY(lists == NULL) || plain > MI_GUEST_LAST)
+    if (MI_LIKELY(theap->guests == NULL))
         return NULL;
-    mi_page_t *const list = &lists[plain];
+    mi_page_t *const list = &theap->guests[mi_guest_class(class_index)];
     if (list->free == NULL ||
         (mi_guest_held(list) < MI_GUEST_LEAST && list->block_bytes <= MI_GUEST_LEAST_BYTES))
         return NULL;
@@ -57,14 +55,14 @@ mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
 
 // Shall mi_free_try leave the thread's own blocks to mi_guest_free_try? Until the next turn.
 static void guest_turn(mi_theap_t *theap) {
-    const uint32_t count = theap->far_turns % MI_FAR_ONE;
-    const uint32_t far_count = theap->far_turns / MI_FAR_ONE;
-    theap->free_key = (far_count >= count / MI_FAR_SHARE ? MI_KEY_NOBODY_PLACED : theap->key);
-    theap->far_turns = 0;
+    const bool is_many = (theap->far_count >= MI_FAR_TURNS / MI_FAR_SHARE);
+    theap->free_key = (is_many ? MI_KEY_NOBODY_PLACED : theap->key);
+    theap->far_turns = MI_FAR_TURNS;
+    theap->far_count = 0;
 }
 
 bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, bool is_far) {
-    if (theap->far_turns % MI_FAR_TURNS == 0)
+    if (theap->far_turns == 0)
         guest_turn(theap);
     if (!is_far || page->far_class == 0)
         return false;
@@ -73,13 +71,8 @@ bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
 }
 
 mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at) {
-    for (; *at < 2 * (MI_GUEST_LAST + 1); ++*at) {
-        mi_page_t *const lists = theap->guests[*at / (MI_GUEST_LAST + 1)];
-        if (lists == NULL) {
-            *at += MI_GUEST_LAST;
-            continue;
-        }
-        mi_page_t *const list = &lists[*at % (MI_GUEST_LAST + 1)];
+    for (; theap->guests != NULL && *at < MI_GUEST_LISTS; ++*at) {
+        mi_page_t *const list = &theap->guests[*at];
         mi_block_t *const first = list->free;
         if (list->block_bytes != 0)
             guest_reset(list);

@@ -26,14 +26,16 @@
 
 #include "core/theap.h"
 
-#define MI_GUEST_EXACT 0x80u // in far_class
-#define MI_GUEST_LAST  72u   // the class of MI_GUEST_BLOCK_MAX
+#define MI_GUEST_LAST  72u                 // the class of MI_GUEST_BLOCK_MAX
+#define MI_GUEST_EXACT (MI_GUEST_LAST + 1) // added in far_class
+#define MI_GUEST_LISTS (2 * MI_GUEST_EXACT)
 
-// far_class of a page of this class; 0 = its blocks are never held back.
+// far_class of a page of this class, which is the number of its list; 0 = its blocks are never held
+// back, and that list is never made.
 MI_INLINE uint8_t mi_guest_class(uint32_t class_index) {
     const uint32_t plain = mi_class_plain(class_index);
     return plain > MI_GUEST_LAST ? (uint8_t)0
-                                 : (uint8_t)(plain | (plain == class_index ? 0 : MI_GUEST_EXACT));
+                                 : (uint8_t)(plain + (plain == class_index ? 0 : MI_GUEST_EXACT));
 }
 
 // Makes the list for a far_class. NULL = no memory.
@@ -46,10 +48,9 @@ mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at);
 
 // The list for a far_class that is not 0. NULL = no memory.
 MI_INLINE mi_page_t *mi_guest_list(mi_theap_t *theap, uint8_t far_class) {
-    mi_page_t *const lists = theap->guests[far_class / MI_GUEST_EXACT];
-    const uint32_t plain = far_class % MI_GUEST_EXACT;
-    return MI_LIKELY(lists != NULL && lists[plain].block_bytes != 0)
-               ? &lists[plain]
+    mi_page_t *const lists = theap->guests;
+    return MI_LIKELY(lists != NULL && lists[far_class].block_bytes != 0)
+               ? &lists[far_class]
                : mi_guest_make(theap, far_class);
 }
 
@@ -87,20 +88,20 @@ MI_INLINE bool mi_guest_free_try(void *p) {
         return false;
     const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
     mi_page_t *const page = (mi_page_t *)(entry & MI_MAP_PAGE_MASK);
-    if (MI_UNLIKELY(entry >> MI_MAP_KEY_SHIFT == 0 || !mi_page_is_block_start_far(page, p)))
+    if (MI_UNLIKELY(entry <= MI_MAP_PAGE_MASK || !mi_page_is_block_start_far(page, p)))
         return false;
-    mi_page_t *const lists = theap->guests[page->far_class / MI_GUEST_EXACT];
+    mi_page_t *const lists = theap->guests;
     if (MI_UNLIKELY(lists == NULL))
         return false;
-    mi_page_t *const list = &lists[page->far_class % MI_GUEST_EXACT];
-    const uint32_t is_far = ((entry ^ theap->key) >> MI_MAP_KEY_SHIFT) != 0;
-    theap->far_turns += MI_FAR_ONE * is_far + 1;
+    mi_page_t *const list = &lists[page->far_class];
+    const bool is_far = (entry ^ theap->key) > MI_MAP_PAGE_MASK;
+    theap->far_count += is_far;
     // By arithmetic, or the compiler might branch.
     const uintptr_t choice = ((uintptr_t)page ^ (uintptr_t)list) & ((uintptr_t)0 - is_far);
     mi_page_t *const to = (mi_page_t *)((uintptr_t)page ^ choice);
-    if (MI_LIKELY(theap->far_turns % MI_FAR_TURNS != 0 && mi_guest_put(to, (mi_block_t *)p)))
+    if (MI_LIKELY(--theap->far_turns != 0 && mi_guest_put(to, (mi_block_t *)p)))
         return true;
-    return mi_guest_free_rarely(theap, page, (mi_block_t *)p, is_far != 0);
+    return mi_guest_free_rarely(theap, page, (mi_block_t *)p, is_far);
 }
 
 #endif

@@ -178,7 +178,8 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
         theap->default_heap = NULL;
         theap->is_watched = false;
         theap->free_key = theap->key;
-        theap->far_turns = 0;
+        theap->far_turns = MI_FAR_TURNS;
+        theap->far_count = 0;
         mi_memzero(&theap->sampling, sizeof(theap->sampling));
         mi_store_relaxed(&theap->busy, 0u);
         mi_store_relaxed(&theap->thread_id, mi_os_thread_id());

@@ -43,9 +43,8 @@
 #define MI_GUEST_LEAST       8u // of blocks up to MI_GUEST_LEAST_BYTES, before they serve again
 #define MI_GUEST_LEAST_BYTES 128u
 
-#define MI_FAR_ONE           ((uint32_t)1 << 16)
-#define MI_FAR_TURNS         MI_LIMIT(1024u, 8u) // frees between two looks at what was freed ...
-#define MI_FAR_SHARE         16u                 // ... and the part of them that is many guests
+#define MI_FAR_TURNS MI_LIMIT(1024u, 16u) // frees between two looks at what was freed ...
+#define MI_FAR_SHARE 16u                  // ... and the part of them that is many guests
 
 // Thread heaps.
 #define MI_EMPTY_MAX                                                                               \

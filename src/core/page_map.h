@@ -35,12 +35,11 @@ typedef struct mi_page_s mi_page_t;
 #    define MI_MAP_WINDOW_SLICES ((size_t)1 << 16) // all of them
 #    define MI_MAP_KEY_SHIFT     31                // never used for a shift
 #endif
-#define MI_MAP_PAGE_MASK (((uintptr_t)1 << MI_MAP_KEY_SHIFT) - 1)
-#define MI_KEY_NONE      ((uintptr_t)0)      // of pages that always go the slow way
-#define MI_KEY_NOBODY    ((uintptr_t)0xFFFF) // of thread heaps that own no page by key
-#define MI_KEY_LAST      ((uintptr_t)0xFFFE)
-// In place, that is where a map entry has it; without keys in the map nobody reads it.
-#define MI_KEY_NOBODY_PLACED (MI_KEY_NOBODY << (MI_MAP_HAS_KEYS ? MI_MAP_KEY_SHIFT : 0))
+#define MI_MAP_PAGE_MASK     (((uintptr_t)1 << MI_MAP_KEY_SHIFT) - 1)
+#define MI_KEY_NONE          ((uintptr_t)0)      // of pages that always go the slow way
+#define MI_KEY_NOBODY        ((uintptr_t)0xFFFF) // of thread heaps that own no page by key
+#define MI_KEY_LAST          ((uintptr_t)0xFFFE)
+#define MI_KEY_NOBODY_PLACED (MI_MAP_HAS_KEYS ? MI_KEY_NOBODY << (MI_MAP_KEY_SHIFT % 64) : 0)
 
 extern MI_HIDDEN _Atomic(uintptr_t) mi_page_map_window[MI_MAP_WINDOW_SLICES];
 extern MI_HIDDEN _Atomic(uintptr_t)

@@ -96,10 +96,9 @@ static void snapshot_guests(snapshot_job_t *job, const mi_page_t *list) {
 
 static void snapshot_all_guests(snapshot_job_t *job) {
     for (const mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
-        for (uint32_t kind = 0; kind < 2; kind++)
-            for (uint32_t c = 0; c <= MI_GUEST_LAST && t->guests[kind] != NULL; c++)
-                if (t->guests[kind][c].block_bytes != 0) // else the list was never made
-                    snapshot_guests(job, &t->guests[kind][c]);
+        for (uint32_t i = 0; i < MI_GUEST_LISTS && t->guests != NULL; i++)
+            if (t->guests[i].block_bytes != 0) // else the list was never made
+                snapshot_guests(job, &t->guests[i]);
 }
 
 static bool snapshot_page(mi_page_t *page, void *arg) {

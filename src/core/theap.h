@@ -55,8 +55,9 @@ struct mi_theap_s {
     uintptr_t free_key; // what mi_free_try compares with: key, or MI_KEY_NOBODY's while many of the
                         // blocks that are freed are guests (guest.h)
     uintptr_t key;      // upper bits of the map entries of our pages, in place
-    uint32_t far_turns; // frees by mi_guest_free_try; those of guests are counted in the upper half
-    mi_page_t *direct[MI_DIRECT_COUNT]; // by size in granules: the current page of the class
+    uint32_t far_turns; // frees by mi_guest_free_try until it is asked anew what free_key shall be
+    uint32_t far_count; // guests among those since then
+    mi_page_t *direct[MI_DIRECT_COUNT];       // by size in granules: the current page of the class
     mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size; the
                                               // first never has blocks
     mi_page_t *current[MI_CLASS_TOTAL];    // by class; never NULL, mi_page_empty when there is none
@@ -80,7 +81,7 @@ struct mi_theap_s {
     const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
     uint32_t sparse_left;              // ... which is taken for granted so many times more
     mi_batch_t batch[MI_BATCH_SLOTS];
-    mi_page_t *guests[2]; // owner; guest lists by class, plain and exact; NULL = none yet (guest.h)
+    mi_page_t *guests; // owner; guest lists by far_class; NULL = none yet (guest.h)
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
     uint32_t side_count;     // main heap's only: thread heaps of this thread in other heaps

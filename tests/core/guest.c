@@ -222,6 +222,53 @@ static void test_sleepers(void) {
     CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
 }
 
+// Frees and replaces the block, which must be as it was left.
+static void renew(void **p, size_t size, uint8_t seed) {
+    CHECK(use_check(*p, size, seed));
+    CHECK(use_free(*p) == MI_FREE_OK);
+    *p = use_malloc(size);
+    use_fill(*p, size, seed);
+}
+
+// A thread that frees many guests takes their path for its own blocks too, and comes back from it;
+// what is no block is found out on either.
+static void test_mixed(void) {
+    static maker_t far;
+    static void *own[SET];
+    const mi_theap_t *const theap = mi_core_theap();
+    const bool has_path = (MI_MAP_HAS_KEYS && !MI_SECURE && !MI_DEBUG);
+    uint64_t state = 7;
+    far.count = SET;
+    far.size = 300;
+    make_elsewhere(&far);
+    for (int i = 0; i < SET; i++) {
+        own[i] = use_malloc(2000);
+        use_fill(own[i], 2000, (uint8_t)i);
+    }
+    for (int i = 0; i < 40000; i++) {
+        const int k = (int)(use_random(&state) % SET);
+        if (use_random(&state) % 2 == 0)
+            renew(&own[k], 2000, (uint8_t)k);
+        else
+            renew(&far.block[k], 300, (uint8_t)k);
+    }
+    CHECK(!has_path || theap->free_key != theap->key);
+    CHECK(use_free((uint8_t *)own[0] + 16) != MI_FREE_OK);
+    CHECK(use_free((uint8_t *)far.block[0] + 16) != MI_FREE_OK);
+    for (int i = 0; i < SET; i++)
+        CHECK(use_free(far.block[i]) == MI_FREE_OK);
+    collect_all();
+    for (uint32_t i = 0; i < 4 * MI_FAR_TURNS; i++)
+        renew(&own[i % SET], 2000, (uint8_t)(i % SET));
+    CHECK(theap->free_key == theap->key);
+    for (int i = 0; i < SET; i++) {
+        CHECK(use_check(own[i], 2000, (uint8_t)i));
+        CHECK(use_free(own[i]) == MI_FREE_OK);
+    }
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
 int main(void) {
     mi_core_thread_init(); // only a thread that has a heap keeps guests
     test_reuse(200);
@@ -234,5 +281,6 @@ int main(void) {
         test_lines();
     test_bound();
     test_sleepers();
+    test_mixed();
     return test_result();
 }

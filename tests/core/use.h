@@ -4,6 +4,7 @@
 #define MI_TESTS_CORE_USE_H
 
 #include "core/alloc_inline.h"
+#include "core/guest.h"
 #include "test.h"
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +15,7 @@ static inline void *use_malloc(size_t size) {
 }
 
 static inline mi_free_result_t use_free(void *p) {
-    return mi_free_try(p) ? MI_FREE_OK : mi_core_free(p);
+    return mi_free_try(p) || mi_guest_free_try(p) ? MI_FREE_OK : mi_core_free(p);
 }
 
 static inline uint64_t use_random(uint64_t *state) {
