@@ -175,7 +175,8 @@ typedef bool(mi_cdecl mi_block_visit_fun)(const mi_heap_t *heap, const mi_heap_a
                                           void *block, size_t block_size, void *arg);
 // Calls visitor for every area of the heap, and for every live block when visit_blocks. No other
 // thread may use the heap meanwhile; the visitor must not allocate from it or free its blocks.
-// false when the visitor ended the walk.
+// false when the visitor ended the walk. In the debug build a walk over the blocks is also a check:
+// each whose end was overwritten is reported, as when it is freed.
 mi_decl_export bool mi_heap_visit_blocks(mi_heap_t *heap, bool visit_blocks,
                                          mi_block_visit_fun *visitor, void *arg);
 // mi_heap_visit_blocks for those blocks of the heap only whose thread has ended.

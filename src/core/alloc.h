@@ -63,6 +63,15 @@ void *mi_core_heap_resize(mi_heap_t *heap, void *p, const mi_core_resize_t *to,
 // Is this value an address in our heap? (O(1), never touches p's memory)
 bool mi_core_contains(const void *p);
 
+// What was written behind the end of a block (debug build).
+typedef struct mi_damage_s {
+    size_t size;   // bytes that are the caller's; when that is lost: at most so many
+    size_t first;  // the first byte that was changed, counted like them
+    bool is_known; // the size is not lost
+} mi_damage_t;
+// Whether something was written behind the end of the live block p. Whoever holds the block.
+bool mi_core_damage(const void *p, mi_damage_t *damage);
+
 // ---- First-class heaps: usable from any thread
 // -------------------------------------------------------------
 mi_heap_t *mi_core_heap_main(void);

@@ -99,6 +99,16 @@ size_t mi_core_usable(const void *p, mi_free_result_t *result) {
     return end < at ? 0 : end - at;
 }
 
+bool mi_core_damage(const void *p, mi_damage_t *damage) {
+    free_target_t t;
+    if (free_find(p, &t) != MI_FREE_OK || !mi_pad_damage(t.page, t.block, damage))
+        return false;
+    const size_t at = (size_t)((const uint8_t *)p - (const uint8_t *)t.block);
+    damage->size -= (damage->size < at ? damage->size : at);
+    damage->first -= (damage->first < at ? damage->first : at);
+    return true;
+}
+
 // Every redirected function that is given a block asks this first: short for what lies in the
 // window.
 bool mi_core_contains(const void *p) {

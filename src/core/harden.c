@@ -81,6 +81,48 @@ mi_free_result_t mi_pad_close(const mi_page_t *page, void *block) {
     return MI_FREE_OK;
 }
 
+// The size that a canary was made of, when what lies before it was overwritten. false: that is
+// lost, too.
+static bool pad_size_in_canary(const mi_page_t *page, const void *block, size_t *size) {
+    const uintptr_t factor = (uintptr_t)0x9E3779B97F4A7C15ull;
+    uintptr_t inverse = factor; // each round doubles the bits that are right, three at first
+    for (unsigned i = 0; i < 5; i++)
+        inverse *= 2 - factor * inverse;
+    for (uintptr_t bit = 0; bit < 2; bit++) { // the canary's lowest bit is always set
+        const uintptr_t x = (pad_of(page, block)->canary - bit) * inverse;
+        const uintptr_t product = x ^ ((uintptr_t)block >> MI_GRANULE_SHIFT);
+        if (product % 31 == 0 && product / 31 <= page->block_bytes - sizeof(pad_t)) {
+            *size = product / 31;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mi_pad_damage(const mi_page_t *page, const void *block, mi_damage_t *damage) {
+    const pad_t *const pad = pad_of(page, block);
+    const uint8_t *const p = (const uint8_t *)block;
+    const size_t most = page->block_bytes - sizeof(pad_t);
+    if (mi_pad_is_intact(page, block) || mi_pad_is_closed(page, block))
+        return false;
+    *damage = (mi_damage_t){.size = most, .first = most};
+    damage->is_known = pad_size_in_canary(page, block, &damage->size);
+    if (!damage->is_known)
+        return true;
+    const uintptr_t end = damage->size;
+    const uint8_t *const expected = (const uint8_t *)&end;
+    const size_t gap = pad_gap(page, end);
+    damage->first = end;
+    while (damage->first < end + gap && p[damage->first] == HARDEN_FILL_GAP)
+        damage->first++;
+    if (damage->first < end + gap)
+        return true;
+    damage->first = most;
+    for (size_t i = 0; i < sizeof(end) && ((const uint8_t *)&pad->end)[i] == expected[i]; i++)
+        damage->first++;
+    return true;
+}
+
 size_t mi_pad_end(const mi_page_t *page, const void *block) {
     const pad_t *const pad = pad_of(page, block);
     return pad->end > page->block_bytes - sizeof(pad_t) ? 0 : pad->end;

@@ -40,7 +40,15 @@ bool mi_pad_is_closed(const mi_page_t *page, const void *block);
 // Bytes from the block's start that are the caller's; more than the block has: the record is
 // damaged.
 size_t mi_pad_end(const mi_page_t *page, const void *block);
+// What was overwritten behind the end of a live block. false: nothing was.
+bool mi_pad_damage(const mi_page_t *page, const void *block, mi_damage_t *damage);
 #else
+MI_INLINE bool mi_pad_damage(const mi_page_t *page, const void *block, mi_damage_t *damage) {
+    (void)page;
+    (void)block;
+    (void)damage;
+    return false;
+}
 MI_INLINE void mi_pad_open(const mi_page_t *page, void *block, size_t size, bool is_zeroed) {
     (void)page;
     (void)block;

@@ -178,6 +178,12 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
         *result = found;
     if (found != MI_FREE_OK)
         return NULL;
+    mi_damage_t damage;
+    if (MI_DEBUG && mi_core_damage(job->p, &damage)) { // a new pad would hide it
+        if (result != NULL)
+            *result = MI_FREE_CORRUPT;
+        return NULL;
+    }
     const bool stays = (job->flags & MI_REALLOC_IN_PLACE) != 0;
     const bool is_aligned = (((uintptr_t)job->p + job->offset) & (job->align - 1)) == 0;
     job->page = mi_page_map_find(job->p);

@@ -203,8 +203,11 @@ static bool area_is_abandoned(const mi_core_area_t *area) {
 static bool visit_one(const mi_heap_t *heap, const mi_core_area_t *area, void *block,
                       size_t block_bytes, void *arg) {
     const visit_t *visit = arg;
+    mi_damage_t damage;
     if (visit->abandoned_only && !area_is_abandoned(area))
         return true;
+    if (MI_DEBUG && block != NULL && mi_core_damage(block, &damage))
+        mi_report_pointer(MI_FREE_CORRUPT, block, "visit");
     const mi_heap_area_t public_area = {.blocks = area->start,
                                         .reserved = area->bytes,
                                         .committed = area->committed,

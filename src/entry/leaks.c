@@ -1,6 +1,7 @@
 #include "entry/leaks.h"
 
 #include "base/block_list.h"
+#include "core/alloc.h"
 #include "core/snapshot.h"
 #include "diag/message.h"
 #include "os/os.h"
@@ -45,8 +46,14 @@ static void leaks_list(const leaks_t *leaks, mi_output_fun *out, void *arg) {
         bytes += leaks->blocks[i].size;
     mi_message_fmt(out, arg, "mimalloc: %zu blocks of %zu bytes are live at the end\n",
                    leaks->count, bytes);
-    for (size_t i = 0; i < lines; i++)
-        mi_message_fmt(out, arg, "  %p: %zu bytes\n", leaks->blocks[i].p, leaks->blocks[i].size);
+    for (size_t i = 0; i < lines; i++) {
+        const void *const p = leaks->blocks[i].p;
+        mi_damage_t damage;
+        const bool is_damaged = mi_core_damage(p, &damage);
+        mi_message_fmt(out, arg, "  %p: %zu bytes%s\n", p,
+                       is_damaged ? damage.size : leaks->blocks[i].size,
+                       is_damaged ? ", its end was overwritten" : "");
+    }
     if (lines < leaks->count)
         mi_message_fmt(out, arg, "  ... and %zu more\n", leaks->count - lines);
 }

@@ -13,6 +13,22 @@ void *mi_no_memory(size_t size) {
     return NULL;
 }
 
+static void report_damage(const void *p, const char *operation) {
+    mi_damage_t damage;
+    if (!mi_core_damage(p, &damage))
+        mi_message_error(MI_EFAULT, "%s of a block whose end was overwritten: %p", operation, p);
+    else if (damage.is_known)
+        mi_message_error(MI_EFAULT,
+                         "%s of a block whose end was overwritten: %p, %zu bytes long, changed "
+                         "from byte %zu on",
+                         operation, p, damage.size, damage.first);
+    else
+        mi_message_error(MI_EFAULT,
+                         "%s of a block whose end was overwritten: %p, at most %zu bytes long, its "
+                         "record is destroyed",
+                         operation, p, damage.size);
+}
+
 void mi_report_pointer(mi_free_result_t result, const void *p, const char *operation) {
     switch (result) {
     case MI_FREE_OK:
@@ -29,7 +45,7 @@ void mi_report_pointer(mi_free_result_t result, const void *p, const char *opera
         mi_message_error(MI_EAGAIN, "%s of a block that is already free: %p", operation, p);
         return;
     case MI_FREE_CORRUPT:
-        mi_message_error(MI_EFAULT, "%s of a block whose end was overwritten: %p", operation, p);
+        report_damage(p, operation);
         return;
     }
 }

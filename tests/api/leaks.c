@@ -14,6 +14,10 @@ int main(int argc, char **argv) {
         held = p;
     }
     mi_free(freed);
+    if (argc > 2) { // damaged, and never freed
+        ((char *)kept[0])[111] = 1;
+        ((char *)kept[1])[70002] = 1;
+    }
     for (int i = 0; i < 3; i++)
         printf("kept %p %d\n", kept[i], i == 0 ? 111 : i == 1 ? 70000 : 3000);
     printf("freed %p\n", freed);

@@ -59,6 +59,9 @@ if args.debug:
     head = re.search(r"^mimalloc: (\d+) blocks", err, re.M)
     check(len(lines) == 200 and head and int(head[1]) >= 1003 and f"... and {int(head[1]) - 200} more" in err,
           f"at most 200 lines, and how many more: {err[-500:]}")
+    err = run(2, "0", "damaged")[1]
+    damaged = re.findall(r"^  (?:0x)?[0-9a-fA-F]+: (\d+) bytes, its end was overwritten$", err, re.M)
+    check(sorted(damaged, key=int) == ["111", "70000"], f"damaged blocks are listed as such: {err}")
 else:
     check(head is None and not listed, f"only the debug build lists blocks: {err}")
 check("live at the end" not in run(1)[1], "listed without being asked for")

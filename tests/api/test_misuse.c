@@ -36,6 +36,87 @@ static void check_line(const char *operation, const char *what, const void *p, i
 #define FOREIGN "a pointer that this allocator did not allocate"
 #define INSIDE  "a pointer that is not the start of a block"
 
+#if MI_DEBUG
+// What operation said of a block of that size, the first changed byte of which is `first`.
+static void check_overwritten(const char *operation, const void *p, size_t size, size_t first) {
+    char line[300];
+    snprintf(line, sizeof(line),
+             "mimalloc: error: %s of a block whose end was overwritten: 0x%llx, %zu bytes long, "
+             "changed from byte %zu on\n",
+             operation, (unsigned long long)(uintptr_t)p, size, first);
+    CHECK_MSG(strcmp(caught_text, line) == 0, "said: \"%s\", expected: \"%s\"", caught_text, line);
+    CHECK_MSG(last_error == EFAULT, "error %d", last_error);
+    check_alive();
+    catch_begin();
+    last_error = 0;
+}
+
+// One byte too far, some further on, a run of zeroes; freed and resized, aligned blocks too.
+static void check_overflows(void) {
+    for (size_t size = 1; size < 6000000; size = (size < 300 ? size + 1 : size * 7 / 3)) {
+        uint8_t *p = mi_malloc(size);
+        p[size] ^= 0x55;
+        mi_free(p);
+        check_overwritten("free", p, size, size);
+        p[size] ^= 0x55;
+        p[size + 7] ^= 1;
+        CHECK(mi_realloc(p, size + 100) == NULL);
+        check_overwritten("realloc", p, size, size + 7);
+        p[size + 7] ^= 1;
+        mi_free(p);
+        CHECK_MSG(caught_lines == 0, "%s", caught_text);
+    }
+    uint8_t *p = mi_malloc_aligned(100, 4096);
+    p[101] = 0;
+    mi_free(p);
+    check_overwritten("free", p, 100, 101);
+    p = mi_malloc(40); // too far to tell how long the block was
+    memset(p + 40, 0, 24);
+    mi_free(p);
+    CHECK_MSG(strstr(caught_text, "whose end was overwritten") != NULL && last_error == EFAULT,
+              "%s", caught_text);
+    CHECK_MSG(strstr(caught_text, "at most 48 bytes long, its record is destroyed") != NULL, "%s",
+              caught_text);
+    catch_begin();
+    last_error = 0;
+}
+
+static bool visit_nothing(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                          size_t block_size, void *arg) {
+    (void)heap;
+    (void)area;
+    (void)block_size;
+    *(size_t *)arg += (block != NULL);
+    return true;
+}
+
+// A walk over a heap is a check of its blocks.
+static void check_walk(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    uint8_t *blocks[100];
+    size_t seen = 0;
+    for (size_t i = 0; i < 100; i++)
+        blocks[i] = mi_heap_malloc(heap, i * 31 + 1);
+    for (size_t i = 0; i < 100; i += 2)
+        mi_free(blocks[i]);
+    CHECK(mi_heap_visit_blocks(heap, true, visit_nothing, &seen) && seen == 50);
+    CHECK_MSG(caught_lines == 0 && last_error == 0, "%s", caught_text);
+    blocks[51][51 * 31 + 1 + 2] ^= 1;
+    CHECK(mi_heap_visit_blocks(heap, false, visit_nothing, &seen) && caught_lines == 0);
+    CHECK(mi_heap_visit_blocks(heap, true, visit_nothing, &seen) && seen == 100);
+    check_overwritten("visit", blocks[51], 51 * 31 + 1, 51 * 31 + 1 + 2);
+    blocks[51][51 * 31 + 1 + 2] ^= 1;
+    CHECK(mi_heap_visit_blocks(heap, true, visit_nothing, &seen));
+    CHECK_MSG(caught_lines == 0 && last_error == 0, "%s", caught_text);
+    mi_heap_destroy(heap);
+    // Fill patterns: what was never written, what was freed.
+    uint8_t *const fresh = mi_malloc(64);
+    CHECK(fresh[0] == 0xD0 && fresh[63] == 0xD0);
+    mi_free(fresh);
+    CHECK(fresh[63] == 0xDF);
+}
+#endif
+
 int main(void) {
     static char in_data[100];
     char on_stack[100];
@@ -81,12 +162,10 @@ int main(void) {
     }
     CHECK_MSG(caught_lines == 0, "%s", caught_text);
 #if MI_DEBUG
+    check_overflows();
+    check_walk();
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-        uint8_t *p = mi_malloc(sizes[i]);
-        p[sizes[i]] ^= 0x55; // one byte too far
-        mi_free(p);
-        check_line("free", "a block whose end was overwritten", p, EFAULT);
-        p = mi_malloc(sizes[i]);
+        void *p = mi_malloc(sizes[i]);
         void *other = mi_malloc(sizes[i]);
         mi_free(p);
         mi_free(p);
