@@ -104,8 +104,8 @@ extern "C" {
 // The statistics of the process. false, and nothing is written, when stats is NULL or its size or
 // version is another.
 mi_decl_export bool mi_stats_get(mi_stats_t *stats) mi_attr_noexcept;
-// The same as JSON text, in buf (buf_size bytes) or, when buf is NULL, in a new block that the
-// caller frees with mi_free. NULL when it does not fit or memory is short.
+// The same as JSON text (docs/stats.schema.json), in buf (buf_size bytes) or, when buf is NULL, in
+// a new block that the caller frees with mi_free. NULL when it does not fit or memory is short.
 mi_decl_nodiscard mi_decl_export char *mi_stats_get_json(size_t buf_size,
                                                          char *buf) mi_attr_noexcept;
 // Statistics that the caller has, as JSON text; buf as for mi_stats_get_json. NULL also when its

@@ -213,11 +213,31 @@ void mi_text_fmt(mi_text_t *t, const char *fmt, ...) {
     va_end(args);
 }
 
+// The bytes of the UTF-8 character that begins here; 0 = none does: cut, too long, a surrogate, or
+// beyond the last one.
+static size_t utf8_length(const unsigned char *s) {
+    const unsigned char c = s[0];
+    const size_t n = (c < 0x80 ? 1 : c < 0xC2 ? 0 : c < 0xE0 ? 2 : c < 0xF0 ? 3 : c < 0xF5 ? 4 : 0);
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xC0) != 0x80)
+            return 0;
+    const bool is_bad = (c == 0xE0 && s[1] < 0xA0) || (c == 0xED && s[1] > 0x9F) ||
+                        (c == 0xF0 && s[1] < 0x90) || (c == 0xF4 && s[1] > 0x8F);
+    return is_bad ? 0 : n;
+}
+
 void mi_text_json(mi_text_t *t, const char *s) {
     mi_text_char(t, '"');
     for (const char *p = (s != NULL ? s : ""); *p != 0; p++) {
         const unsigned char c = (unsigned char)*p;
-        if (c == '"' || c == '\\') {
+        const size_t n = utf8_length((const unsigned char *)p);
+        if (n == 0) { // names in damaged files may be anything
+            mi_text_str(t, "\\ufffd");
+        } else if (n > 1) {
+            for (size_t i = 0; i < n; i++)
+                mi_text_char(t, p[i]);
+            p += n - 1;
+        } else if (c == '"' || c == '\\') {
             mi_text_char(t, '\\');
             mi_text_char(t, (char)c);
         } else if (c < 0x20) {

@@ -202,9 +202,6 @@ static void check_json(void) {
     mi_subproc_stats_print_out(subproc, catch_output, NULL);
     CHECK(strstr(caught_text, "in pages") != NULL);
     catch_end();
-    // For a reader outside: tests/api/CMakeLists.txt has Python parse it.
-    printf("%s", text);
-    fflush(stdout);
     mi_free(heap_text);
     mi_free(own);
     mi_free(text);

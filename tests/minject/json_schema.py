@@ -2,11 +2,14 @@
 
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool}
 KNOWN = {"$schema", "title", "description", "type", "required", "properties", "items", "enum", "const", "minLength",
-         "minimum", "maximum"}
+         "minimum", "maximum", "$defs", "additionalProperties"}
 
 
-def faults(value, schema, at="$"):
+def faults(value, schema, at="$", root=None):
     """A list of sentences; empty = the value fits. A key that is not described is a fault as well: it was forgotten."""
+    root = root or schema
+    if "$ref" in schema:
+        schema = root["$defs"][schema["$ref"].removeprefix("#/$defs/")]
     out = [f"{at}: the schema uses {k}, which is not understood" for k in schema if k not in KNOWN]
     kind = schema.get("type")
     if kind == "integer":
@@ -26,10 +29,10 @@ def faults(value, schema, at="$"):
         out += [f"{at}: {k} is missing" for k in schema.get("required", ()) if k not in value]
         for k, v in value.items():
             if k in schema["properties"]:
-                out += faults(v, schema["properties"][k], f"{at}.{k}")
+                out += faults(v, schema["properties"][k], f"{at}.{k}", root)
             else:
                 out.append(f"{at}: {k} is not described")
     if kind == "array":
         for i, v in enumerate(value):
-            out += faults(v, schema["items"], f"{at}[{i}]")
+            out += faults(v, schema["items"], f"{at}[{i}]", root)
     return out
