@@ -104,7 +104,8 @@ struct mi_crt_s {
     const mi_redirect_bound_t *bound_opt; // the allocator's functions for this CRT; NULL = none
     mi_island_t island;
     uint32_t patch_count;
-    uint32_t taker_count; // the first patches: of functions that never return a new block
+    uint32_t straight_count; // entries that jump to bound functions, not to an island
+    uint32_t taker_count;    // the first patches: of functions that never return a new block
     mi_patch_t patches[MI_PLAN_SITES_MAX];
     uint8_t patch_site[MI_PLAN_SITES_MAX]; // whose they are
     uint8_t *originals[MI_PLAN_SITES_MAX]; // moved first instructions of the i-th site, or NULL

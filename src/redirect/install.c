@@ -57,7 +57,7 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
     crt->module_opt = mi_modules_of(base);
     mi_store_relaxed(&crt->was_attached, false);
     crt->is_late = mi_crt_is_attached(crt);
-    crt->patch_count = crt->taker_count = 0;
+    crt->patch_count = crt->taker_count = crt->straight_count = 0;
     crt->thunk_count = 0;
     crt->table_imports = crt->table_exports = 0;
     crt->keeps_takers = false;

@@ -214,6 +214,7 @@ static void json_crt(mi_text_t *t, const mi_crt_t *c) {
     json_count(t, "table_imports", c->table_imports);
     json_count(t, "table_exports", c->table_exports);
     json_count(t, "functions", c->rung == MI_RUNG_TABLES ? c->thunk_count : c->patch_count);
+    json_count(t, "straight", c->rung == MI_RUNG_ENTRY ? c->straight_count : 0);
     json_count(t, "proven", c->proof_count);
     json_count(t, "foreign_frees", mi_load_relaxed(&c->foreign_frees));
     json_count(t, "foreign_reallocs", mi_load_relaxed(&c->foreign_reallocs));

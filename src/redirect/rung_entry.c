@@ -31,8 +31,11 @@ static mi_reason_t prepare_original(mi_crt_t *crt, uint32_t index) {
 // knows the CRT, where that is near enough; else over an island.
 static bool prepare_jump(mi_crt_t *crt, mi_crt_fn_t fn, mi_patch_t *patch) {
     const uintptr_t bound = mi_shim_bound(crt, fn);
-    if (bound != 0 && mi_island_jump(patch->after, patch->at, (const uint8_t *)bound))
+    if (bound != 0 && !mi_fault_by_name("bound-far") &&
+        mi_island_jump(patch->after, patch->at, (const uint8_t *)bound)) {
+        crt->straight_count++;
         return true;
+    }
     uint8_t *slot = mi_island_slot(&crt->island);
     if (slot == NULL)
         return false;

@@ -4,7 +4,9 @@
 //   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches
 //   malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json |
 //   active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
-//   handler CRT (new-handler and new-mode) | ntdll (once before, once after: changed code)
+//   handler CRT (new-handler and new-mode) | pairs (every two of the CRTs loaded) |
+//   entry CRT (where malloc's first instruction leads) | ntdll (once before, once after: changed
+//   code)
 #include "base/atomic.h"
 #include "wtest.h"
 
@@ -237,6 +239,48 @@ static void kill_and_exit(const char *crt) {
     ExitProcess(0);
 }
 
+// Where a direct jump at the entry leads: into a module, or into memory of no file.
+static void entry_of(const char *crt) {
+    const uint8_t *code = (const uint8_t *)proc(GetModuleHandleA(crt), "malloc");
+    int32_t rel;
+    char name[MAX_PATH] = "no file";
+    CopyMemory(&rel, code + 1, 4);
+    MEMORY_BASIC_INFORMATION info = {0};
+    const bool is_jump = (code[0] == 0xE9);
+    if (is_jump)
+        VirtualQuery(code + 5 + rel, &info, sizeof(info));
+    if (info.Type == MEM_IMAGE)
+        GetModuleFileNameA((HMODULE)info.AllocationBase, name, sizeof(name));
+    say("entry of %s: %s\n", crt, is_jump ? name : "no jump");
+}
+
+// Blocks of each CRT, resized, measured and freed by each other; contents kept.
+static void pairs(void) {
+    static HMODULE crts[16];
+    unsigned count = 0;
+    for (unsigned i = 1; *argument(i) != 0 && count < 16; i++)
+        if (mi_str_eq(argument(i), "load") &&
+            proc(GetModuleHandleA(argument(i + 1)), "_msize") != 0)
+            crts[count++] = GetModuleHandleA(argument(i + 1));
+    CHECK(count >= 2);
+    for (unsigned k = 0; k < count * count; k++) {
+        const HMODULE a = crts[k / count], b = crts[k % count];
+        for (size_t size = 1; size < 100000; size = size * 3 + 7) {
+            uint8_t *p = ((uint8_t * (*)(size_t)) proc(a, "malloc"))(size);
+            CHECK(p != NULL && is_ours(p));
+            pattern_fill(p, size);
+            CHECK(((size_t(*)(void *))proc(b, "_msize"))(p) == size);
+            p = ((uint8_t * (*)(void *, size_t)) proc(b, "realloc"))(p, size * 2);
+            CHECK(p != NULL && is_ours(p) && pattern_is(p, size, size));
+            ((void (*)(void *))proc(k % 2 == 0 ? b : a, "free"))(p);
+            p = ((uint8_t * (*)(size_t, size_t)) proc(b, "calloc"))(size, 1);
+            CHECK(p != NULL && is_ours(p) && p[0] == 0 && p[size - 1] == 0);
+            ((void (*)(void *))proc(a, "free"))(p);
+        }
+    }
+    say("pairs of %u CRTs\n", count);
+}
+
 static int handled;
 
 static int new_handler(size_t size) {
@@ -345,6 +389,10 @@ static unsigned run(unsigned i) {
         guard(name);
         return 2;
     }
+    if (mi_str_eq(word, "entry")) {
+        entry_of(name);
+        return 2;
+    }
     if (mi_str_eq(word, "fuzz")) {
         fuzz(name);
         return 2;
@@ -373,6 +421,8 @@ static unsigned run(unsigned i) {
         say("ready\n");
         while (ReadFile(GetStdHandle(STD_INPUT_HANDLE), &byte, 1, &got, NULL) && got > 0) {
         }
+    } else if (mi_str_eq(word, "pairs")) {
+        pairs();
     } else if (mi_str_eq(word, "ntdll")) {
         ntdll();
     } else if (mi_str_eq(word, "active")) {

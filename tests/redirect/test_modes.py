@@ -247,6 +247,33 @@ def behaviour(m):
     check(": ours" in out, "renamed DLLs do not find each other:\n" + out)
 
 
+def bound(m):
+    """The allocator has functions bound to four CRTs. A fifth goes over islands, and so does one that is too far away; all
+    are redirected, and a block may come from any and go to any."""
+    if not os.path.exists(os.path.join(m.folder, "mimalloc.dll")):
+        return
+    # Those that were just linked lie near mimalloc.dll, which comes first when it is loaded first; Wine's lie far away (x64).
+    crts = ["synth_ucrt.dll", "synth_msvcr.dll", "synth_seh.dll"] if m.args.bits else \
+        ["synth_ucrt_old.dll", "synth_ucrt_mid.dll", "synth_ucrt_hash.dll", "synth_msvcrt.dll"]
+    crts += ["synth_table.dll", "msvcr120.dll", "ucrtbase.dll"][:6 - len(crts)]
+    words = "".join(f"load {c} " for c in crts)
+    entries = "".join(f"entry {c} " for c in crts)
+    for order in ("late", "early"):
+        both = f"load {m.faults} load mimalloc.dll "
+        before = words + both if order == "late" else both + words
+        for fault, counts in (("", {4} if m.args.bits or order == "early" else {1, 2, 3, 4}), ("fault bound-far ", {0})):
+            out, _ = m.run(fault + before + "pairs " + entries + "status json")
+            state = {c["file"]: c for c in parse(out)["crts"]}
+            straight = [c for c in crts if state[c]["straight"] > 0]
+            check(all(state[c]["state"] == "redirected" and state[c]["rung"] == "entry" for c in crts), f"{order}: {state}")
+            check(len(straight) in counts, f"{order} {fault}: {straight} jump straight, wanted {counts}\n{out}")
+            check("pairs of 6 CRTs" in out and out.count(": ours") == 0, f"{order}: no pairs:\n{out}")
+            for c in crts:
+                leads = re.search(rf"entry of {c}: (.*)", out)[1]
+                wanted = leads.endswith("mimalloc.dll") if c in straight else leads == "no file"
+                check(wanted, f"{order} {fault}: malloc of {c} leads to {leads}")
+
+
 def wild_pointers(m):
     """Nobody's pointers to every function of every CRT: none faults, each is counted, each CRT reports once."""
     crts = ["ucrtbase.dll", "msvcrt.dll", "crtdll.dll"] + [f"msvcr{n}.dll" for n in (70, 71, 80, 90, 100, 110, 120)]
@@ -291,7 +318,7 @@ def main():
     parser.add_argument("--runner", required=True)
     parser.add_argument("--bits", default="")
     args = parser.parse_args()
-    groups = (switches, refusals, ladder, modules, policy, reports, privileged, behaviour, wild_pointers, leaving)
+    groups = (switches, refusals, ladder, modules, policy, reports, privileged, behaviour, bound, wild_pointers, leaving)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)

@@ -63,12 +63,12 @@ static inline void finish(void) {
 // The n-th word of the command line; 0 = the program.
 static inline const char *argument(unsigned n) {
     static char copy[4096];
-    static const char *words[32];
+    static const char *words[64];
     static unsigned count;
     if (count == 0) {
         const char *p = GetCommandLineA();
         char *out = copy;
-        while (*p != 0 && count < 32) {
+        while (*p != 0 && count < 64) {
             while (*p == ' ')
                 p++;
             if (*p == 0)
