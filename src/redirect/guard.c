@@ -1,6 +1,7 @@
 #include "redirect/guard.h"
 #include "pe/plan.h"
 #include "redirect/allocator.h"
+#include "redirect/faults.h"
 #include "redirect/patch.h"
 #include "redirect/report.h"
 #include "redirect/settings.h"
@@ -90,7 +91,8 @@ static mi_reason_t prepare_all(const mi_module_exports_t *ntdll) {
     if (mi_pe_hybrid(&ntdll->pe) != MI_PE_HYBRID_NONE)
         return MI_REASON_HYBRID;
     ntdll_plan.cpu = (MI_ARCH_ARM64 ? MI_CPU_ARM64 : MI_ARCH_X64 ? MI_CPU_X64 : MI_CPU_X86);
-    if (!mi_island_open(&island, ntdll->pe.bytes, ntdll->pe.image_bytes, 2u * GUARDED))
+    if (mi_fault_by_name("guard-island") ||
+        !mi_island_open(&island, ntdll->pe.bytes, ntdll->pe.image_bytes, 2u * GUARDED))
         return MI_REASON_NO_NEAR_MEMORY;
     for (unsigned i = 0; i < GUARDED; i++) {
         const mi_reason_t reason = prepare(ntdll, &patches[i], names[i], guards[i], &originals[i]);
@@ -107,6 +109,8 @@ static mi_reason_t prepare_all(const mi_module_exports_t *ntdll) {
 // A block of each kind through the system's own entries.
 static bool prove(void) {
     const HANDLE heap = GetProcessHeap();
+    if (mi_fault_by_name("guard-proof"))
+        return false;
     void *theirs = HeapAlloc(heap, 0, 40), *ours = mi_alloc.alloc(40);
     const bool is_good =
         (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == 40 &&
@@ -132,7 +136,8 @@ void mi_guard_install(void) {
     if (mi_settings()->is_guard_on && module != NULL && mi_module_exports_open(&ntdll, module)) {
         reason = prepare_all(&ntdll);
         if (reason == MI_REASON_NONE)
-            reason = mi_patch_apply(patches, GUARDED, NULL);
+            reason = (mi_fault_by_name("guard-patch") ? MI_REASON_PROTECT_FAILED
+                                                      : mi_patch_apply(patches, GUARDED, NULL));
         if (reason == MI_REASON_NONE)
             mi_allocator_pin();
         if (reason == MI_REASON_NONE && !prove()) {

@@ -68,6 +68,11 @@ static void put_reason(mi_text_t *t, const char *before, mi_reason_t reason, con
                 at != NULL ? " at " : "", at != NULL ? at : "", row->cause, row->cure);
 }
 
+// Before it is tried there is none.
+static mi_reason_t guard_reason(void) {
+    return mi_report_state.guard == NULL ? MI_REASON_GUARD_OFF : mi_report_state.guard_reason;
+}
+
 static void put_rung(mi_text_t *t, const mi_crt_t *crt) {
     const bool is_entry = (crt->rung == MI_RUNG_ENTRY);
     const unsigned count = (is_entry ? crt->patch_count : crt->thunk_count);
@@ -157,9 +162,12 @@ void mi_report_status_text(mi_text_t *t) {
         const mi_reason_row_t *row = mi_reason_row(mi_report_state.reason);
         mi_text_fmt(t, "reason %d (%s): %s %s\n", (int)row->code, row->name, row->cause, row->cure);
     }
-    mi_text_fmt(t, "heap guard: %s, %llu calls answered\n",
+    mi_text_fmt(t, "heap guard: %s, %llu calls answered",
                 mi_report_state.guard != NULL ? mi_report_state.guard : "off",
                 (unsigned long long)mi_load_relaxed(&mi_report_state.guarded_calls));
+    if (guard_reason() != MI_REASON_NONE)
+        put_reason(t, "; ", guard_reason(), NULL);
+    mi_text_char(t, '\n');
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
         put_crt(t, c);
         mi_text_fmt(
@@ -235,6 +243,7 @@ void mi_report_status_json(mi_text_t *t) {
     json_reason(t, "reason", mi_report_state.reason);
     mi_text_str(t, ",\"heap_guard\":");
     mi_text_json(t, mi_report_state.guard != NULL ? mi_report_state.guard : "off");
+    json_count(t, "guard_reason", (uint64_t)guard_reason());
     json_count(t, "guarded_calls", mi_load_relaxed(&mi_report_state.guarded_calls));
     mi_text_str(t, ",\"crts\":[");
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {

@@ -4,7 +4,7 @@
 //   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches
 //   malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json |
 //   active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
-//   handler CRT (new-handler and new-mode) | pairs (every two of the CRTs loaded) |
+//   guard-off CRT | handler CRT (new-handler and new-mode) | pairs (every two of the CRTs loaded) |
 //   entry CRT (where malloc's first instruction leads) | ntdll (once before, once after: changed
 //   code)
 #include "base/atomic.h"
@@ -87,6 +87,61 @@ static void hook(const char *crt) {
     say("hooked\n");
 }
 
+// The same functions as other modules know them, and those that end in them.
+static void guard_doors(const char *crt) {
+    static const char *const doors[][3] = {{"kernel32.dll", "HeapFree", "HeapSize"},
+                                           {"kernelbase.dll", "HeapFree", "HeapSize"},
+                                           {"ntdll.dll", "RtlFreeHeap", "RtlSizeHeap"}};
+    const HANDLE heap = GetProcessHeap(), other = HeapCreate(0, 0, 0);
+    for (size_t i = 0; i < sizeof(doors) / sizeof(doors[0]); i++) {
+        const HMODULE m = GetModuleHandleA(doors[i][0]);
+        // Whatever heap the caller takes the block for.
+        for (unsigned k = 0; k < 2; k++) {
+            void *p = make(crt, 100 + i);
+            CHECK_AT(((SIZE_T(WINAPI *)(HANDLE, DWORD, const void *))proc(m, doors[i][2]))(
+                         k == 0 ? heap : other, 0, p) == 100 + i,
+                     doors[i][0]);
+            CHECK_AT(((BOOL(WINAPI *)(HANDLE, DWORD, void *))proc(m, doors[i][1]))(
+                         k == 0 ? heap : other, 0, p) != 0,
+                     doors[i][0]);
+        }
+    }
+    for (size_t size = 1; size < 4000; size = size * 2 + 1) {
+        // Windows takes other addresses for its movable handles.
+        CHECK(((uintptr_t)make(crt, size) & (2 * sizeof(void *) - 1)) == 0);
+        CHECK(LocalSize(make(crt, size)) == size && GlobalSize(make(crt, size)) == size);
+        CHECK(GlobalFree(make(crt, size)) == NULL);
+        uint8_t *p = (uint8_t *)make(crt, size);
+        pattern_fill(p, size);
+        p = (uint8_t *)LocalReAlloc(p, size + 5000, LMEM_MOVEABLE | LMEM_ZEROINIT);
+        CHECK(p != NULL && pattern_is(p, size, size) && p[size + 4999] == 0);
+        CHECK(LocalFree(p) == NULL);
+    }
+    void *p = make(crt, 64);
+    CHECK(HeapReAlloc(heap, 0, p, SIZE_MAX / 2) == NULL && HeapSize(heap, 0, p) == 64);
+    p = HeapReAlloc(heap, 0, p, 0); // unlike realloc, it frees nothing
+    CHECK(p != NULL && is_ours(p) && HeapFree(heap, 0, p));
+    HeapDestroy(other);
+}
+
+// Without the guard the system's functions are as they were: on Wine they refuse such a block and
+// leave it alone, Windows ends the program.
+static void guard_off(const char *crt) {
+    const HANDLE heap = GetProcessHeap();
+    uint8_t *p = (uint8_t *)make(crt, 100);
+    CHECK(is_ours(p));
+    pattern_fill(p, 100);
+    CHECK(!HeapValidate(heap, 0, p) && HeapSize(heap, 0, p) == (SIZE_T)-1);
+    CHECK(!HeapFree(heap, 0, p) && HeapReAlloc(heap, 0, p, 200) == NULL);
+    CHECK(LocalFree(p) == p);
+    CHECK(pattern_is(p, 100, 100) && is_ours(p));
+    drop(crt, p);
+    // Calls of the CRT itself need no guard.
+    p = (uint8_t *)make(crt, 100);
+    CHECK(is_ours(p));
+    drop(crt, p);
+}
+
 static void guard(const char *crt) {
     const HANDLE heap = GetProcessHeap();
     uint8_t *p = (uint8_t *)make(crt, 100);
@@ -103,6 +158,7 @@ static void guard(const char *crt) {
     CHECK(HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, 60) == p);
     CHECK(HeapFree(heap, 0, p)); // the shell32 pattern
     CHECK(LocalFree(make(crt, 77)) == NULL);
+    guard_doors(crt);
     // The system's own blocks go on as ever.
     p = (uint8_t *)HeapAlloc(heap, HEAP_ZERO_MEMORY, 300);
     CHECK(!is_ours(p) && HeapSize(heap, 0, p) == 300);
@@ -387,6 +443,10 @@ static unsigned run(unsigned i) {
     }
     if (mi_str_eq(word, "guard")) {
         guard(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "guard-off")) {
+        guard_off(name);
         return 2;
     }
     if (mi_str_eq(word, "entry")) {

@@ -219,17 +219,30 @@ def privileged(m):
 
 def behaviour(m):
     both = f" load {m.redirect} load {m.standin} "
-    for crt in ("ucrtbase.dll", "msvcrt.dll"):
-        out, _ = m.run(f"load {crt}" + both + f"guard {crt}")
-        check(" 0 failed" in out, f"heap guard with {crt}:\n{out}")
-        print(out.splitlines()[-2] + f" (guard on, {crt})")
-    out, _ = m.run("load ucrtbase.dll" + both + "status", {"MIMALLOC_REDIRECT_HEAP_GUARD": "0"})
-    check("heap guard: off" in out, "the guard cannot be switched off:\n" + out)
+    for crt, allocator in (("ucrtbase.dll", m.standin), ("msvcrt.dll", m.standin), ("ucrtbase.dll", "mimalloc.dll")):
+        if not os.path.exists(os.path.join(m.folder, allocator)):
+            continue
+        out, _ = m.run(f"load {crt} load {m.redirect} load {allocator} guard {crt}")
+        check(" 0 failed" in out, f"heap guard with {crt}, {allocator}:\n{out}")
+        print(out.splitlines()[-2] + f" (guard on, {crt}, {allocator})")
+    for name, value, is_on in (("MIMALLOC", "0", False), ("MI", "off", False), ("MIMALLOC", "False", False), ("MI", "NO", False),
+                               ("MIMALLOC", "1", True), ("MI", "yes", True)):
+        out, _ = m.run("load ucrtbase.dll" + both + f"guard{'' if is_on else '-off'} ucrtbase.dll status json",
+                       {f"{name}_REDIRECT_HEAP_GUARD": value})
+        state = parse(out)
+        check(state["heap_guard"] == ("entry" if is_on else "off") and state["guard_reason"] == (0 if is_on else 44),
+              f"{name}={value}: {state['heap_guard']}, {state['guard_reason']}")
+        check(("reason 44 (guard-off)" in out) != is_on and " 0 failed" in out, f"{name}={value}:\n{out}")
+        PROVOKED.update([] if is_on else [state["guard_reason"]])
+    for point, reason in (("guard-island", 30), ("guard-patch", 31), ("guard-proof", 36)):
+        out, _ = m.run(f"ntdll load ucrtbase.dll fault {point} load {m.faults} load {m.standin} guard-off ucrtbase.dll ntdll json")
+        state = parse(out)
+        check(state.get("heap_guard") == "off" and state["guard_reason"] == reason, f"{point}: {state}")
+        check("ntdll: 0 bytes of the guard changed, 0 others" in out and " 0 failed" in out, f"{point}: not undone:\n{out}")
     for env, wanted in ((None, r"ntdll: (1\d|20) bytes of the guard changed, 0 others"),
                         ({"MIMALLOC_REDIRECT_HEAP_GUARD": "0"}, "ntdll: 0 bytes of the guard changed, 0 others")):
         out, _ = m.run("ntdll load ucrtbase.dll" + both + "load msvcr120.dll ntdll", env)
         check(re.search(wanted, out), f"other code of ntdll is changed, {env}:\n{out}")
-    PROVOKED.add(44)
     crt = "synth_ucrt.dll" if m.args.bits else "synth_ucrt_mid.dll"
     out, _ = m.run(f"load {crt}" + both + f"handler {crt}")
     check(" 0 failed" in out, f"new-handler:\n{out}")
