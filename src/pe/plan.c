@@ -129,7 +129,15 @@ static void plan_collect(const mi_pe_exports_t *ex, mi_plan_t *plan) {
     }
 }
 
+static bool is_code(const mi_pe_t *pe, int64_t rva) {
+    mi_pe_section_t s;
+    return rva > 0 && rva <= UINT32_MAX && mi_pe_section_of(pe, (uint32_t)rva, &s) &&
+           (s.flags & MI_PE_SECTION_EXECUTE) != 0;
+}
+
 // The first direct jump or call reached in a straight line from rva that lands on a given address.
+// Jumps are followed: over padding, or the thunks of incremental linking, whose functions may lie
+// anywhere.
 static bool reaches_directly(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, uint32_t wanted) {
     uint32_t steps = 0;
     for (uint32_t at = rva; steps < 64; steps++) {
@@ -140,8 +148,8 @@ static bool reaches_directly(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, uint
             return false;
         if (i.rel_bytes != 0 && (int64_t)at + i.rel == (int64_t)wanted)
             return true;
-        if (i.flow == MI_FLOW_JUMP && i.rel > 0 && i.rel < 4096)
-            at += (uint32_t)i.rel; // a jump over padding, or an incremental-link thunk
+        if (i.flow == MI_FLOW_JUMP && is_code(pe, (int64_t)at + i.rel))
+            at = (uint32_t)((int64_t)at + i.rel);
         else if (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND || i.flow == MI_FLOW_END)
             return false;
         else
@@ -188,11 +196,7 @@ static uint32_t plan_tail_target(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) 
     if (code == NULL || !mi_decode(cpu, code, room < 16 ? room : 16, &i) || i.flow != MI_FLOW_JUMP)
         return 0;
     const int64_t target = (int64_t)at + i.rel;
-    mi_pe_section_t s;
-    if (target <= 0 || target > UINT32_MAX || !mi_pe_section_of(pe, (uint32_t)target, &s) ||
-        (s.flags & MI_PE_SECTION_EXECUTE) == 0)
-        return 0;
-    return (uint32_t)target;
+    return is_code(pe, target) ? (uint32_t)target : 0;
 }
 
 // Is the address the start of a function, as far as the unwind table knows? Leaf functions have no

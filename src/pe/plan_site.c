@@ -5,6 +5,7 @@ enum {
     WALK_STEPS_MAX =
         1024, // instructions followed from one entry; a prologue's neighbourhood, not the program
     WALK_PENDING_MAX = 64,
+    HOOK_HOPS_MAX = 4,    // jumps inside the module that a patch may go over
     WALK_SEEN_SLOTS = 512 // power of two, of a hash set
 };
 
@@ -81,10 +82,66 @@ static bool walk_is_clean(walk_t *w) {
     return true;
 }
 
+// An indirect jump "jmp [slot]": where it leads now; 0 = it is another one, or leads through an
+// import. Such a slot of the image's own is how others patch, unless the import table holds it.
+static uintptr_t slot_target(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) {
+    const uint8_t *code = mi_pe_at(pe, rva, 6);
+    mi_pe_range_t imports;
+    if (cpu == MI_CPU_ARM64 || code == NULL || code[0] != 0xFF || code[1] != 0x25)
+        return 0;
+    const uint32_t displacement = mi_pe_u32(code + 2);
+    const uintptr_t slot =
+        (cpu == MI_CPU_X64 ? (uintptr_t)code + 6 + (uintptr_t)(int32_t)displacement
+                           : (uintptr_t)displacement);
+    const uintptr_t offset = slot - (uintptr_t)pe->bytes;
+    if (offset >= pe->image_bytes)
+        return slot; // a slot elsewhere is nobody's but a patch's
+    if (mi_pe_directory(pe, MI_PE_DIR_IAT, &imports) && offset >= imports.rva &&
+        offset - imports.rva < imports.bytes)
+        return 0;
+    const uint8_t *at = mi_pe_at(pe, (uint32_t)offset, cpu == MI_CPU_X64 ? 8 : 4);
+    return at == NULL ? 0 : (uintptr_t)(cpu == MI_CPU_X64 ? mi_pe_u64(at) : mi_pe_u32(at));
+}
+
+// "mov rax, address; jmp rax", and in 32-bit code "push address; ret" as well. 0 = neither.
+static uintptr_t constant_target(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) {
+    const uint8_t *code = mi_pe_at(pe, rva, 12);
+    if (code == NULL)
+        return 0;
+    if (cpu == MI_CPU_X64 && code[0] == 0x48 && code[1] == 0xB8 && code[10] == 0xFF &&
+        code[11] == 0xE0)
+        return (uintptr_t)mi_pe_u64(code + 2);
+    if (cpu == MI_CPU_X86 && ((code[0] == 0xB8 && code[5] == 0xFF && code[6] == 0xE0) ||
+                              (code[0] == 0x68 && code[5] == 0xC3)))
+        return (uintptr_t)mi_pe_u32(code + 1);
+    return 0;
+}
+
+// Has somebody else led the function out of its module? Directly, by way of the padding before it,
+// through a slot, or with the address in the code. Only what is mapped can say so.
+static bool is_hooked(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva) {
+    for (int hop = 0; hop < HOOK_HOPS_MAX && pe->is_mapped; hop++) {
+        mi_insn_t i;
+        const uintptr_t slot = slot_target(pe, cpu, rva);
+        const uintptr_t there = (slot != 0 ? slot : constant_target(pe, cpu, rva));
+        if (there != 0)
+            return there - (uintptr_t)pe->bytes >= pe->image_bytes;
+        if (!decode_at(pe, cpu, rva, &i) || i.flow != MI_FLOW_JUMP)
+            return false;
+        const int64_t target = (int64_t)rva + i.rel;
+        if (target < 0 || target >= (int64_t)pe->image_bytes)
+            return true;
+        rva = (uint32_t)target;
+    }
+    return false;
+}
+
 // Reads whole instructions until they contain the patch. MI_REASON_NONE, or what is wrong with
 // them.
 static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *site) {
     uint32_t at = 0;
+    if (is_hooked(pe, cpu, site->rva))
+        return MI_REASON_ALREADY_HOOKED;
     while (at < site->patch_bytes) {
         mi_insn_t i;
         if (!decode_at(pe, cpu, site->rva + at, &i))
@@ -96,10 +153,6 @@ static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *s
             return MI_REASON_TOO_SHORT;
         if (at < site->patch_bytes && (i.flow == MI_FLOW_CALL || i.flow == MI_FLOW_CALL_IND))
             return MI_REASON_CALL_IN_RANGE;
-        const int64_t target = (int64_t)site->rva + (int64_t)at - i.bytes + i.rel;
-        if (at - i.bytes == 0 && i.flow == MI_FLOW_JUMP && pe->is_mapped &&
-            (target < 0 || target >= (int64_t)pe->image_bytes))
-            return MI_REASON_ALREADY_HOOKED;
     }
     site->whole_bytes = (uint8_t)at;
     return MI_REASON_NONE;

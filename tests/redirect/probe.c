@@ -1,9 +1,9 @@
 // A program that does what its command line says, one word after the other, and prints what it
 // sees. For test_modes.py, which checks what it prints.
 //
-//   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook CRT (another product patches
-//   malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json |
-//   active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
+//   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook FORM CRT (another product
+//   patches malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json
+//   | active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
 //   guard-off CRT | handler CRT (new-handler and new-mode) | pairs (every two of the CRTs loaded) |
 //   entry CRT (where malloc's first instruction leads) | ntdll (once before, once after: changed
 //   code)
@@ -61,29 +61,47 @@ static void *stolen(size_t size) {
     return HeapAlloc(GetProcessHeap(), 0, size);
 }
 
-// Another product's patch: a jump to a place outside the module.
-static void hook(const char *crt) {
+// Another product's patch: its function behind a jump to a place outside the module (jump), behind
+// an indirect jump (slot), or with its address in the code (constant).
+static void hook(const char *form, const char *crt) {
     uint8_t *entry = (uint8_t *)proc(GetModuleHandleA(crt), "malloc");
-    uint8_t *near_by = NULL;
+    uint8_t *near_by = NULL, code[12];
+    size_t bytes;
     DWORD before;
     for (uintptr_t at = (uintptr_t)entry + 0x1000000; near_by == NULL; at += 0x100000)
         near_by = (uint8_t *)VirtualAlloc((void *)(at & ~(uintptr_t)0xFFFF), 4096,
                                           MEM_RESERVE | MEM_COMMIT, PAGE_EXECUTE_READWRITE);
     const uintptr_t target = (uintptr_t)stolen;
-    const int32_t rel = (int32_t)(near_by - (entry + 5));
-    near_by[0] = (sizeof(void *) == 8 ? 0x48 : 0xB8); // mov rax, target; jmp rax
-    if (sizeof(void *) == 8) {
-        near_by[1] = 0xB8;
-        CopyMemory(near_by + 2, &target, 8);
-        CopyMemory(near_by + 10, "\xFF\xE0", 2);
+    const bool is_x64 = (sizeof(void *) == 8);
+    // mov rax, target; jmp rax. In 32-bit code push target; ret for the constant at the entry.
+    uint8_t far_jump[12] = {0x48, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xE0};
+    CopyMemory(far_jump + 2, &target, sizeof(target));
+    CopyMemory(far_jump + 2 + sizeof(target), "\xFF\xE0", 2);
+    const uint8_t *const jump = far_jump + !is_x64; // without the prefix
+    const size_t jump_bytes = 4 + sizeof(target) - !is_x64;
+    if (mi_str_eq(form, "jump")) {
+        CopyMemory(near_by, jump, jump_bytes);
+        const int32_t rel = (int32_t)(near_by - (entry + 5));
+        code[0] = 0xE9;
+        CopyMemory(code + 1, &rel, 4);
+        bytes = 5;
+    } else if (mi_str_eq(form, "slot")) {
+        CopyMemory(near_by, &target, sizeof(target));
+        const int32_t at = (int32_t)(is_x64 ? near_by - (entry + 6) : (intptr_t)near_by);
+        CopyMemory(code, "\xFF\x25", 2);
+        CopyMemory(code + 2, &at, 4);
+        bytes = 6;
+    } else if (is_x64) {
+        CopyMemory(code, jump, bytes = jump_bytes);
     } else {
-        CopyMemory(near_by + 1, &target, 4);
-        CopyMemory(near_by + 5, "\xFF\xE0", 2);
+        code[0] = 0x68;
+        CopyMemory(code + 1, &target, 4);
+        code[5] = 0xC3;
+        bytes = 6;
     }
-    VirtualProtect(entry, 5, PAGE_EXECUTE_READWRITE, &before);
-    entry[0] = 0xE9;
-    CopyMemory(entry + 1, &rel, 4);
-    VirtualProtect(entry, 5, before, &before);
+    VirtualProtect(entry, bytes, PAGE_EXECUTE_READWRITE, &before);
+    CopyMemory(entry, code, bytes);
+    VirtualProtect(entry, bytes, before, &before);
     say("hooked\n");
 }
 
@@ -424,8 +442,8 @@ static unsigned run(unsigned i) {
         return 2;
     }
     if (mi_str_eq(word, "hook")) {
-        hook(name);
-        return 2;
+        hook(name, argument(i + 2));
+        return 3;
     }
     if (mi_str_eq(word, "malloc")) {
         void *p = make(name, 50);

@@ -93,6 +93,63 @@ def entries(p):
     p.wants("all names, each a jump", image.add_core(), "too-many")
 
 
+def adversarial(p):
+    """Beginnings that other compilers, options and builds of Windows make."""
+    rows = {"x64": [("endbr64", "f30f1efa 4883ec28 33c0 4883c428 c3", 8), ("xchg ax,ax first", "6690 4883ec28 33c0 4883c428 c3", 6),
+                    ("jmp [rip+8] of an import", "ff2508000000 cccc", 6), ("rex.w jmp [rip+8]", "48ff2508000000 cc", 7),
+                    ("a call that begins at +4", "4883ec28 e800000000 4883c428 c3", 9), ("gs:", "65488b042530000000 c3", 9),
+                    ("a stack cookie", "4883ec38 488b0500000000 4833c4 c3", 11), ("vzeroupper", "c5f877 33c0 c3", 5),
+                    ("jmp rel32 to the next function", "e903000000 cccccc 33c0 c3", 5), ("bnd jmp", "f2e900000000 c3", 6),
+                    ("lock inc [rip]", "f0ff0500000000 c3", 7), ("a long nop", "0f1f440000 c3", 5)],
+            "x86": [("endbr32", "f30f1efb 55 8bec 5d c3", 5), ("hot-patch form", "8bff 55 8bec 5d c3", 5),
+                    ("seh prologue", "6a0c 6800000010 e800000000 c3", 7), ("jmp [abs]", "ff2500000010 cc", 6),
+                    ("fs:", "64a100000000 c3", 6), ("mov eax, imm; call", "b878563412 e800000000 c3", 5)]}
+    for machine, shapes in rows.items():
+        for what, code, whole in shapes:
+            image = Image(machine)
+            image.add("free", bytes.fromhex(code.replace(" ", "")))
+            _, sites = p.wants(f"{machine} {what}", image.add_core(), "none", "free", "patch")
+            check(sites["free"][3:5] == (str(whole), "movable"), f"{machine} {what}: {sites['free']}")
+    # Hashes of the control flow's kind directly before and behind: no byte of them may be part of the patch.
+    image = Image("x64")
+    for name in ("malloc", "calloc", "realloc", "free", "_msize"):
+        image.add(f"inside_{name}", BODY["x64"])
+    for name in ("malloc", "calloc", "realloc", "free", "_msize"):
+        image.text += bytes.fromhex("700bd59d2c68f381")
+        at = 0x1000 + len(image.text)
+        image.add(name, b"\xe9" + struct.pack("<i", image.exports[f"inside_{name}"] - at - 5) + b"\xcc" * 3, align=1)
+    _, sites = p.wants("hashes around jumps", image.add_core(), "none", "malloc", "patch")
+    check(all(sites[n][3] == "5" for n in ("malloc", "free", "_msize")), f"more than the jump would be written: {sites}")
+
+
+def incremental(p):
+    """A debug CRT that was linked incrementally: each export is a jump in a table without gaps, the functions lie far
+    behind or before it, and call each other by the table."""
+    names = ("_errno", "_free_dbg", "_malloc_dbg", "_msize", "calloc", "free", "malloc", "realloc")
+    for is_before in (False, True):
+        for machine in ("x86", "x64"):
+            image = Image(machine)
+            far = b"\xcc" * 0x8000
+            start = 0x1000 + (len(names) * 32 + len(far) if is_before else 0)
+            table = {name: start + 5 * k for k, name in enumerate(names)}
+            bodies_at = 0x1000 if is_before else 0x1000 + 5 * len(names) + len(far)
+            bodies = b""
+            for name in names:
+                at = bodies_at + len(bodies)
+                prologue = bytes.fromhex("4883ec28" if machine == "x64" else "558bec6a01")
+                body = bytes(BODY[machine])
+                if name in ("free", "malloc"):
+                    to = table[f"_{name}_dbg"] - (at + len(prologue) + 5)
+                    body = prologue + b"\xe8" + struct.pack("<i", to) + bytes.fromhex("c9c3")
+                bodies += body + b"\xcc" * (32 - len(body))
+            thunks = b"".join(b"\xe9" + struct.pack("<i", bodies_at + 32 * k - (table[n] + 5)) for k, n in enumerate(names))
+            image.text += bodies + far + thunks if is_before else thunks + far + bodies
+            image.exports = dict(table)
+            head, sites = p.wants(f"{machine} incremental, {is_before}", image, "none", "free", "patch")
+            check(head and head[2] == "debug", f"{machine} incremental, bodies before: {is_before}: taken for a release CRT")
+            check(all(sites[n][3] == "5" for n in ("free", "malloc", "_free_dbg")), f"{machine}: {sites}")
+
+
 def words(*values):
     return b"".join(struct.pack("<I", v) for v in values)
 
@@ -183,7 +240,7 @@ def main():
     rows = reasons.table()
     with tempfile.TemporaryDirectory() as folder:
         p = Planner(sys.argv[1], folder)
-        for group in (refusals, entries, arm64_entries, hybrids):
+        for group in (refusals, entries, adversarial, incremental, arm64_entries, hybrids):
             group(p)
     missing = set(reasons.PLANNER.values()) - SEEN
     check(not missing, f"reasons that no image gave: {sorted(missing)}")

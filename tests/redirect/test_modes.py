@@ -83,7 +83,8 @@ def refusals(m):
         m.reason(12, "load synth_hazard6.dll" + both + "malloc synth_hazard6.dll", malloc="theirs")
         m.reason(15, f"load synth_fixed.dll load {m.redirect} load {m.standin} malloc synth_fixed.dll", ENTRY_ONLY,
                  malloc="theirs")
-    m.reason(14, "load ucrtbase.dll hook ucrtbase.dll" + both + "malloc ucrtbase.dll", ENTRY_ONLY, malloc="theirs")
+    for form in ("jump", "slot", "constant"):
+        m.reason(14, f"load ucrtbase.dll hook {form} ucrtbase.dll" + both + "malloc ucrtbase.dll", ENTRY_ONLY, malloc="theirs")
     for env in (None, ENTRY_ONLY, {"MIMALLOC_REDIRECT_RUNG": "tables"}):
         m.reason(36, f"load ucrtbase.dll load {m.redirect} load standin-weak{m.args.bits}.dll malloc ucrtbase.dll", env,
                  malloc="theirs")
@@ -121,7 +122,7 @@ def ladder(m):
                           ("thread-in-range", 34), ("write", 35)):
         state = rung("tables", f"load ucrtbase.dll fault {point}" + faulty, "ucrtbase.dll")
         check(state.get("entry_reason") == reason, f"{point}: {state}")
-    state = rung("tables", "load ucrtbase.dll hook ucrtbase.dll" + both, "ucrtbase.dll")
+    state = rung("tables", "load ucrtbase.dll hook jump ucrtbase.dll" + both, "ucrtbase.dll")
     check(state.get("entry_reason") == 14 and state["reason"]["code"] == 0, f"hooked: {state}")
     if not m.args.bits:
         # lld's export cells are aligned in some of these files only: see rung_tables.c.
@@ -140,7 +141,7 @@ def ladder(m):
         m.reason(51, f"load ucrtbase.dll fault {point}" + faulty + "malloc ucrtbase.dll", forced, malloc="theirs")
     # A program on a CRT that only the tables reach counts as redirected, also under the policy "required".
     for env in ({}, {"MIMALLOC_REDIRECT": "required"}):
-        out, _ = m.run("hook msvcrt.dll" + both + "active", env, "probe_msvcrt.exe")
+        out, _ = m.run("hook jump msvcrt.dll" + both + "active", env, "probe_msvcrt.exe")
         check("active: yes" in out, f"a program on the rung tables is not active, {env}:\n{out}")
 
 
@@ -152,9 +153,9 @@ def modules(m):
     out, _ = m.run("load ucrtbase.dll" + both + "active")
     check("active: no" in out, "a program without a CRT claims to be redirected:\n" + out)
     # The false positive of the original: ucrtbase is redirected, the program's own msvcrt is not.
-    m.reason(41, "load ucrtbase.dll hook msvcrt.dll" + both + "malloc ucrtbase.dll active", ENTRY_ONLY,
+    m.reason(41, "load ucrtbase.dll hook jump msvcrt.dll" + both + "malloc ucrtbase.dll active", ENTRY_ONLY,
              "probe_msvcrt.exe", malloc="ours")
-    out, _ = m.run("load ucrtbase.dll hook msvcrt.dll" + both + "active", ENTRY_ONLY, "probe_msvcrt.exe")
+    out, _ = m.run("load ucrtbase.dll hook jump msvcrt.dll" + both + "active", ENTRY_ONLY, "probe_msvcrt.exe")
     check("active: no" in out, "a program whose CRT is left alone claims to be redirected:\n" + out)
     out, err = m.run("load ucrtbase.dll" + both + "free-stack ucrtbase.dll")
     check("survived" in out and err.count("reason 43") == 1, "unknown pointers are not reported once:\n" + out + err)
@@ -166,9 +167,9 @@ def policy(m):
     for exe, env in (("probe_msvcrt.exe", {"MIMALLOC_REDIRECT": "required"}), ("probe_policy.exe", {})):
         out, _ = m.run(both + "active", env, exe)
         check("active: yes" in out, f"{exe}: required and possible, but not active\n" + out)
-        _, err = m.run("hook msvcrt.dll" + both + "active", env | ENTRY_ONLY, exe, code=120)
+        _, err = m.run("hook jump msvcrt.dll" + both + "active", env | ENTRY_ONLY, exe, code=120)
         check("reason 14" in err and "required" in err, f"{exe}: the reason is not said:\n" + err)
-    out, _ = m.run("hook msvcrt.dll" + both + "active", {"MIMALLOC_REDIRECT": "preferred"} | ENTRY_ONLY,
+    out, _ = m.run("hook jump msvcrt.dll" + both + "active", {"MIMALLOC_REDIRECT": "preferred"} | ENTRY_ONLY,
                    "probe_policy.exe")
     check("active: no" in out, "the environment does not win over the program's variable")
     _, err = m.run(both, {"MIMALLOC_REDIRECT": "required"}, code=120)
