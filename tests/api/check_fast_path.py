@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the fast paths of a built DLL are made of: no call, and of the thread's own storage one or two loads from the TEB.
 
-usage: check_fast_path.py --dll mimalloc.dll [--pdb mimalloc.pdb] [--objdump PROGRAM] [--pdbutil PROGRAM]
+usage: check_fast_path.py --dll mimalloc.dll [--pdb mimalloc.pdb] [--objdump PROGRAM] [--pdbutil PROGRAM] [OTHER.dll ...]
 
 Each function is disassembled and walked, branch by branch. A way through it is fast when it returns without leaving the
 function: that goes to the slow twin, by a jump. Of each function below there must be such ways, and each of them has
@@ -10,6 +10,8 @@ function: that goes to the slow twin, by a jump. Of each function below there mu
   - one or two loads relative to gs (x64), fs (x86) or x18 (ARM64), and no other use of these,
   - a store, not to the stack, behind the last of the loads: the free list's new head.
 The DLL has no TLS directory, so that no compiler-made TLS can hide in it, and does not import TlsGetValue.
+Neither it nor the others claim to have control flow guard tables: patched entries, import and export cells lead into them,
+and a table that lacks one function would make each guarded call to it end the process.
 Functions that are not exported, those bound to a CRT, are found by the debug information.
 """
 import argparse
@@ -18,6 +20,7 @@ import re
 import subprocess
 import sys
 
+GUARD_CF = 0x4000  # of DllCharacteristics
 FUNCTIONS = ["mi_malloc", "mi_free"] + [f"bound_{f}_{i}" for f in ("malloc", "free", "new") for i in range(4)]
 TEB = re.compile(r"%[gf]s:|\bx18\b|\bw18\b")
 # Nothing but a plain load of a register from there.
@@ -131,12 +134,18 @@ def main():
     parser.add_argument("--pdb")
     parser.add_argument("--objdump", default="llvm-objdump-19")
     parser.add_argument("--pdbutil", default="llvm-pdbutil-19")
-    dll = Dll(parser.parse_args())
+    parser.add_argument("others", nargs="*")
+    args = parser.parse_args()
+    dll = Dll(args)
     faults = [fault for name in FUNCTIONS for fault in faults_of(dll, name)]
     if re.search(r"^The TLS|TLS Table|\bTlsGetValue\b", dll.headers, re.M):
         faults.append("the DLL has a TLS directory, or imports TlsGetValue")
     if "DLL name" not in dll.headers and "DLL Name" not in dll.headers:
         faults.append("the headers were not read")
+    for path in [args.dll, *args.others]:
+        flags = re.search(r"^DllCharacteristics\s+([0-9a-fA-F]+)", output(args.objdump, "-p", path), re.M)
+        if flags is None or int(flags[1], 16) & GUARD_CF:
+            faults.append(f"{path}: claims to have control flow guard tables")
     print("\n".join(faults) or f"{len(FUNCTIONS)} fast paths without a call, with one or two loads from the TEB")
     return 1 if faults else 0
 
