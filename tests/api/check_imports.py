@@ -26,9 +26,9 @@ LEVELS = {  # by _WIN32_WINNT, hexadecimal: Windows XP, Vista, 7. The first also
     "0501": """
         CloseHandle ContinueDebugEvent CreateFileMappingW CreateFileW CreateProcessW DebugBreak
         DebugSetProcessKillOnExit DeleteCriticalSection DeleteFileW EnterCriticalSection FindClose
-        FindFirstFileW FindNextFileW FlushFileBuffers FlushInstructionCache FormatMessageW FreeLibrary
+        FindFirstFileW FindNextFileW FlushFileBuffers FlushInstructionCache FormatMessageW FreeEnvironmentStringsW FreeLibrary
         GetCommandLineW GetCurrentProcess GetCurrentProcessId GetCurrentThreadId GetEnvironmentVariableA
-        GetEnvironmentVariableW GetExitCodeProcess GetFileAttributesW GetFileInformationByHandle GetFileSizeEx
+        GetEnvironmentStringsW GetEnvironmentVariableW GetExitCodeProcess GetFileAttributesW GetFileInformationByHandle GetFileSizeEx
         GetFileTime GetFullPathNameA GetFullPathNameW GetLastError GetModuleFileNameW GetModuleHandleA
         GetModuleHandleExW GetModuleHandleW GetNumaHighestNodeNumber GetProcAddress GetProcessHeap
         GetProcessHeaps GetProcessTimes GetStartupInfoA GetStdHandle GetSystemDirectoryW GetSystemInfo
