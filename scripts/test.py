@@ -105,10 +105,11 @@ def output_of(case):
 
 
 def failure_of(case):
-    """What ctest says of it ("Failed", "SEGFAULT", "Timeout"), and the end of its output."""
+    """After how long, with what ctest says of it where that is more than that it failed, and the end of its output."""
     node = case.find("failure")
-    text = node.get("message") if node is not None else case.get("status")
-    return "\n".join("    " + line for line in [text or "failed", *output_of(case).splitlines()[-25:]])
+    text = (node.get("message") if node is not None else case.get("status")) or "failed"
+    head = f"{text} after {float(case.get('time') or 0):.1f} s"
+    return "\n".join("    " + line for line in [head, *output_of(case).splitlines()[-25:]])
 
 
 def read_results(path, total):

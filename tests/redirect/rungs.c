@@ -224,8 +224,14 @@ static void escape(void) {
     is_ours = (bool (*)(const void *))proc(allocator, "standin_is_ours");
     live_count = (uint64_t(*)(void))proc(allocator, "standin_live_count");
     const uint64_t before = live_count();
-    proceed = CreateEventA(NULL, TRUE, FALSE, "mimalloc-rungs-proceed");
-    SetEnvironmentVariableA("MI_REDIRECT_MEET_proof", "mimalloc-rungs-proceed");
+    // A name of this process alone: the next test may run at the same time.
+    char name[64];
+    mi_text_t t;
+    mi_text_init(&t, name, sizeof(name));
+    mi_text_fmt(&t, "mimalloc-rungs-proceed-%lu", GetCurrentProcessId());
+    proceed = CreateEventA(NULL, TRUE, FALSE, name);
+    CHECK(proceed != NULL && GetLastError() != ERROR_ALREADY_EXISTS);
+    SetEnvironmentVariableA("MI_REDIRECT_MEET_proof", name);
     SetEnvironmentVariableA("MI_REDIRECT_FAULT", "proof-makes");
     started = CreateEventA(NULL, TRUE, FALSE, NULL);
     const HANDLE thread = CreateThread(NULL, 0, catcher, NULL, 0, NULL);
