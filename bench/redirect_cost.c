@@ -223,7 +223,7 @@ static void make_jumps(side_t *out, const side_t *direct) {
     const uintptr_t base = (uintptr_t)direct->make & ~(uintptr_t)0xFFFF;
     for (unsigned i = 1; i < 1024 && code == NULL; i++)
         code = VirtualAlloc((void *)(base + i * 0x100000), 4096, MEM_RESERVE | MEM_COMMIT,
-                            PAGE_EXECUTE_READWRITE);
+                            PAGE_READWRITE);
     if (code == NULL)
         exit(3);
     out->name = "jump";
@@ -233,6 +233,9 @@ static void make_jumps(side_t *out, const side_t *direct) {
     out->drop = (drop_fn)jump_to(code + 192, (void *)direct->drop);
     out->new_op = (make_fn)jump_to(code + 256, (void *)direct->new_op);
     out->delete_op = (drop_fn)jump_to(code + 320, (void *)direct->delete_op);
+    DWORD before;
+    if (!VirtualProtect(code, 4096, PAGE_EXECUTE_READ, &before))
+        exit(3);
 }
 
 // One pattern in one round: with so many blocks held, the loop gets another one.

@@ -133,7 +133,7 @@ def read_results(path, total):
 
 
 def run_again(preset, total, bad, log, env):
-    """Runs what failed once more, and forgives a test that now passes AGAIN times."""
+    """Runs what failed again, and forgives a test that now passes AGAIN times."""
     if len(bad) > UNSTEADY_MOST:
         return
     for name, how in bad.items():

@@ -189,13 +189,9 @@ MI_INLINE bool mi_realloc_exact_wide_try(void *p, size_t size) {
 }
 
 MI_INLINE bool mi_free_try(void *p) {
-    if (MI_DEBUG)
-        return false;
-    const uintptr_t index = mi_page_map_index(p);
-    if (MI_UNLIKELY(index >= MI_MAP_WINDOW_SLICES))
-        return false;
-    mi_theap_t *const theap = mi_theap_near();
-    if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
+    uintptr_t index;
+    mi_theap_t *theap;
+    if (MI_DEBUG || !mi_free_begin(p, &index, &theap))
         return false;
     const uintptr_t entry = mi_load_relaxed(&mi_page_map_window[index]) ^ theap->free_key;
     mi_page_t *const page = (mi_page_t *)entry;

@@ -38,20 +38,23 @@ MI_INLINE bool mi_exact_is_small(const mi_page_t *page) {
     return page->block_bytes <= MI_EXACT_SMALL_MAX;
 }
 
-// The record of a small block.
-MI_INLINE uint8_t *mi_exact_byte(const void *block) {
+// The record of a small block. *offset: where it lies in its page, which is one slice.
+MI_INLINE uint8_t *mi_exact_byte_at(const void *block, uintptr_t *offset) {
     const uintptr_t slice = (uintptr_t)block & ~(uintptr_t)(MI_SLICE_BYTES - 1);
-    uintptr_t offset = (uintptr_t)block & (MI_SLICE_BYTES - 1);
-    MI_OPAQUE(offset);
-    return (uint8_t *)(slice + MI_EXACT_SMALL_PLACE) + (offset >> MI_GRANULE_SHIFT);
+    *offset = (uintptr_t)block & (MI_SLICE_BYTES - 1);
+    MI_OPAQUE(*offset);
+    return (uint8_t *)(slice + MI_EXACT_SMALL_PLACE) + (*offset >> MI_GRANULE_SHIFT);
+}
+
+MI_INLINE uint8_t *mi_exact_byte(const void *block) {
+    uintptr_t offset;
+    return mi_exact_byte_at(block, &offset);
 }
 
 // Does a small block start at p, an address of its page? And its record in the same breath.
 MI_INLINE bool mi_exact_is_start(const mi_page_t *page, const void *p, uint8_t **record) {
-    uintptr_t offset = (uintptr_t)p & (MI_SLICE_BYTES - 1); // the page is one slice
-    MI_OPAQUE(offset);
-    *record = (uint8_t *)((uintptr_t)p & ~(uintptr_t)(MI_SLICE_BYTES - 1)) + MI_EXACT_SMALL_PLACE +
-              (offset >> MI_GRANULE_SHIFT);
+    uintptr_t offset;
+    *record = mi_exact_byte_at(p, &offset);
     return (uint64_t)offset * page->recip < page->recip;
 }
 

@@ -78,13 +78,9 @@ bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
 // may come too. false = take the slow path. An entry with a key is that of a page without interior
 // pointers.
 MI_INLINE bool mi_guest_free_try(void *p) {
-    if (MI_DEBUG || MI_SECURE || !MI_MAP_HAS_KEYS)
-        return false;
-    const uintptr_t index = mi_page_map_index(p);
-    if (MI_UNLIKELY(index >= MI_MAP_WINDOW_SLICES))
-        return false;
-    mi_theap_t *const theap = mi_theap_near();
-    if (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL)
+    uintptr_t index;
+    mi_theap_t *theap;
+    if (MI_DEBUG || MI_SECURE || !MI_MAP_HAS_KEYS || !mi_free_begin(p, &index, &theap))
         return false;
     const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
     mi_page_t *const page = (mi_page_t *)(entry & MI_MAP_PAGE_MASK);

@@ -54,7 +54,7 @@ struct mi_page_s {
     uint32_t capacity;    // owner; blocks linked so far
     uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
     uint8_t state : 7;    // owner; mi_page_state_t
-    uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in slack
+    uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in extent
     uint8_t exact_stay;   // constant; a small block with less slack is resized in place (exact.h)
 #if MI_SECURE
     mi_mark_t *marks;   // constant; one for each block (harden.h)

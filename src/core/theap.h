@@ -123,6 +123,16 @@ MI_INLINE mi_theap_t *mi_theap_real(void) {
     return (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL) ? NULL : theap->real;
 }
 
+// How a free begins: where the map's window tells of p, and the thread's heap. false = one of the two
+// is not there: take the slow path.
+MI_INLINE bool mi_free_begin(const void *p, uintptr_t *index, mi_theap_t **theap) {
+    *index = mi_page_map_index(p);
+    if (MI_UNLIKELY(*index >= MI_MAP_WINDOW_SLICES))
+        return false;
+    *theap = mi_theap_near();
+    return !MI_THREAD_SLOT_MAY_BE_NULL || *theap != NULL;
+}
+
 MI_INLINE mi_heap_t *mi_theap_heap(const mi_theap_t *theap) {
     return mi_load_relaxed(&theap->heap);
 }

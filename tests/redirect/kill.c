@@ -182,17 +182,22 @@ static void meet_all_locks(void) {
     start_and_end_a_thread();
 }
 
+// Until the thread stands where it is to be killed.
+static void wait_until_stuck(HANDLE thread, const char *where, LONG n) {
+    DWORD code = STILL_ACTIVE;
+    while (!lock_is_stuck() && GetExitCodeThread(thread, &code) && code == STILL_ACTIVE)
+        SwitchToThread();
+    if (!lock_is_stuck()) {
+        say("the thread never came to %s %ld\n", where, n);
+        ExitProcess(3);
+    }
+}
+
 // Does what a victim does first, so that the locks have the same numbers in every run.
 static void die_locked(LONG n) {
     meet_all_locks();
     const HANDLE t = start(victim, (uintptr_t)n);
-    DWORD code = STILL_ACTIVE;
-    while (!lock_is_stuck() && GetExitCodeThread(t, &code) && code == STILL_ACTIVE)
-        SwitchToThread();
-    if (!lock_is_stuck()) {
-        say("lock %ld was never taken by the thread\n", n);
-        ExitProcess(3);
-    }
+    wait_until_stuck(t, "lock", n);
     for (unsigned i = 0; i < THREADS; i++)
         (void)start(worker, i + 1); // at work when the process ends, or waiting for the lock
     wait_until_begun(THREADS);
@@ -204,13 +209,7 @@ static void die_locked(LONG n) {
 // collect, this heap is not among it. Its blocks may be freed all the same.
 static void die_changing(LONG n) {
     const HANDLE t = start(changing_victim, (uintptr_t)n);
-    DWORD code = STILL_ACTIVE;
-    while (!lock_is_stuck() && GetExitCodeThread(t, &code) && code == STILL_ACTIVE)
-        SwitchToThread();
-    if (!lock_is_stuck()) {
-        say("change %ld never happened\n", n);
-        ExitProcess(3);
-    }
+    wait_until_stuck(t, "change", n);
     // While it lives its heap may be told of blocks that others free, and no more.
     TerminateThread(t, 1);
     WaitForSingleObject(t, INFINITE);

@@ -44,13 +44,17 @@ void mi_lock_left(void) {
     InterlockedDecrement(depth_of(GetCurrentThreadId()));
 }
 
-void mi_lock_entered(mi_lock_t *lock) {
-    const LONG i = index_of(lock);
-    if (i < 0 || i != armed || victim != GetCurrentThreadId())
-        return;
+// The victim stays where it is until it is killed.
+static void stop_here(void) {
     InterlockedExchange(&is_stuck, 1);
     for (;;)
         SuspendThread(GetCurrentThread());
+}
+
+void mi_lock_entered(mi_lock_t *lock) {
+    const LONG i = index_of(lock);
+    if (i >= 0 && i == armed && victim == GetCurrentThreadId())
+        stop_here();
 }
 
 __declspec(dllexport) LONG lock_faults_count(void);
@@ -79,9 +83,7 @@ static volatile LONG changed_by_others;
 void mi_change_entered(const mi_theap_t *theap) {
     if (victim == GetCurrentThreadId() && changes_left > 0 && --changes_left == 0) {
         changed_heap = theap;
-        InterlockedExchange(&is_stuck, 1);
-        for (;;)
-            SuspendThread(GetCurrentThread());
+        stop_here();
     }
     if (theap == changed_heap)
         InterlockedIncrement(&changed_by_others);
