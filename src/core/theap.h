@@ -123,8 +123,8 @@ MI_INLINE mi_theap_t *mi_theap_real(void) {
     return (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL) ? NULL : theap->real;
 }
 
-// How a free begins: where the map's window tells of p, and the thread's heap. false = one of the two
-// is not there: take the slow path.
+// How a free begins: where the map's window tells of p, and the thread's heap. false = one of the
+// two is not there: take the slow path.
 MI_INLINE bool mi_free_begin(const void *p, uintptr_t *index, mi_theap_t **theap) {
     *index = mi_page_map_index(p);
     if (MI_UNLIKELY(*index >= MI_MAP_WINDOW_SLICES))
