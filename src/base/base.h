@@ -59,8 +59,15 @@ typedef struct mi_lanes_s {
 // table.
 #if defined(__ELF__)
 #    define MI_HIDDEN __attribute__((visibility("hidden")))
+// A large table of zeroes, which the linker puts behind the small variables, so that those share an
+// OS page. The order of tables is that of their files. Not for static ones.
+#    define MI_LARGE_TABLE __attribute__((common))
+// Addresses that nobody changes once the loader has put them in.
+#    define MI_READ_ONLY __attribute__((section(".data.rel.ro")))
 #else
 #    define MI_HIDDEN
+#    define MI_LARGE_TABLE
+#    define MI_READ_ONLY
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)

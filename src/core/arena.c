@@ -25,7 +25,7 @@ typedef struct arena_slot_s {
     _Atomic(int) numa_node;      // likewise; negative = none
     mi_heap_t *home;             // of a reloaded arena: has its blocks, nobody asked for it yet
 } arena_slot_t;
-static arena_slot_t arena_all[MI_ARENA_MAX_COUNT];
+MI_LARGE_TABLE MI_HIDDEN arena_slot_t mi_arena_all[MI_ARENA_MAX_COUNT];
 static mi_arena_t arena_gone; // has no slices: where heaps of an unloaded arena look
 static _Atomic(size_t) arena_count;
 static _Atomic(bool) arena_has_nodes;  // some arena belongs to a NUMA node
@@ -50,7 +50,7 @@ uint32_t mi_arena_pressure(void) {
 // -----------------------------------------------------------------------------------------
 
 mi_arena_t *mi_arena_at(size_t i) {
-    return mi_load_acquire(&arena_all[i].arena); // with arena_publish
+    return mi_load_acquire(&mi_arena_all[i].arena); // with arena_publish
 }
 
 // Makes the arena visible to mi_arena_alloc.
@@ -58,7 +58,7 @@ static bool arena_publish(mi_arena_t *a) {
     mi_lock(&arena_lock);
     const size_t n = mi_load_relaxed(&arena_count);
     size_t at = 0;
-    while (at < n && mi_load_relaxed(&arena_all[at].arena) != NULL)
+    while (at < n && mi_load_relaxed(&mi_arena_all[at].arena) != NULL)
         at++;
     const bool has_room = (at < MI_ARENA_MAX_COUNT);
     if (has_room) {
@@ -66,11 +66,11 @@ static bool arena_publish(mi_arena_t *a) {
             mi_page_map_init(a->base);
             mi_store_relaxed(&arena_first, (uintptr_t)a->base);
         }
-        mi_store_relaxed(&arena_all[at].is_exclusive, a->memory.is_exclusive);
-        mi_store_relaxed(&arena_all[at].numa_node, a->memory.numa_node);
+        mi_store_relaxed(&mi_arena_all[at].is_exclusive, a->memory.is_exclusive);
+        mi_store_relaxed(&mi_arena_all[at].numa_node, a->memory.numa_node);
         if (a->memory.numa_node >= 0)
             mi_store_relaxed(&arena_has_nodes, true);
-        mi_store_release(&arena_all[at].arena, a); // with mi_arena_at
+        mi_store_release(&mi_arena_all[at].arena, a); // with mi_arena_at
         arena_reserved += a->slices << MI_SLICE_SHIFT;
         if (arena_reserved > arena_reserved_bytes_peak)
             arena_reserved_bytes_peak = arena_reserved;
@@ -373,9 +373,9 @@ static bool arena_alloc_kind(mi_span_t *span, size_t slices, size_t align, int n
     for (size_t i = 0; i < n; i++) {
         mi_arena_t *const a =
             mi_arena_at(i); // an exclusive one may go meanwhile: it is not touched
-        if (a == NULL || mi_load_relaxed(&arena_all[i].is_exclusive))
+        if (a == NULL || mi_load_relaxed(&mi_arena_all[i].is_exclusive))
             continue;
-        const int its = mi_load_relaxed(&arena_all[i].numa_node);
+        const int its = mi_load_relaxed(&mi_arena_all[i].numa_node);
         const int its_kind = (its < 0 ? 1 : its == node ? 0 : 2);
         if ((node < 0 || its_kind == kind) && arena_alloc_in(a, span, slices, align))
             return true;
@@ -686,7 +686,7 @@ static arena_slot_t *arena_slot_of(const mi_arena_t *a) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++)
         if (a != NULL && mi_arena_at(i) == a)
-            return &arena_all[i];
+            return &mi_arena_all[i];
     return NULL;
 }
 

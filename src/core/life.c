@@ -17,7 +17,7 @@
 #define LIFE_64(x) LIFE_16(x), LIFE_16(x), LIFE_16(x), LIFE_16(x)
 static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_TOTAL == 260, "the lengths spelled out below");
 
-mi_theap_t mi_theap_empty = {
+MI_READ_ONLY mi_theap_t mi_theap_empty = {
     .free_key = MI_KEY_NOBODY_PLACED,
     .key = MI_KEY_NOBODY_PLACED,
     .direct = {LIFE_64(&mi_page_empty), &mi_page_empty},

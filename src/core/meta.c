@@ -1,9 +1,12 @@
-// A bump allocator under its own lock, for structs that are recycled by those who make them.
+// A bump allocator under its own lock, for structs that are recycled by those who make them. One
+// that is larger than an OS page begins at one, so that as few as possible are touched.
 #include "core/meta.h"
 
 #include "core/arena.h"
 #include "core/harden.h"
 #include "core/lock.h"
+
+#define META_PAGE_BYTES 4096u // of an OS page, where pages are as small as that
 
 static mi_lock_t meta_lock;
 static uint8_t *meta_next; // unused rest of the last slice, under the lock
@@ -13,9 +16,11 @@ static uint8_t
 
 void *mi_meta_alloc(size_t bytes) {
     const size_t rounded = mi_align_up(bytes, MI_CACHE_LINE_BYTES);
-    MI_ASSERT(rounded <= MI_SLICE_BYTES - MI_CACHE_LINE_BYTES);
+    MI_ASSERT(rounded <= MI_SLICE_BYTES - META_PAGE_BYTES);
+    const size_t align = (bytes > META_PAGE_BYTES ? META_PAGE_BYTES : MI_CACHE_LINE_BYTES);
     mi_lock(&meta_lock);
-    if (meta_left < rounded) {
+    size_t skip = (size_t)(-(uintptr_t)meta_next & (align - 1));
+    if (meta_left < rounded || meta_left - rounded < skip) {
         uint8_t *const slice =
             (uint8_t *)(MI_SECURE ? mi_hidden_reserve(MI_SLICE_BYTES) : mi_arena_alloc_meta(1));
         if (slice == NULL) {
@@ -30,10 +35,11 @@ void *mi_meta_alloc(size_t bytes) {
             meta_next += MI_CACHE_LINE_BYTES;
             meta_left -= MI_CACHE_LINE_BYTES;
         }
+        skip = (size_t)(-(uintptr_t)meta_next & (align - 1));
     }
-    void *const p = meta_next;
-    meta_next += rounded;
-    meta_left -= rounded;
+    uint8_t *const p = meta_next + skip;
+    meta_next = p + rounded;
+    meta_left -= skip + rounded;
     mi_unlock(&meta_lock);
     return p;
 }

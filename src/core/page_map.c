@@ -1,5 +1,6 @@
-// The page map's tables: the window in .bss, and the far tables made at need. Entries are atomic
-// words; who owns the slices writes them, anybody reads. Knows nothing of what a page holds.
+// The page map's tables: the window (page_map_window.c), and the far tables made at need. Entries
+// are atomic words; who owns the slices writes them, anybody reads. Knows nothing of what a page
+// holds.
 #include "core/page_map.h"
 
 #include "core/lock.h"
@@ -13,7 +14,6 @@
 typedef _Atomic(uintptr_t) map_entry_t;
 typedef _Atomic(map_entry_t *) map_sub_t;
 
-_Atomic(uintptr_t) mi_page_map_window[MI_MAP_WINDOW_SLICES];
 _Atomic(uintptr_t) mi_page_map_base;
 static _Atomic(map_sub_t *) map_top;
 static mi_lock_t map_lock; // for making tables

@@ -93,9 +93,10 @@ void mi_remote_collect(mi_theap_t *theap) {
 
 static void remote_flush_slot(mi_batch_t *slot) {
     mi_page_t *const page = slot->page;
+    if (page == NULL)
+        return;
     slot->page = NULL;
-    if (page != NULL)
-        remote_push(page, slot->head, slot->tail);
+    remote_push(page, slot->head, slot->tail);
 }
 
 // Holds the block back in the batch of its page. true: that batch was full and was handed over.

@@ -60,8 +60,7 @@ struct mi_theap_s {
     mi_page_t *direct[MI_DIRECT_COUNT];       // by size in granules: the current page of the class
     mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size; the
                                               // first never has blocks
-    mi_page_t *current[MI_CLASS_TOTAL];    // by class; never NULL, mi_page_empty when there is none
-    mi_page_queue_t queue[MI_CLASS_TOTAL]; // available pages, by class
+    mi_page_t *current[MI_CLASS_TOTAL]; // by class; never NULL, mi_page_empty when there is none
     uint64_t homes[(MI_CLASS_TOTAL + 63) / 64]; // bit: the class may have a page, current or queued
     mi_theap_t *real;                  // itself; a counting proxy (life.c) names the true one here
     mi_theap_t *proxy;                 // its counting proxy, NULL = none
@@ -80,8 +79,7 @@ struct mi_theap_s {
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
     const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
     uint32_t sparse_left;              // ... which is taken for granted so many times more
-    mi_batch_t batch[MI_BATCH_SLOTS];
-    mi_page_t *guests; // owner; guest lists by far_class; NULL = none yet (guest.h)
+    mi_page_t *guests;                 // owner; guest lists by far_class; NULL = none yet (guest.h)
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
     uint32_t side_count;     // main heap's only: thread heaps of this thread in other heaps
@@ -99,7 +97,15 @@ struct mi_theap_s {
     _Atomic(uint32_t) state;      // mi_theap_state_t; changes under the life lock
     _Atomic(uint32_t)
         busy; // the owner is in a slow path (a fork child must not trust the lists then)
+
+    // Owner only, and not touched by a thread that uses few classes and frees what is its own:
+    // behind the first OS page, so that such a thread needs no other.
+    mi_page_queue_t queue[MI_CLASS_TOTAL]; // available pages, by class
+    mi_batch_t batch[MI_BATCH_SLOTS];      // of other threads' pages (remote.c)
 };
+
+static_assert(MI_DEBUG || MI_SECURE || offsetof(mi_theap_t, queue) <= 4096,
+              "a thread heap touches one OS page at first");
 
 extern MI_HIDDEN mi_theap_t
     mi_theap_empty; // what a thread has that never allocated: no pages, read only

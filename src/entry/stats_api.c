@@ -178,7 +178,7 @@ char *mi_heap_stats_get_json(mi_heap_t *heap, size_t buf_size, char *buf) mi_att
 
 // The structure is too large for a small stack, and at the end of the process nothing may be
 // allocated.
-static mi_stats_t print_stats;
+MI_LARGE_TABLE MI_HIDDEN mi_stats_t mi_print_stats;
 static _Atomic(bool) print_is_busy;
 
 // Of one heap, of the calling thread (heap NULL), or of the process.
@@ -186,10 +186,10 @@ static void stats_print(mi_heap_t *heap, bool whole, mi_output_fun *out, void *a
     if (mi_exchange_acq_rel(&print_is_busy, true))
         return; // another thread is printing
     if (whole)
-        stats_gather(&print_stats);
+        stats_gather(&mi_print_stats);
     else
-        heap_gather(heap, &print_stats);
-    mi_stats_print_to(&print_stats, out, arg);
+        heap_gather(heap, &mi_print_stats);
+    mi_stats_print_to(&mi_print_stats, out, arg);
     if (whole)
         mi_process_info_print_out(out, arg);
     mi_store_release(&print_is_busy, false); // pairs with the exchange above

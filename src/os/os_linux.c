@@ -15,7 +15,6 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MREMAP_DONTUNMAP
@@ -54,6 +53,8 @@ static bool os_call_fails(void) {
 }
 
 size_t mi_os_page_bytes(void) {
+    if (MI_ARCH_X64 || MI_ARCH_X86)
+        return 4096;
     size_t bytes = mi_load_relaxed(&os_page);
     if (bytes == 0) {
         bytes = (size_t)sysconf(_SC_PAGESIZE);
@@ -320,21 +321,6 @@ size_t mi_os_numa_node(void) {
     return rc == 0 ? node : 0;
 }
 
-static uint64_t os_clock(clockid_t id, uint64_t per_second) {
-    struct timespec t;
-    if (clock_gettime(id, &t) != 0)
-        return 0;
-    return (uint64_t)t.tv_sec * per_second + (uint64_t)t.tv_nsec / (1000000000u / per_second);
-}
-
-uint64_t mi_os_clock_ms(void) {
-    return os_clock(CLOCK_MONOTONIC_COARSE, 1000);
-}
-
-uint64_t mi_os_clock_ns(void) {
-    return os_clock(CLOCK_MONOTONIC, 1000000000u);
-}
-
 uint64_t mi_os_random(void) {
     uint64_t x = 0;
     const int saved = errno;
@@ -401,10 +387,22 @@ static void os_child(void) {
     os_fork_child();
 }
 
-// The C library forgets the handlers of a library that is unloaded by itself.
+// The C library forgets the handlers of a library that is unloaded by itself. With glibc the
+// function that pthread_atfork is made of is called: pthread_atfork is linked in behind all our
+// code, and its first use would map 64 KiB of that.
+#ifdef __GLIBC__
+extern void *__dso_handle MI_HIDDEN;
+extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
+                             void *module);
+#endif
+
 int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
     os_fork_child = child;
+#ifdef __GLIBC__
+    return __register_atfork(prepare, parent, os_child, &__dso_handle);
+#else
     return pthread_atfork(prepare, parent, os_child);
+#endif
 }
 
 bool mi_os_env(const char *name, char *buf, size_t cap) {
