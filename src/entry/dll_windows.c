@@ -17,8 +17,9 @@
 #include <winternl.h>
 
 #define MI_DLL_EXPORT      __declspec(dllexport)
-#define EXIT_CODE_REQUIRED 120u // the redirect DLL uses the same
-#define PATH_UNITS         600  // of a folder's path; a longer one cannot be searched
+#define EXIT_CODE_REQUIRED 120u    // the redirect DLL uses the same
+#define PATH_UNITS         0x8000u // the longest path that there is
+#define PATH_PREFIX        4u      // of "\\?\", which long ones need
 
 #if MI_ARCH_X86
 #    define REDIRECT_NAME "mimalloc-redirect32.dll"
@@ -67,25 +68,36 @@ static HMODULE redirect_find_loaded(HMODULE own) {
     return NULL;
 }
 
-// Our folder with the redirect DLL's name; false when the path is too long.
-static bool redirect_path(HMODULE own, WCHAR *path, size_t units) {
-    const char *name = REDIRECT_NAME;
+// Our folder with the redirect DLL's name, or NULL: too long, or no memory. The first units of the
+// buffer are for the prefix.
+static WCHAR *redirect_path(HMODULE own, WCHAR *buffer) {
+    static const char name[] = REDIRECT_NAME;
+    WCHAR *path = buffer + PATH_PREFIX;
+    const size_t units = PATH_UNITS - PATH_PREFIX;
     const DWORD n = GetModuleFileNameW(own, path, (DWORD)units);
-    if (n == 0 || n + sizeof(REDIRECT_NAME) >= units)
-        return false;
+    if (n == 0 || n + sizeof(name) >= units)
+        return NULL;
     size_t end = n;
     while (end > 0 && path[end - 1] != '\\' && path[end - 1] != '/')
         end--;
-    for (size_t i = 0; i < sizeof(REDIRECT_NAME); i++)
+    for (size_t i = 0; i < sizeof(name); i++)
         path[end + i] = (WCHAR)name[i];
-    return true;
+    if (end + sizeof(name) <= MAX_PATH || path[1] != ':')
+        return path;
+    static const char prefix[] = "\\\\?\\";
+    for (size_t i = 0; i < PATH_PREFIX; i++)
+        buffer[i] = (WCHAR)prefix[i];
+    return buffer;
 }
 
 static void redirect_missing(const WCHAR *path, DWORD error) {
-    char text[PATH_UNITS];
+    char text[800];
     mi_text_t t;
     mi_text_init(&t, text, sizeof(text));
-    mi_text_utf16(&t, (const uint16_t *)path, (size_t)lstrlenW(path));
+    // The end of a long path says more than its beginning, and the reason must fit behind it.
+    const size_t units = (size_t)lstrlenW(path), shown = (units > 240 ? 240 : units);
+    mi_text_str(&t, units > shown ? "..." : "");
+    mi_text_utf16(&t, (const uint16_t *)path + (units - shown), shown);
     const char *why = "it could not be loaded";
     const char *cure = "see its error number";
     if (error == ERROR_MOD_NOT_FOUND || error == ERROR_FILE_NOT_FOUND ||
@@ -102,26 +114,52 @@ static void redirect_missing(const WCHAR *path, DWORD error) {
                    why, (unsigned long)error, cure);
 }
 
-// Yes or no of an environment variable that is no allocator option; is_set says whether there is
-// one.
-static bool switch_is(const char *name, long wanted) {
+// A variable of the redirection, which is no option of the allocator: under both its names, as the
+// redirect DLL reads it.
+static bool variable(const char *name, char *text, size_t cap) {
+    static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
+    for (size_t i = 0; i < 2; i++) {
+        char full[40];
+        mi_text_t t;
+        mi_text_init(&t, full, sizeof(full));
+        mi_text_str(&t, prefixes[i]);
+        mi_text_str(&t, name);
+        if (mi_os_env(full, text, cap) && *text != 0)
+            return true;
+    }
+    return false;
+}
+
+static bool switch_is(const char *name, bool wanted) {
+    static const char *const off[] = {"0", "false", "no", "off"};
+    char text[32];
+    bool is_on = true;
+    if (!variable(name, text, sizeof(text)))
+        return false;
+    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
+        is_on &= !mi_str_eq_nocase(text, off[i]);
+    return is_on == wanted;
+}
+
+// The policy where no redirect DLL is there to read it: the environment's, else the one that the
+// program exports.
+static bool policy_is(const char *wanted) {
     char text[16];
-    long value;
-    return mi_os_env(name, text, sizeof(text)) && mi_option_parse(text, false, &value) &&
-           (value != 0) == (wanted != 0);
+    if (variable("REDIRECT", text, sizeof(text)))
+        return mi_str_eq_nocase(text, wanted);
+    const char *own =
+        (const char *)(void *)export_find(GetModuleHandleW(NULL), "mimalloc_redirect_policy");
+    return own != NULL && mi_str_eq_nocase(own, wanted);
 }
 
 static bool redirect_is_unwanted(void) {
-    char text[16];
-    return switch_is("MIMALLOC_DISABLE_REDIRECT", 1) || switch_is("MI_DISABLE_REDIRECT", 1) ||
-           switch_is("MIMALLOC_DISABLE_OVERRIDE", 1) || switch_is("MIMALLOC_ENABLE_REDIRECT", 0) ||
-           (mi_os_env("MIMALLOC_REDIRECT", text, sizeof(text)) && mi_str_eq_nocase(text, "off"));
+    return switch_is("DISABLE_REDIRECT", true) || switch_is("DISABLE_OVERRIDE", true) ||
+           switch_is("ENABLE_REDIRECT", false) || policy_is("off") || policy_is("0");
 }
 
 // Without a partner: the policy "required" means better no program than one that runs unredirected.
 static void redirect_policy_apply(void) {
-    char text[16];
-    if (!mi_os_env("MIMALLOC_REDIRECT", text, sizeof(text)) || !mi_str_eq_nocase(text, "required"))
+    if (!policy_is("required"))
         return;
     mi_message_fmt(
         NULL, NULL,
@@ -130,10 +168,7 @@ static void redirect_policy_apply(void) {
     TerminateProcess(GetCurrentProcess(), EXIT_CODE_REQUIRED);
 }
 
-static HMODULE redirect_load(HMODULE own) {
-    WCHAR path[PATH_UNITS];
-    if (!redirect_path(own, path, PATH_UNITS))
-        return NULL;
+static HMODULE redirect_load_from(const WCHAR *path) {
     HMODULE module = LoadLibraryExW(path, NULL, LOAD_WITH_ALTERED_SEARCH_PATH);
     if (module == NULL) {
         redirect_missing(path, GetLastError());
@@ -149,6 +184,23 @@ static HMODULE redirect_load(HMODULE own) {
     return module;
 }
 
+static HMODULE redirect_load(HMODULE own) {
+    // For this moment only; too much for a stack.
+    WCHAR *buffer = (WCHAR *)VirtualAlloc(NULL, PATH_UNITS * sizeof(WCHAR),
+                                          MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+    const WCHAR *path = (buffer == NULL ? NULL : redirect_path(own, buffer));
+    HMODULE module = NULL;
+    if (path != NULL)
+        module = redirect_load_from(path);
+    else
+        mi_message_fmt(NULL, NULL,
+                       "mimalloc: warning: malloc is not redirected: the path of the allocator's "
+                       "DLL is too long.\n");
+    if (buffer != NULL)
+        (void)VirtualFree(buffer, 0, MEM_RELEASE);
+    return module;
+}
+
 // Prints the report of the redirect DLL, which may be longer than one message.
 static void report_print(const char *message) {
     if (message == NULL || *message == 0 || mi_option_value(mi_option_verbose) <= 0)
@@ -161,11 +213,8 @@ static void report_print(const char *message) {
 void mi_redirect_begin(void *own_base) {
     HMODULE own = own_base;
     redirect_module = redirect_find_loaded(own);
-    if (redirect_module == NULL) {
-        if (redirect_is_unwanted())
-            return;
+    if (redirect_module == NULL && !redirect_is_unwanted())
         redirect_module = redirect_load(own);
-    }
     if (redirect_module == NULL) {
         redirect_policy_apply();
         return;
@@ -198,7 +247,10 @@ bool mi_redirect_is_active_for(void *module_base) {
         return false;
     is_active_fn is_active =
         (is_active_fn)(void *)export_find(redirect_module, "mi_redirect_is_active");
-    return is_active != NULL ? is_active(module_base) : ucrt_is_ours();
+    if (is_active == NULL)
+        return ucrt_is_ours();
+    // Of two allocators in a process the redirect DLL serves one, and tells it so.
+    return mi_redirect_foreign() != NULL && is_active(module_base);
 }
 
 // Called by the redirect DLL, for a process possibly before our own DllMain.

@@ -4,7 +4,7 @@
 #include "redirect/report.h"
 #include "redirect/turn.h"
 
-enum { CRT_EINVAL = 22, CRT_ENOMEM = 12, DEBUG_NORMAL_BLOCK = 1, HEAPS_MAX = 256 };
+enum { CRT_EINVAL = 22, CRT_ENOMEM = 12, DEBUG_NORMAL_BLOCK = 1, HEAPS_FEW = 64 };
 
 // The first use of _errno in a thread makes the thread's data, with the CRT's own calloc, which is
 // ours; when there is no memory for that, the calloc would ask for _errno again, without end.
@@ -46,13 +46,44 @@ static bool may_have_ended(const mi_crt_t *crt) {
     return RtlDllShutdownInProgress() || m == NULL || (m->flags & MI_NT_MODULE_ATTACHED) == 0;
 }
 
+// The heaps of the process, however many.
+typedef struct heaps_s {
+    HANDLE few[HEAPS_FEW];
+    HANDLE *all; // few, or memory of its own
+    DWORD count;
+} heaps_t;
+
+static void heaps_close(heaps_t *h) {
+    if (h->all != h->few)
+        (void)VirtualFree(h->all, 0, MEM_RELEASE);
+}
+
+// Where there is no room for all of them, the system writes none.
+static void heaps_open(heaps_t *h) {
+    DWORD room = HEAPS_FEW;
+    h->all = h->few;
+    h->count = GetProcessHeaps(room, h->all);
+    while (h->count > room) {
+        room = h->count + HEAPS_FEW; // others may come meanwhile
+        heaps_close(h);
+        h->all = (HANDLE *)VirtualAlloc(NULL, room * sizeof(HANDLE), MEM_RESERVE | MEM_COMMIT,
+                                        PAGE_READWRITE);
+        if (h->all == NULL) {
+            *h = (heaps_t){.all = h->few};
+            return;
+        }
+        h->count = GetProcessHeaps(room, h->all);
+    }
+}
+
 static bool is_heap(HANDLE heap) {
-    HANDLE heaps[HEAPS_MAX];
-    const DWORD count = GetProcessHeaps(HEAPS_MAX, heaps);
-    for (DWORD i = 0; i < count && i < HEAPS_MAX; i++)
-        if (heaps[i] == heap)
-            return true;
-    return false;
+    heaps_t heaps;
+    bool is_one = false;
+    heaps_open(&heaps);
+    for (DWORD i = 0; i < heaps.count; i++)
+        is_one |= (heaps.all[i] == heap);
+    heaps_close(&heaps);
+    return is_one;
 }
 
 // The heap that a CRT allocates from; NULL = it does not tell, or has none any more.
@@ -89,12 +120,14 @@ static HANDLE heap_of(const mi_crt_t *crt, const void *p) {
     const HANDLE process = GetProcessHeap();
     if (process != own && heap_has(process, p))
         return process;
-    HANDLE heaps[HEAPS_MAX];
-    const DWORD count = GetProcessHeaps(HEAPS_MAX, heaps);
-    for (DWORD i = 0; i < count && i < HEAPS_MAX; i++)
-        if (heaps[i] != own && heaps[i] != process && heap_has(heaps[i], p))
-            return heaps[i];
-    return NULL;
+    HANDLE found = NULL;
+    heaps_t heaps;
+    heaps_open(&heaps);
+    for (DWORD i = 0; i < heaps.count && found == NULL; i++)
+        if (heaps.all[i] != own && heaps.all[i] != process && heap_has(heaps.all[i], p))
+            found = heaps.all[i];
+    heaps_close(&heaps);
+    return found;
 }
 
 // Does the debug heap of this CRT know the block? Its own function looks for the header.

@@ -86,7 +86,7 @@ static mi_policy_t read_policy(void) {
     const mi_nt_module_t *exe = mi_modules_next(NULL);
     mi_pe_t pe;
     mi_pe_export_t e;
-    if (exe == NULL || !mi_pe_open_module(&pe, exe->base) ||
+    if (exe == NULL || !mi_module_open(&pe, exe->base) ||
         !mi_pe_export_find(&pe, "mimalloc_redirect_policy", &e) || e.forwarder != NULL)
         return MI_POLICY_PREFERRED;
     const char *text = mi_pe_string(&pe, e.rva);
@@ -103,6 +103,20 @@ static mi_rungs_t read_rungs(void) {
                                                : MI_RUNGS_ALL;
 }
 
+// The name of the log file, complete, so that all of it goes to one place however often the program
+// changes its folder. Empty = none, or a name that is too long.
+static void read_log(WCHAR log[MI_LOG_UNITS]) {
+    WCHAR name[MI_LOG_UNITS];
+    DWORD len = GetEnvironmentVariableW(L"MIMALLOC_LOG", name, MI_LOG_UNITS);
+    if (len == 0)
+        len = GetEnvironmentVariableW(L"MI_LOG", name, MI_LOG_UNITS);
+    if (len == 0 || len >= MI_LOG_UNITS)
+        return;
+    len = GetFullPathNameW(name, MI_LOG_UNITS, log, NULL);
+    if (len == 0 || len >= MI_LOG_UNITS)
+        log[0] = 0;
+}
+
 static void settings_read(mi_settings_t *s) {
     is_trusted = has_variables() && mi_environment_is_trusted() && !mi_fault_by_name("privileged");
     s->policy = read_policy();
@@ -116,13 +130,8 @@ static void settings_read(mi_settings_t *s) {
     s->is_verbose = read_bool("VERBOSE", false);
     s->is_debug_crt_on = read_bool("REDIRECT_DEBUG_CRT", true);
     s->is_guard_on = read_bool("REDIRECT_HEAP_GUARD", true);
-    if (!is_trusted)
-        return;
-    DWORD len = GetEnvironmentVariableW(L"MIMALLOC_LOG", s->log, MAX_PATH);
-    if (len == 0)
-        len = GetEnvironmentVariableW(L"MI_LOG", s->log, MAX_PATH);
-    if (len >= MAX_PATH)
-        s->log[0] = 0;
+    if (is_trusted)
+        read_log(s->log);
 }
 
 const mi_settings_t *mi_settings(void) {

@@ -11,6 +11,8 @@ typedef enum mi_policy_e { MI_POLICY_PREFERRED, MI_POLICY_REQUIRED, MI_POLICY_OF
 // MIMALLOC_REDIRECT_RUNG: which rungs of the ladder may be tried.
 typedef enum mi_rungs_e { MI_RUNGS_ALL, MI_RUNGS_ENTRY, MI_RUNGS_TABLES, MI_RUNGS_NONE } mi_rungs_t;
 
+#define MI_LOG_UNITS 1024
+
 typedef struct mi_settings_s {
     mi_reason_t off; // MI_REASON_NONE = redirect
     mi_policy_t
@@ -19,7 +21,8 @@ typedef struct mi_settings_s {
     bool is_verbose;      // MIMALLOC_VERBOSE
     bool is_debug_crt_on; // MIMALLOC_REDIRECT_DEBUG_CRT=0 leaves debug CRTs alone
     bool is_guard_on;     // MIMALLOC_REDIRECT_HEAP_GUARD=0 leaves the heap functions alone
-    WCHAR log[MAX_PATH];  // MIMALLOC_LOG, a file to append to; empty = none
+    // MIMALLOC_LOG, a file to append to, with its whole path; empty = none
+    WCHAR log[MI_LOG_UNITS];
 } mi_settings_t;
 
 const mi_settings_t *mi_settings(void);
