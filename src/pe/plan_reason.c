@@ -81,6 +81,8 @@ const mi_reason_row_t mi_reasons[] = {
     {MI_REASON_DEBUG_HEAP_LOST, "debug-heap-lost",
      "The debug heap of a debug CRT is lost: leak dumps, checks, checkpoints and hooks do not see its blocks.",
      "Use mimalloc-debug.dll (minject inject --postfix=debug), or set MIMALLOC_REDIRECT_DEBUG_CRT=0."},
+    {MI_REASON_MODULE_OTHER_MALLOC, "module-other-malloc", "The module takes malloc from a DLL that is no CRT, and not from the allocator.",
+     "Build the module without that DLL's malloc, or leave it its own allocator."},
     {MI_REASON_NO_THUNKS, "no-thunks", "More CRTs need import thunks than the redirect DLL has.",
      "Report it with the list of CRTs in the process."},
     {MI_REASON_TABLES_READ_ONLY, "tables-read-only", "An import or export table could not be changed, or did not keep it.",

@@ -55,6 +55,7 @@ typedef enum mi_reason_e {
     MI_REASON_UNKNOWN_POINTER = 43,
     MI_REASON_GUARD_OFF = 44,
     MI_REASON_DEBUG_HEAP_LOST = 45,
+    MI_REASON_MODULE_OTHER_MALLOC = 47,
 } mi_reason_t;
 
 typedef struct mi_reason_row_s {

@@ -87,6 +87,7 @@ struct mi_crt_s {
         *module_opt; // NULL while the loader tells us about it, and after it has gone
     uint8_t *base;
     uint32_t image_bytes;
+    uint32_t time_stamp; // of its headers: whether it is still the same image
     char name[64];
     mi_pe_version_t version;    // of its file; zero = none
     _Atomic(bool) was_attached; // its entry point has been called, and may have been told to detach
@@ -122,8 +123,9 @@ struct mi_crt_s {
     _Atomic(uint64_t) foreign_sizes;
     _Atomic(uint64_t) unknown_pointers;
     // debug CRTs
-    bool is_tracked;                   // the allocator keeps books of its blocks
-    mi_reason_t note;                  // what is lost although the CRT is redirected
+    bool is_tracked; // the allocator keeps books of its blocks
+    // What is lost although the CRT is redirected, or why it could not be paused or resumed.
+    mi_reason_t note;
     _Atomic(int32_t) debug_requests;   // allocations so far, as the CRT counts them
     _Atomic(uint32_t) debug_unchecked; // since all blocks were last checked
     mi_debug_owner_t debug_owner;

@@ -47,6 +47,7 @@ static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *
     if (!mi_allocator_is_bound() || event == NULL || RtlDllShutdownInProgress())
         return;
     if (reason == MI_NT_DLL_LOADED) {
+        mi_install_forget_gone();
         mi_install_loaded(event->base, event->base_name);
         settle();
         if (needs_sweep())
@@ -116,6 +117,9 @@ static const char *failure_line(void) {
     for (mi_crt_t *c = mi_crt_first(); c != NULL && reason == MI_REASON_NONE;
          c = mi_load_acquire(&c->next))
         reason = c->reason;
+    // Every CRT is redirected, and the program uses none of them.
+    if (reason == MI_REASON_NONE && mi_modules_next(NULL) != NULL)
+        reason = mi_module_state(mi_modules_next(NULL)).reason;
     const mi_reason_row_t *row = mi_reason_row(reason);
     mi_text_t t;
     mi_text_init(&t, line, sizeof(line));
@@ -139,12 +143,22 @@ static void enforce_policy(void) {
     TerminateProcess(GetCurrentProcess(), MI_REDIRECT_EXIT_REQUIRED);
 }
 
+// A process may hold two allocators; one has the redirection. Is the caller the other one?
+static bool is_left_out(const void *caller) {
+    const mi_nt_module_t *m = mi_modules_of(caller);
+    return mi_allocator_is_bound() && m != NULL && m->base != mi_alloc.module &&
+           mi_module_export(m->base, "mi_is_in_heap_region") != NULL;
+}
+
 bool mi_allocator_init(const char **message) {
     const mi_modules_lock_t lock = mi_modules_lock();
     try_install();
-    const bool is_active = mi_install_is_active();
+    const bool is_other = is_left_out(__builtin_return_address(0));
+    const bool is_active = mi_install_is_active() && !is_other;
+    if (is_other)
+        mi_report(true, "another allocator has come; the redirection stays with %s", mi_alloc.name);
     if (message != NULL)
-        *message = (is_active ? NULL : failure_line());
+        *message = (is_active || is_other ? NULL : failure_line());
     enforce_policy();
     mi_modules_unlock(lock);
     return is_active;
@@ -155,6 +169,7 @@ void mi_allocator_done(void) {
 
 void mi_redirect_enable(void) {
     const mi_modules_lock_t lock = mi_modules_lock();
+    mi_install_forget_gone();
     try_install();
     mi_install_pause(false);
     mi_modules_unlock(lock);
@@ -162,6 +177,7 @@ void mi_redirect_enable(void) {
 
 void mi_redirect_disable(void) {
     const mi_modules_lock_t lock = mi_modules_lock();
+    mi_install_forget_gone();
     mi_install_pause(true);
     mi_modules_unlock(lock);
 }
@@ -171,6 +187,7 @@ void mi_redirect_enable_term(void) {
 
 bool mi_redirect_is_active(void *module_address) {
     const mi_modules_lock_t lock = mi_modules_lock();
+    mi_install_forget_gone();
     mi_rung_tables_sweep();
     const mi_nt_module_t *m =
         (module_address == NULL ? mi_modules_next(NULL) : mi_modules_of(module_address));
@@ -200,27 +217,51 @@ static void put_modules_json(mi_text_t *t) {
     mi_text_str(t, "]}");
 }
 
+static void put_status(mi_text_t *t, int format) {
+    if (format == MI_REDIRECT_TEXT) {
+        mi_report_status_text(t);
+    } else {
+        mi_report_status_json(t);
+        t->len--; // its closing brace
+        put_modules_json(t);
+    }
+}
+
+// The whole text, in memory that the caller gives back, as long as it comes out: a process may have
+// a thousand modules. NULL = no memory.
+static char *status_text(int format, size_t *needed) {
+    for (size_t room = 64 * 1024; room <= 256 * MI_MiB; room *= 4) {
+        mi_text_t t;
+        char *whole = (char *)VirtualAlloc(NULL, room, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+        if (whole == NULL)
+            return NULL;
+        mi_text_init(&t, whole, room);
+        put_status(&t, format);
+        *needed = t.len + 1;
+        if (!t.is_cut)
+            return whole;
+        (void)VirtualFree(whole, 0, MEM_RELEASE);
+    }
+    return NULL;
+}
+
 size_t mi_redirect_status(char *buf, size_t cap, int format) {
-    static char whole[64 * 1024]; // loader lock
+    size_t needed = 0;
     if (format != MI_REDIRECT_TEXT && format != MI_REDIRECT_JSON)
         return 0;
     const mi_modules_lock_t lock = mi_modules_lock();
-    mi_text_t t;
-    mi_text_init(&t, whole, sizeof(whole));
+    mi_install_forget_gone();
     mi_rung_tables_sweep();
-    if (format == MI_REDIRECT_TEXT) {
-        mi_report_status_text(&t);
-    } else {
-        mi_report_status_json(&t);
-        t.len--; // its closing brace
-        put_modules_json(&t);
-    }
-    const size_t needed = t.len + 1;
-    if (buf != NULL && cap > 0) {
+    char *whole = status_text(format, &needed);
+    if (whole == NULL)
+        needed = 0;
+    if (whole != NULL && buf != NULL && cap > 0) {
         const size_t part = (needed <= cap ? needed : cap);
         memcpy(buf, whole, part);
         buf[part - 1] = 0;
     }
+    if (whole != NULL)
+        (void)VirtualFree(whole, 0, MEM_RELEASE);
     mi_modules_unlock(lock);
     return needed;
 }

@@ -54,6 +54,7 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
         (mi_crt_ctx_t){mi_foreign_no_memory, mi_foreign_free, mi_foreign_realloc, mi_foreign_msize};
     crt->base = base;
     crt->image_bytes = pe->image_bytes;
+    crt->time_stamp = pe->time_stamp;
     crt->module_opt = mi_modules_of(base);
     mi_store_relaxed(&crt->was_attached, false);
     crt->is_late = mi_crt_is_attached(crt);
@@ -79,19 +80,57 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
     mi_crt_find_helpers(crt);
 }
 
+// What a debug CRT has lost with an allocator that keeps no books.
+static mi_reason_t lasting_note(const mi_crt_t *crt) {
+    return crt->plan.is_debug && !crt->is_tracked ? MI_REASON_DEBUG_HEAP_LOST : MI_REASON_NONE;
+}
+
 // What a debug CRT keeps of its meaning, and what not.
 static void begin_debug_heap(mi_crt_t *crt) {
-    if (crt->is_tracked) {
+    crt->note = lasting_note(crt);
+    if (crt->is_tracked)
         mi_debug_heap_begin(crt);
-    } else if (crt->plan.is_debug) {
-        crt->note = MI_REASON_DEBUG_HEAP_LOST;
+    else if (crt->note != MI_REASON_NONE)
         mi_report_debug_heap_lost(crt);
-    }
+}
+
+// Is the image that we redirected no longer there? Not every departure is told: a module that was
+// mapped with DONT_RESOLVE_DLL_REFERENCES goes without a word under Wine.
+static bool has_gone(const mi_crt_t *crt) {
+    MEMORY_BASIC_INFORMATION info;
+    if (crt->state != MI_CRT_REDIRECTED && crt->state != MI_CRT_REFUSED)
+        return false;
+    mi_pe_t pe;
+    if (VirtualQuery(crt->base, &info, sizeof(info)) == 0 || info.State != MEM_COMMIT ||
+        info.AllocationBase != crt->base)
+        return true;
+    if (!mi_module_open(&pe, crt->base))
+        return false; // it hides its headers
+    return pe.image_bytes != crt->image_bytes || pe.time_stamp != crt->time_stamp;
+}
+
+// Do we know the module that is said to have come? The same file may have been mapped anew in the
+// same place.
+static bool is_known(const uint8_t *base) {
+    const mi_crt_t *crt = mi_crt_at(base);
+    if (crt == NULL)
+        return false;
+    if (crt->base != base || !mi_crt_is_engaged(crt) || crt->patch_count == 0 ||
+        mi_patch_is_anything_left(crt->patches, crt->patch_count))
+        return true;
+    mi_install_unloaded(base);
+    return false;
+}
+
+void mi_install_forget_gone(void) {
+    for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
+        if (has_gone(c))
+            mi_install_unloaded(c->base);
 }
 
 void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
     mi_pe_t pe;
-    if (!mi_pe_open_module(&pe, base) || !mi_plan_is_crt(&pe) || mi_crt_at(base) != NULL)
+    if (!mi_module_open(&pe, base) || !mi_plan_is_crt(&pe) || is_known(base))
         return;
     mi_crt_t *crt = mi_crt_new();
     if (crt == NULL)
@@ -146,10 +185,11 @@ void mi_install_pause(bool is_paused) {
         const bool is_now = (c->reason == MI_REASON_REMOVED);
         if (c->state != MI_CRT_REDIRECTED || is_now == is_paused)
             continue;
-        if (c->rung == MI_RUNG_TABLES)
-            mi_rung_tables_pause(c, is_paused);
-        else
-            mi_rung_entry_pause(c, is_paused);
+        const mi_reason_t failed = (c->rung == MI_RUNG_TABLES ? mi_rung_tables_pause(c, is_paused)
+                                                              : mi_rung_entry_pause(c, is_paused));
+        if (failed == MI_REASON_NONE)
+            c->reason = (is_paused ? MI_REASON_REMOVED : MI_REASON_NONE);
+        c->note = (failed != MI_REASON_NONE ? failed : lasting_note(c));
         mi_report_crt(c);
     }
 }

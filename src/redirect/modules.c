@@ -31,9 +31,14 @@ const mi_nt_module_t *mi_modules_of(const void *address) {
     return NULL;
 }
 
+bool mi_module_open(mi_pe_t *pe, const void *base) {
+    // ntdll's function looks behind an exception handler, which takes a tenth of the time of
+    // asking for the rights of the page.
+    return RtlImageNtHeader((void *)(uintptr_t)base) != NULL && mi_pe_open_module(pe, base);
+}
+
 bool mi_module_exports_open(mi_module_exports_t *exports, const void *base) {
-    return mi_pe_open_module(&exports->pe, base) &&
-           mi_pe_exports_open(&exports->pe, &exports->table);
+    return mi_module_open(&exports->pe, base) && mi_pe_exports_open(&exports->pe, &exports->table);
 }
 
 void *mi_module_exports_find(const mi_module_exports_t *exports, const char *name) {
@@ -62,28 +67,50 @@ static bool visit_table(const mi_pe_t *pe, uint32_t rva, mi_modules_visit_t visi
     const size_t count = mi_pe_room(pe, rva) / sizeof(uintptr_t);
     uintptr_t end = 0;
     for (size_t i = 0; i < count; i++) {
-        uintptr_t *cell = (uintptr_t *)(void *)((uintptr_t)pe->bytes + rva) + i;
-        if (((uintptr_t)cell & (sizeof(uintptr_t) - 1)) != 0)
-            return true; // such a table cannot be changed by single stores
-        if ((uintptr_t)(cell + 1) > end)
-            end = readable_end((uintptr_t)cell);
-        if ((uintptr_t)(cell + 1) > end || *cell == 0)
+        const uintptr_t cell = (uintptr_t)pe->bytes + rva + i * sizeof(uintptr_t);
+        uintptr_t value = 0;
+        if (cell + sizeof(value) > end)
+            end = readable_end(cell);
+        if (cell + sizeof(value) <= end)
+            memcpy(&value, (const void *)cell, sizeof(value));
+        if (value == 0)
             return true;
-        if (!visit(cell, arg))
+        if (!visit((void *)cell, value, arg))
             return false;
     }
     return true;
 }
 
+// The descriptors may lie behind the image: whoever starts a program with more imports than its
+// file has (minject run) writes them there. Then the view reaches as far as they do; where there is
+// nothing between, no descriptor that the loader has followed leads.
+static bool open_descriptors(mi_pe_t *pe, mi_pe_dir_t which) {
+    mi_pe_range_t dir;
+    if (!mi_pe_directory(pe, which, &dir))
+        return false;
+    const uintptr_t at = (uintptr_t)pe->bytes + dir.rva;
+    const uintptr_t end = (at < (uintptr_t)pe->bytes ? 0 : readable_end(at));
+    if (end == 0)
+        return false;
+    if (end - (uintptr_t)pe->bytes > pe->size && dir.rva >= pe->size)
+        pe->size = end - (uintptr_t)pe->bytes;
+    return true;
+}
+
+bool mi_module_imports_open(mi_pe_t *pe, const void *base) {
+    return mi_module_open(pe, base) && open_descriptors(pe, MI_PE_DIR_IMPORT);
+}
+
 void mi_modules_cells(const void *base, mi_modules_visit_t visit, void *arg) {
     mi_pe_t pe;
     mi_pe_import_t import;
-    if (!mi_pe_open_module(&pe, base))
-        return;
-    for (uint32_t i = 0; mi_pe_import_at(&pe, i, &import); i++)
+    const bool has_imports = mi_module_imports_open(&pe, base);
+    for (uint32_t i = 0; has_imports && mi_pe_import_at(&pe, i, &import); i++)
         if (!visit_table(&pe, import.iat_rva, visit, arg))
             return;
-    for (uint32_t i = 0; mi_pe_delay_import_at(&pe, i, &import); i++)
+    const bool has_delayed =
+        (mi_module_open(&pe, base) && open_descriptors(&pe, MI_PE_DIR_DELAY_IMPORT));
+    for (uint32_t i = 0; has_delayed && mi_pe_delay_import_at(&pe, i, &import); i++)
         if (!visit_table(&pe, import.iat_rva, visit, arg))
             return;
 }

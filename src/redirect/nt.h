@@ -57,6 +57,7 @@ typedef void(CALLBACK *mi_nt_dll_callback_t)(ULONG reason, const mi_nt_dll_event
 enum { MI_NT_DLL_LOADED = 1, MI_NT_DLL_UNLOADED = 2 };
 
 NTSYSAPI mi_nt_peb_t *NTAPI RtlGetCurrentPeb(void);
+NTSYSAPI void *NTAPI RtlImageNtHeader(void *base); // NULL = no headers, or they cannot be read
 NTSYSAPI LONG NTAPI LdrRegisterDllNotification(ULONG flags, mi_nt_dll_callback_t callback,
                                                void *context, void **cookie);
 NTSYSAPI LONG NTAPI LdrUnregisterDllNotification(void *cookie);

@@ -133,6 +133,20 @@ static mi_reason_t write_all(const mi_patch_t *patches, size_t count) {
     return reason == MI_REASON_NONE ? reason : write_back(patches, count, reason);
 }
 
+// Does what stands there stem from us? Another product may have patched an entry before us since we
+// planned, or over our jump later: its patch is not ours to write over.
+static bool is_known(const mi_patch_t *p, bool may_be_after) {
+    return is_same(p->at, p->before, p->bytes) ||
+           (may_be_after && is_same(p->at, p->after, p->bytes));
+}
+
+static bool are_known(const mi_patch_t *patches, size_t count, bool may_be_after) {
+    for (size_t i = 0; i < count; i++)
+        if (!is_known(&patches[i], may_be_after))
+            return false;
+    return true;
+}
+
 static mi_reason_t apply(const mi_patch_t *patches, size_t count, bool only_alone,
                          bool *was_alone_opt) {
     mi_world_t w;
@@ -142,7 +156,8 @@ static mi_reason_t apply(const mi_patch_t *patches, size_t count, bool only_alon
     if (was_alone_opt != NULL)
         *was_alone_opt = is_alone;
     if (reason == MI_REASON_NONE && (is_alone || !only_alone))
-        reason = write_all(patches, count);
+        reason = (are_known(patches, count, false) ? write_all(patches, count)
+                                                   : MI_REASON_ALREADY_HOOKED);
     mi_world_resume(&w);
     mi_world_close(&w);
     return reason;
@@ -161,8 +176,16 @@ mi_reason_t mi_patch_undo(const mi_patch_t *patches, size_t count) {
     mi_world_open(&w);
     mi_reason_t reason = world_stop_outside(&w, patches, count);
     if (reason == MI_REASON_NONE)
-        reason = write_back(patches, count, MI_REASON_NONE);
+        reason = (are_known(patches, count, true) ? write_back(patches, count, MI_REASON_NONE)
+                                                  : MI_REASON_ALREADY_HOOKED);
     mi_world_resume(&w);
     mi_world_close(&w);
     return reason;
+}
+
+bool mi_patch_is_anything_left(const mi_patch_t *patches, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        if (is_same(patches[i].at, patches[i].after, patches[i].bytes))
+            return true;
+    return false;
 }

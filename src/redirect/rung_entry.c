@@ -176,15 +176,11 @@ mi_reason_t mi_rung_entry(mi_crt_t *crt) {
     return reason;
 }
 
-void mi_rung_entry_pause(mi_crt_t *crt, bool is_paused) {
+mi_reason_t mi_rung_entry_pause(mi_crt_t *crt, bool is_paused) {
     static mi_patch_t makes[MI_PLAN_SITES_MAX]; // loader lock
     uint32_t count = 0;
     for (uint32_t k = 0; k < crt->patch_count; k++)
         if (stage_of_patch(crt, k) == MI_CRT_STAGE_MAKES)
             makes[count++] = crt->patches[k];
-    const mi_reason_t reason =
-        (is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count, NULL));
-    crt->reason = (reason != MI_REASON_NONE ? reason
-                   : is_paused              ? MI_REASON_REMOVED
-                                            : MI_REASON_NONE);
+    return is_paused ? mi_patch_undo(makes, count) : mi_patch_apply(makes, count, NULL);
 }

@@ -9,7 +9,8 @@
 // crt->plan is good. MI_REASON_NONE = redirected and proven; otherwise the code is as it was,
 // except for MI_REASON_ROLLBACK_FAILED and with crt->keeps_takers.
 mi_reason_t mi_rung_entry(mi_crt_t *crt);
-// Puts the functions that make blocks back, or redirects them again; crt->reason says how it went.
-void mi_rung_entry_pause(mi_crt_t *crt, bool is_paused);
+// Puts the functions that make blocks back, or redirects them again: all of them, or, with the
+// reason, none.
+mi_reason_t mi_rung_entry_pause(mi_crt_t *crt, bool is_paused);
 
 #endif

@@ -52,13 +52,13 @@ static bool thunk_for(const mi_crt_t *crt, uintptr_t value, uint32_t *thunk) {
     return false;
 }
 
-static bool collect_import(uintptr_t *cell, void *arg) {
+static bool collect_import(void *cell, uintptr_t value, void *arg) {
     collect_t *c = (collect_t *)arg;
     uint32_t i;
-    if (!thunk_for(c->crt, *cell, &i))
+    if (!thunk_for(c->crt, value, &i))
         return true;
     c->is_good = mi_cells_add(
-        c->cells, (mi_cell_t){cell, *cell, mi_thunks_address(c->crt->thunk_set, i), false});
+        c->cells, (mi_cell_t){cell, value, mi_thunks_address(c->crt->thunk_set, i), false});
     return c->is_good;
 }
 
@@ -104,7 +104,7 @@ static bool collect_exports(mi_crt_t *crt, const mi_pe_t *pe, mi_cells_t *cells)
         uint8_t *cell = (uint8_t *)(uintptr_t)ex.functions + (size_t)k * 4;
         const uint32_t rva = mi_pe_u32(cell);
         uint32_t i;
-        if (((uintptr_t)cell & 3) != 0 || !thunk_for(crt, (uintptr_t)crt->base + rva, &i))
+        if (!thunk_for(crt, (uintptr_t)crt->base + rva, &i))
             continue;
         const uintptr_t to = (crt->export_island.base != NULL
                                   ? (uintptr_t)crt->export_island.base + i * MI_ISLAND_BYTES
@@ -222,10 +222,9 @@ mi_reason_t mi_rung_tables(mi_crt_t *crt, const mi_pe_t *pe) {
     return reason;
 }
 
-void mi_rung_tables_pause(mi_crt_t *crt, bool is_paused) {
-    crt->reason = (!switch_stage(crt, MI_CRT_STAGE_MAKES, !is_paused) ? MI_REASON_TABLES_READ_ONLY
-                   : is_paused                                        ? MI_REASON_REMOVED
-                                                                      : MI_REASON_NONE);
+mi_reason_t mi_rung_tables_pause(mi_crt_t *crt, bool is_paused) {
+    return switch_stage(crt, MI_CRT_STAGE_MAKES, !is_paused) ? MI_REASON_NONE
+                                                             : MI_REASON_TABLES_READ_ONLY;
 }
 
 void mi_rung_tables_sweep(void) {

@@ -21,7 +21,7 @@
 // was, except for MI_REASON_ROLLBACK_FAILED and with crt->keeps_takers.
 mi_reason_t mi_rung_tables(mi_crt_t *crt, const mi_pe_t *pe);
 // The functions that make blocks go back to the CRT's own, or to us again.
-void mi_rung_tables_pause(mi_crt_t *crt, bool is_paused);
+mi_reason_t mi_rung_tables_pause(mi_crt_t *crt, bool is_paused);
 // Import cells that have come to hold an original since: a module was bound beforehand, a delayed
 // import was resolved at the wrong moment, or the export table could not be changed.
 void mi_rung_tables_sweep(void);

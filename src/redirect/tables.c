@@ -1,7 +1,7 @@
 #include "redirect/tables.h"
 #include "base/atomic.h"
 #include "redirect/faults.h"
-#include "redirect/nt.h"
+#include "redirect/world.h"
 
 typedef _Atomic(uint32_t) short_word_t;
 typedef _Atomic(uintptr_t) word_t;
@@ -29,17 +29,35 @@ bool mi_cells_add(mi_cells_t *cells, mi_cell_t cell) {
     return true;
 }
 
+static size_t cell_bytes(const mi_cell_t *c) {
+    return c->is_short ? sizeof(uint32_t) : sizeof(uintptr_t);
+}
+
+// Can it be written and read in one piece?
+static bool is_straight(const mi_cell_t *c) {
+    return ((uintptr_t)c->at & (cell_bytes(c) - 1)) == 0;
+}
+
 static uintptr_t cell_value(const mi_cell_t *c) {
+    uint32_t part;
+    uintptr_t value;
+    if (!is_straight(c) && c->is_short)
+        return *(uint32_t *)memcpy(&part, c->at, sizeof(part));
+    if (!is_straight(c))
+        return *(uintptr_t *)memcpy(&value, c->at, sizeof(value));
     if (c->is_short)
         return mi_load_relaxed((short_word_t *)c->at);
     return mi_load_relaxed((word_t *)c->at);
 }
 
 // Release: pairs with the dependency of every call through the cell; what the thunk reads was
-// written before.
+// written before. Cells askew: nobody else runs.
 static void cell_store(const mi_cell_t *c, uintptr_t value) {
-    if (c->is_short)
-        mi_store_release((short_word_t *)c->at, (uint32_t)value);
+    const uint32_t part = (uint32_t)value;
+    if (!is_straight(c))
+        memcpy(c->at, c->is_short ? (const void *)&part : (const void *)&value, cell_bytes(c));
+    else if (c->is_short)
+        mi_store_release((short_word_t *)c->at, part);
     else
         mi_store_release((word_t *)c->at, value);
 }
@@ -56,7 +74,7 @@ static DWORD rights_to_write(DWORD rights) {
 static mi_reason_t cell_write(const mi_cell_t *c, uintptr_t value) {
     MEMORY_BASIC_INFORMATION info;
     DWORD before, ignored;
-    const size_t bytes = (c->is_short ? 4 : sizeof(uintptr_t));
+    const size_t bytes = cell_bytes(c);
     if (mi_fault("table-protect") || VirtualQuery(c->at, &info, sizeof(info)) == 0)
         return MI_REASON_TABLES_READ_ONLY;
     if (!VirtualProtect(c->at, bytes, rights_to_write(info.Protect), &before))
@@ -69,15 +87,15 @@ static mi_reason_t cell_write(const mi_cell_t *c, uintptr_t value) {
     return is_restored && is_kept ? MI_REASON_NONE : MI_REASON_TABLES_READ_ONLY;
 }
 
-mi_reason_t mi_cells_restore(const mi_cells_t *cells) {
+static mi_reason_t restore(const mi_cells_t *cells, bool straight) {
     mi_reason_t reason = MI_REASON_NONE;
     for (size_t i = 0; i < cells->count; i++) {
         const mi_cell_t *c = &cells->cell[i];
         DWORD before, ignored;
         MEMORY_BASIC_INFORMATION info;
-        if (cell_value(c) != c->after || c->after == c->before)
+        if (is_straight(c) != straight || cell_value(c) != c->after || c->after == c->before)
             continue; // never written, or somebody else's by now
-        const size_t bytes = (c->is_short ? 4 : sizeof(uintptr_t));
+        const size_t bytes = cell_bytes(c);
         if (mi_fault("table-rollback") || VirtualQuery(c->at, &info, sizeof(info)) == 0 ||
             !VirtualProtect(c->at, bytes, rights_to_write(info.Protect), &before)) {
             reason = MI_REASON_ROLLBACK_FAILED; // the others are put back all the same
@@ -89,10 +107,43 @@ mi_reason_t mi_cells_restore(const mi_cells_t *cells) {
     return reason;
 }
 
-mi_reason_t mi_cells_write(const mi_cells_t *cells) {
+static mi_reason_t write(const mi_cells_t *cells, bool straight) {
     mi_reason_t reason = MI_REASON_NONE;
     for (size_t i = 0; i < cells->count && reason == MI_REASON_NONE; i++)
-        reason = cell_write(&cells->cell[i], cells->cell[i].after);
+        if (is_straight(&cells->cell[i]) == straight)
+            reason = cell_write(&cells->cell[i], cells->cell[i].after);
+    return reason;
+}
+
+// The cells askew, if any holds the wrong one of its two values, with all other threads stopped.
+static mi_reason_t with_stopped_world(const mi_cells_t *cells, bool is_written,
+                                      mi_reason_t (*what)(const mi_cells_t *, bool)) {
+    mi_world_t w;
+    size_t i = 0;
+    for (; i < cells->count; i++) {
+        const mi_cell_t *c = &cells->cell[i];
+        if (!is_straight(c) && (cell_value(c) == c->after) == is_written && c->after != c->before)
+            break;
+    }
+    if (i == cells->count)
+        return MI_REASON_NONE;
+    mi_world_open(&w);
+    const mi_reason_t reason = (mi_world_stop(&w) ? what(cells, false) : MI_REASON_THREADS);
+    mi_world_resume(&w);
+    mi_world_close(&w);
+    return reason;
+}
+
+mi_reason_t mi_cells_restore(const mi_cells_t *cells) {
+    const mi_reason_t askew = with_stopped_world(cells, true, restore);
+    const mi_reason_t reason = restore(cells, true);
+    return askew == MI_REASON_NONE ? reason : MI_REASON_ROLLBACK_FAILED;
+}
+
+mi_reason_t mi_cells_write(const mi_cells_t *cells) {
+    mi_reason_t reason = write(cells, true);
+    if (reason == MI_REASON_NONE)
+        reason = with_stopped_world(cells, false, write);
     if (reason != MI_REASON_NONE && mi_cells_restore(cells) != MI_REASON_NONE)
         return MI_REASON_ROLLBACK_FAILED;
     return reason;

@@ -1,6 +1,7 @@
-// Cells of import and export tables, as a set that is written as a whole or not at all. Each cell
-// is one aligned word: a thread that reads it meanwhile gets the old address or the new one, both
-// of which are right, so that no thread has to be stopped. It does not know what the addresses
+// Cells of import and export tables, as a set that is written as a whole or not at all. A cell that
+// is one aligned word needs no care: a thread that reads it meanwhile gets the old address or the
+// new one, both of which are right. Linkers also lay cells askew, where a reader could get half of
+// each: they are written while every other thread stands still. It does not know what the addresses
 // mean. Loader lock held.
 #ifndef MI_REDIRECT_TABLES_H
 #define MI_REDIRECT_TABLES_H
@@ -8,7 +9,7 @@
 #include "pe/plan_reason.h"
 
 typedef struct mi_cell_s {
-    void *at;         // aligned
+    void *at;         // of any alignment
     uintptr_t before; // contents found
     uintptr_t after;  // contents wanted
     bool is_short;    // 32 bits: an RVA in an export table
