@@ -12,7 +12,7 @@ Where the knowledge comes from:
       functions are in the C standard, or in Microsoft's documentation of Visual C++ 6. No level in the headers.
   ntdll: Microsoft documents LdrRegisterDllNotification, LdrUnregisterDllNotification (both Vista),
       NtQueryInformationProcess, RtlGetCurrentPeb, RtlDllShutdownInProgress and memcpy's kind. LdrAddRefDll,
-      LdrLockLoaderLock, LdrUnlockLoaderLock, NtGetNextThread (Vista), NtYieldExecution, RtlAdjustPrivilege and
+      LdrLockLoaderLock, LdrUnlockLoaderLock, NtGetNextThread (Vista), NtYieldExecution, RtlAdjustPrivilege, RtlImageNtHeader and
       RtlQueryEnvironmentVariable_U have no page. No header has a level for either kind; that every version since Windows 7
       exports them is common knowledge, and not shown by anything on this machine.
 """
@@ -56,7 +56,7 @@ KERNEL32 = " ".join(LEVELS.values())
 NTDLL = """
     LdrAddRefDll LdrLockLoaderLock LdrRegisterDllNotification LdrUnlockLoaderLock
     LdrUnregisterDllNotification NtGetNextThread NtQueryInformationProcess NtYieldExecution
-    RtlAdjustPrivilege RtlDllShutdownInProgress RtlGetCurrentPeb RtlQueryEnvironmentVariable_U memcpy
+    RtlAdjustPrivilege RtlDllShutdownInProgress RtlGetCurrentPeb RtlImageNtHeader RtlQueryEnvironmentVariable_U memcpy
     memmove memset
 """
 DLL_ALLOWED = {"kernel32.dll": KERNEL32, "ntdll.dll": NTDLL}

@@ -5,7 +5,7 @@
 // shows what is appended to its own file, N bytes from the end or, with N negative, from the start.
 // --start P ARGS starts another program, --code P ARGS tells how that one ended, --exit N ends so,
 // --cat copies standard input, --serve N is a server with N workers. --owner ends with 91 when its
-// malloc is the allocator's, else with 90.
+// malloc is the allocator's, with 92 when it is and mi_is_redirected denies it, else with 90.
 #include <windows.h>
 
 #include <fcntl.h>
@@ -77,6 +77,10 @@ static int owner(void) {
     void *p = malloc(100);
     int code = is_ours != NULL && is_ours(p) ? 91 : 90;
     free(p);
+    _Bool (*says)(void) =
+        (_Bool(*)(void))(void *)(dll != NULL ? GetProcAddress(dll, "mi_is_redirected") : NULL);
+    if (code == 91 && says != NULL && !says())
+        code = 92;
     return code;
 }
 

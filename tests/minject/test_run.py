@@ -27,8 +27,8 @@ MINJECT = [RUNNER, TOOLS / "minject.exe", "run"]
 CMD = "C:\\windows\\system32\\cmd.exe"
 
 
-def run(command, cwd, data=b""):
-    return tally.run_bytes(command, cwd, data, timeout=180, MIMALLOC_VERBOSE="1")
+def run(command, cwd, data=b"", **env):
+    return tally.run_bytes(command, cwd, data, timeout=180, MIMALLOC_VERBOSE="1", **env)
 
 
 def redirected(err):
@@ -42,6 +42,17 @@ def test_exit_codes(folder):
         for code in codes:
             rc, out, err = run([RUNNER, "p.exe", "--code", TOOLS / "minject.exe", "run"] + words + ["p.exe", "--exit", code], folder)
             check(rc == 81 and out.decode().strip() == f"ended with {int(code, 16):08x}", f"{words} {code}: {rc} {out} {err[-200:]}")
+
+
+def test_status(folder):
+    """The program's own imports count, although their list does not lie in its image: it knows that it is redirected, may
+    require it, and the tables can be changed."""
+    for env in ({}, {"MIMALLOC_REDIRECT": "required"}, {"MIMALLOC_REDIRECT_RUNG": "tables"},
+                {"MIMALLOC_REDIRECT_RUNG": "tables", "MIMALLOC_REDIRECT": "required"}):
+        rc, _, err = run(MINJECT + ["p.exe", "--owner"], folder, **env)
+        check(rc == 91, f"{env}: {rc} {err[-400:]}")
+    rc, _, err = run(MINJECT + ["p.exe", "--owner"], folder, MIMALLOC_REDIRECT_RUNG="none", MIMALLOC_REDIRECT="required")
+    check(rc == 120 and "reason 28" in err, f"required, and no rung allowed: {rc} {err[-400:]}")
 
 
 def test_streams(folder):
@@ -104,7 +115,7 @@ def test_machines(folder):
 def main():
     is_x86 = (TOOLS / "mimalloc-redirect32.dll").exists()
     # On x86 what its own code does: there is less of it, and a Wine root to enter for each program.
-    tests = [test_exit_codes, test_server] if is_x86 else [test_exit_codes, test_streams, test_shell, test_server, test_machines]
+    tests = [test_exit_codes, test_status, test_server] if is_x86 else [test_exit_codes, test_status, test_streams, test_shell, test_server, test_machines]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-run-"))
         try:

@@ -1,12 +1,15 @@
 // A program that does what its command line says, one word after the other, and prints what it
 // sees. For test_modes.py, which checks what it prints.
 //
-//   load DLL | unload DLL | fault POINT (as MI_REDIRECT_FAULT) | hook FORM CRT (another product
-//   patches malloc) malloc CRT (ours or theirs) | free-stack CRT | disable | enable | status | json
-//   | active | wait (for the end of standard input) guard CRT (heap functions on its blocks) |
-//   guard-off CRT | handler CRT (new-handler and new-mode) | pairs (every two of the CRTs loaded) |
-//   entry CRT (where malloc's first instruction leads) | ntdll (once before, once after: changed
-//   code)
+//   load DLL | map DLL (its references not resolved) | unload DLL | load-many N DLL (copies of it)
+//   | cd FOLDER | heaps CRT (hundreds of them) | hooked CRT (is it still?) | wrap / wrap-stolen
+//   (its own import of malloc leads to a function of its own) | redirected DLL (what that allocator
+//   says) | skew CRT (import cells askew, in use) | skewed (whose malloc they lead to) | fault
+//   POINT (as MI_REDIRECT_FAULT) | hook FORM CRT (another product patches malloc) malloc CRT (ours
+//   or theirs) | free-stack CRT | disable | enable | status | json | active | wait (for the end of
+//   standard input) guard CRT (heap functions on its blocks) | guard-off CRT | handler CRT
+//   (new-handler and new-mode) | pairs (every two of the CRTs loaded) | entry CRT (where malloc's
+//   first instruction leads) | ntdll (once before, once after: changed code)
 #include "base/atomic.h"
 #include "wtest.h"
 
@@ -43,7 +46,7 @@ static void drop(const char *crt, void *p) {
 }
 
 static void status(int format) {
-    static char text[65536];
+    static char text[1 << 20];
     const uintptr_t get = proc(redirect_module(), "mi_redirect_status");
     if (get == 0) {
         say("no redirect DLL\n");
@@ -60,6 +63,8 @@ static void status(int format) {
 static void *stolen(size_t size) {
     return HeapAlloc(GetProcessHeap(), 0, size);
 }
+
+static uint8_t hook_code[12];
 
 // Another product's patch: its function behind a jump to a place outside the module (jump), behind
 // an indirect jump (slot), or with its address in the code (constant).
@@ -100,9 +105,56 @@ static void hook(const char *form, const char *crt) {
         bytes = 6;
     }
     VirtualProtect(entry, bytes, PAGE_EXECUTE_READWRITE, &before);
+    CopyMemory(hook_code, code, bytes);
     CopyMemory(entry, code, bytes);
     VirtualProtect(entry, bytes, before, &before);
     say("hooked\n");
+}
+
+// Does the other product's patch still stand?
+static void hooked(const char *crt) {
+    const uint8_t *entry = (const uint8_t *)proc(GetModuleHandleA(crt), "malloc");
+    bool is_there = true;
+    for (unsigned i = 0; i < 5; i++)
+        is_there &= (entry[i] == hook_code[i]);
+    say("hook of %s: %s\n", crt, is_there ? "there" : "gone");
+}
+
+// Blocks of a private heap among hundreds, and of nobody's, for a CRT.
+static void heaps(const char *crt) {
+    enum { HEAPS = 700 };
+    static HANDLE all[HEAPS];
+    size_t (*const measure)(void *) = (size_t(*)(void *))proc(GetModuleHandleA(crt), "_msize");
+    for (unsigned i = 0; i < HEAPS; i++)
+        all[i] = HeapCreate(0, 0, 0);
+    for (unsigned i = 0; i < HEAPS; i += 233) {
+        void *p = HeapAlloc(all[i], 0, 50 + i);
+        CHECK(measure(p) == 50 + i);
+        drop(crt, p);
+        CHECK(!HeapValidate(all[i], 0, p) || HeapSize(all[i], 0, p) != 50 + i);
+    }
+    uint64_t wild[8] = {0};
+    drop(crt, &wild[4]);
+    for (unsigned i = 0; i < HEAPS; i++)
+        HeapDestroy(all[i]);
+    say("heaps done\n");
+}
+
+// As many modules as a large program has, with names as plug-ins have them.
+static void load_many(const char *count, const char *dll) {
+    unsigned n = 0, loaded = 0;
+    for (const char *c = count; *c >= '0' && *c <= '9'; c++)
+        n = n * 10 + (unsigned)(*c - '0');
+    for (unsigned i = 0; i < n; i++) {
+        char name[160];
+        mi_text_t t;
+        mi_text_init(&t, name, sizeof(name));
+        mi_text_fmt(
+            &t, "a-plug-in-with-a-name-as-long-as-they-often-are-and-then-some-more-of-it-%u.dll",
+            i);
+        loaded += (CopyFileA(dll, name, FALSE) && LoadLibraryA(name) != NULL);
+    }
+    say("loaded %u\n", loaded);
 }
 
 // The same functions as other modules know them, and those that end in them.
@@ -427,8 +479,154 @@ static void active(void) {
     say("active: %s\n", ask != NULL && ask(NULL) ? "yes" : "no");
 }
 
+// ---- import cells as some linkers lay them: not aligned, one of them across two cache lines ----
+
+typedef void *(*malloc_fn)(size_t);
+typedef void (*free_fn)(void *);
+enum { SKEW_THREADS = 4, SKEW_BYTES = sizeof(void *) / 2 };
+static struct {
+    IMAGE_IMPORT_DESCRIPTOR descriptors[2];
+    char name[24 - SKEW_BYTES];
+    uint8_t cells[3 * sizeof(void *)]; // malloc across the end of a line, free, zero
+} skew_table __attribute__((aligned(64)));
+static HANDLE skew_threads[SKEW_THREADS];
+static _Atomic(bool) skew_ends;
+
+static uintptr_t skew_cell(unsigned i) {
+    uintptr_t function;
+    CopyMemory(&function, skew_table.cells + i * sizeof(function), sizeof(function));
+    return function;
+}
+
+// One load of a whole cell, as an indirect call makes.
+static uintptr_t skew_load(unsigned i) {
+    uintptr_t function;
+    __asm__ volatile("mov %1, %0"
+                     : "=r"(function)
+                     : "m"(*(uintptr_t *)(void *)(skew_table.cells + i * sizeof(function))));
+    return function;
+}
+
+static DWORD WINAPI skew_thread(void *arg) {
+    (void)arg;
+    while (!mi_load_relaxed(&skew_ends)) {
+        const malloc_fn make_one = (malloc_fn)skew_load(0);
+        const free_fn free_one = (free_fn)skew_load(1);
+        free_one(make_one(40));
+    }
+    return 0;
+}
+
+// The program becomes one with these imports.
+static void skew(const char *crt) {
+    uint8_t *const base = (uint8_t *)GetModuleHandleA(NULL);
+    const IMAGE_DOS_HEADER *dos = (const IMAGE_DOS_HEADER *)(const void *)base;
+    IMAGE_NT_HEADERS *nt = (IMAGE_NT_HEADERS *)(void *)(base + dos->e_lfanew);
+    IMAGE_DATA_DIRECTORY *dir = &nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IMPORT];
+    const uintptr_t functions[] = {proc(GetModuleHandleA(crt), "malloc"),
+                                   proc(GetModuleHandleA(crt), "free"), 0};
+    DWORD before;
+    CHECK(((uintptr_t)skew_table.cells & 63) == 64 - SKEW_BYTES &&
+          mi_str_len(crt) < sizeof(skew_table.name));
+    CopyMemory(skew_table.cells, functions, sizeof(functions));
+    CopyMemory(skew_table.name, crt, mi_str_len(crt));
+    skew_table.descriptors[0].Name = (DWORD)((uint8_t *)skew_table.name - base);
+    skew_table.descriptors[0].FirstThunk = (DWORD)(skew_table.cells - base);
+    VirtualProtect(dir, sizeof(*dir), PAGE_READWRITE, &before);
+    dir->VirtualAddress = (DWORD)((uint8_t *)skew_table.descriptors - base);
+    dir->Size = sizeof(skew_table.descriptors);
+    VirtualProtect(dir, sizeof(*dir), before, &before);
+    for (unsigned i = 0; i < SKEW_THREADS; i++)
+        skew_threads[i] = CreateThread(NULL, 0, skew_thread, NULL, 0, NULL);
+}
+
+static void skewed(void) {
+    mi_store_relaxed(&skew_ends, true);
+    WaitForMultipleObjects(SKEW_THREADS, skew_threads, TRUE, INFINITE);
+    void *p = ((malloc_fn)skew_cell(0))(50);
+    say("skewed: %s\n", is_ours(p) ? "ours" : "theirs");
+    ((free_fn)skew_cell(1))(p);
+}
+
+static void redirected(const char *dll) {
+    bool (*const ask)(void) = (bool (*)(void))proc(GetModuleHandleA(dll), "mi_is_redirected");
+    say("%s redirects: %s\n", dll, ask != NULL && ask() ? "yes" : "no");
+}
+
+#ifdef PROBE_IMPORTS
+__declspec(dllimport) void *malloc(size_t size);
+__declspec(dllimport) void free(void *p);
+void *volatile imported[2];
+#    if defined(_WIN64)
+#        define IMPORT_CELL(name) __imp_##name
+#    else
+#        define IMPORT_CELL(name) _imp__##name // and the underscore of every name
+#    endif
+extern void *IMPORT_CELL(malloc);
+
+static void *own_malloc(size_t size) {
+    return make("msvcrt.dll", size);
+}
+
+// The program hooks its own import.
+static void wrap(void *own) {
+    DWORD before;
+    VirtualProtect(&IMPORT_CELL(malloc), sizeof(void *), PAGE_READWRITE, &before);
+    IMPORT_CELL(malloc) = own;
+    VirtualProtect(&IMPORT_CELL(malloc), sizeof(void *), before, &before);
+}
+#endif
+
+// The words of programs that hold odd things. 0 = none of these.
+static unsigned run_odd(const char *word, unsigned i) {
+    const char *name = argument(i + 1);
+    if (mi_str_eq(word, "map")) {
+        say("map %s: %s\n", name,
+            LoadLibraryExA(name, NULL, DONT_RESOLVE_DLL_REFERENCES) != NULL ? "good" : "failed");
+        return 2;
+    }
+    if (mi_str_eq(word, "cd")) {
+        say("cd %s: %s\n", name, SetCurrentDirectoryA(name) ? "good" : "failed");
+        return 2;
+    }
+    if (mi_str_eq(word, "load-many")) {
+        load_many(name, argument(i + 2));
+        return 3;
+    }
+    if (mi_str_eq(word, "heaps")) {
+        heaps(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "skew")) {
+        skew(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "skewed")) {
+        skewed();
+        return 1;
+    }
+    if (mi_str_eq(word, "hooked")) {
+        hooked(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "redirected")) {
+        redirected(name);
+        return 2;
+    }
+#ifdef PROBE_IMPORTS
+    if (mi_str_starts(word, "wrap")) {
+        wrap((void *)(mi_str_eq(word, "wrap") ? (uintptr_t)own_malloc : (uintptr_t)stolen));
+        return 1;
+    }
+#endif
+    return 0;
+}
+
 static unsigned run(unsigned i) {
     const char *word = argument(i), *name = argument(i + 1);
+    const unsigned odd = run_odd(word, i);
+    if (odd != 0)
+        return odd;
     if (mi_str_eq(word, "load")) {
         say("load %s: %s\n", name, LoadLibraryA(name) != NULL ? "good" : "failed");
         return 2;
@@ -512,11 +710,6 @@ static unsigned run(unsigned i) {
     return 1;
 }
 
-#ifdef PROBE_IMPORTS
-__declspec(dllimport) void *malloc(size_t size);
-__declspec(dllimport) void free(void *p);
-void *volatile imported[2];
-#endif
 #ifdef PROBE_ORDINAL
 __declspec(dllimport) void PROBE_REDIRECT(void);
 __declspec(dllimport) void mimalloc_1(void);
