@@ -550,8 +550,9 @@ mi_decl_nodiscard mi_decl_export mi_decl_restrict void *mi_new(size_t size) mi_a
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
 mi_new_aligned(size_t size, size_t alignment) mi_attr_malloc mi_attr_alloc_size(1)
     mi_attr_alloc_align(2);
-// operator new(size, nothrow): the new-handler is called too; NULL when there is none. A handler
-// that throws ends the program here; the operators of mimalloc-new-delete.h give NULL then.
+// operator new(size, nothrow): the new-handler is called too; NULL when there is none, and when it
+// throws. (Windows: what it throws leaves this function; the operators of mimalloc-new-delete.h
+// give NULL there too.)
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
 mi_new_nothrow(size_t size) mi_attr_noexcept mi_attr_malloc mi_attr_alloc_size(1);
 // operator new(size, align_val_t, nothrow): as mi_new_nothrow.

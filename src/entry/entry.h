@@ -38,8 +38,9 @@ size_t mi_usable_any(const void *p, const char *operation);
 // ---- platform_linux.c, platform_windows.c ----
 void mi_platform_errno(
     int error); // MI_ENOMEM, MI_EINVAL as this system's errno; Windows has none here
-// A new-handler of the program ran: true = try again. false = there is none.
-bool mi_platform_new_handler(size_t size);
+// A new-handler of the program ran: true = try again. false = there is none, or, with is_caught, it
+// ended with an exception.
+bool mi_platform_new_handler(size_t size, bool is_caught);
 MI_NORETURN void
 mi_platform_new_failed(size_t size); // throws std::bad_alloc where it can, else aborts
 const char *mi_platform_name(void);

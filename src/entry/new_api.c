@@ -13,9 +13,10 @@ static bool new_is_curable(const mi_request_t *r) {
     return r->size != SIZE_MAX && mi_is_pow2(r->align);
 }
 
-// Tries (a resize of p when it is not NULL) until there is memory or no handler; NULL then.
-static MI_NOINLINE void *new_retry(void *p, const mi_request_t *r) {
-    while (mi_platform_new_handler(r->size)) {
+// Tries (a resize of p when it is not NULL) until there is memory or no handler; NULL then, and,
+// when is_nothrow, also if the handler throws.
+static MI_NOINLINE void *new_retry(void *p, const mi_request_t *r, bool is_nothrow) {
+    while (mi_platform_new_handler(r->size, is_nothrow)) {
         void *q = mi_request_realloc(p, r);
         if (q != NULL)
             return q;
@@ -27,7 +28,7 @@ static MI_NOINLINE void *new_retry(void *p, const mi_request_t *r) {
 static MI_NOINLINE void *new_or_throw(void *p, const mi_request_t *r) {
     void *q = mi_request_realloc(p, r);
     if (MI_UNLIKELY(q == NULL) && new_is_curable(r))
-        q = new_retry(p, r);
+        q = new_retry(p, r, false);
     if (MI_UNLIKELY(q == NULL))
         mi_platform_new_failed(r->size);
     return q;
@@ -37,7 +38,7 @@ static MI_NOINLINE void *new_slow(size_t size) {
     const mi_request_t r = {NULL, size, 1, 0, 0};
     void *p = mi_malloc_slow(size);
     if (MI_UNLIKELY(p == NULL))
-        p = new_retry(NULL, &r);
+        p = new_retry(NULL, &r, false);
     if (MI_UNLIKELY(p == NULL))
         mi_platform_new_failed(size);
     return p;
@@ -60,13 +61,13 @@ void *mi_new_nothrow(size_t size) mi_attr_noexcept {
         return p;
     const mi_request_t r = {NULL, size, 1, 0, 0};
     p = mi_malloc_slow(size);
-    return MI_LIKELY(p != NULL) ? p : new_retry(NULL, &r);
+    return MI_LIKELY(p != NULL) ? p : new_retry(NULL, &r, true);
 }
 
 void *mi_new_aligned_nothrow(size_t size, size_t alignment) mi_attr_noexcept {
     void *p = mi_malloc_aligned(size, alignment);
     const mi_request_t r = {NULL, size, alignment, 0, 0};
-    return MI_LIKELY(p != NULL) || !new_is_curable(&r) ? p : new_retry(NULL, &r);
+    return MI_LIKELY(p != NULL) || !new_is_curable(&r) ? p : new_retry(NULL, &r, true);
 }
 
 void *mi_new_n(size_t count, size_t size) {

@@ -1,10 +1,11 @@
-// What the entry layer needs from Linux and glibc: errno, constructors, the C++ runtime if there is
-// one, and the functions of the API that are made of C library calls.
+// What the entry layer needs from Linux and glibc: errno, constructors, and the functions of the
+// API that are made of C library calls.
 #include "entry/entry.h"
 
 #include "base/text.h"
 #include "diag/message.h"
 #include "diag/options.h"
+#include "entry/cxx.h"
 #include "mimalloc.h"
 #include "os/os.h"
 
@@ -17,17 +18,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define EXIT_FD_LEAST       100 // out of the way of programs that count on low numbers
-#define CXX_GET_NEW_HANDLER "_ZSt15get_new_handlerv"
-#define CXX_THROW_BAD_ALLOC "_ZSt17__throw_bad_allocv"
-
-typedef void (*new_handler_t)(void);
-typedef new_handler_t (*get_new_handler_t)(void);
-
-// There when the program is linked with a C++ runtime; else they are looked for when they are
-// needed.
-__attribute__((weak)) new_handler_t _ZSt15get_new_handlerv(void);
-__attribute__((weak)) void _ZSt17__throw_bad_allocv(void);
+#define EXIT_FD_LEAST 100 // out of the way of programs that count on low numbers
 
 static_assert(MI_ENOMEM == ENOMEM && MI_EINVAL == EINVAL && MI_EAGAIN == EAGAIN &&
                   MI_EFAULT == EFAULT && MI_EOVERFLOW == EOVERFLOW,
@@ -142,25 +133,14 @@ bool mi_platform_foreign_usable(const void *p, size_t *out) {
     return false;
 }
 
-bool mi_platform_new_handler(size_t size) {
+bool mi_platform_new_handler(size_t size, bool is_caught) {
     (void)size;
-    get_new_handler_t get = &_ZSt15get_new_handlerv;
-    if (get == NULL)
-        get = (get_new_handler_t)dlsym(RTLD_DEFAULT, CXX_GET_NEW_HANDLER);
-    new_handler_t handler = (get == NULL ? NULL : get());
-    if (handler == NULL)
-        return false;
-    handler();
-    return true;
+    return mi_cxx_handler_run(is_caught);
 }
 
 MI_NORETURN void mi_platform_new_failed(size_t size) {
-    void (*throw_bad_alloc)(void) = &_ZSt17__throw_bad_allocv;
-    if (throw_bad_alloc == NULL)
-        throw_bad_alloc = (void (*)(void))dlsym(RTLD_DEFAULT, CXX_THROW_BAD_ALLOC);
     errno = ENOMEM;
-    if (throw_bad_alloc != NULL)
-        throw_bad_alloc();
+    mi_cxx_throw_bad_alloc();
     mi_message_fmt(NULL, NULL,
                    "mimalloc: error: operator new has no memory for %zu bytes, and there is no "
                    "C++ runtime to throw std::bad_alloc\n",

@@ -61,7 +61,10 @@ bool mi_platform_foreign_usable(const void *p, size_t *out) {
     return true;
 }
 
-bool mi_platform_new_handler(size_t size) {
+// What a handler throws passes: no exception of another module's C++ runtime can be told from other
+// faults here (docs/windows.md).
+bool mi_platform_new_handler(size_t size, bool is_caught) {
+    (void)is_caught;
     mi_crt_ctx_t *ctx = mi_redirect_foreign();
     return ctx != NULL && ctx->no_memory(ctx, size);
 }
