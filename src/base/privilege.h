@@ -32,6 +32,9 @@ MI_INLINE bool mi_privilege_trusts_environment(const mi_privilege_t *p) {
 // The rule applied to this process; asks the system at the first call only. May be called before
 // any DllMain and from every thread.
 bool mi_environment_is_trusted(void);
+// Whether it has a variable whose name begins with MI_ or MIMALLOC_; true also when it cannot be
+// told. Most processes have none, and one look costs less than asking for many by name. Any thread.
+bool mi_environment_has_ours(void);
 #endif
 
 #endif

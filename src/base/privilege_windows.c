@@ -86,6 +86,30 @@ static bool ask(void) {
     return mi_privilege_trusts_environment(&p);
 }
 
+// NAME in any case, as Windows takes it.
+static bool begins(const WCHAR *text, const char *prefix) {
+    for (; *prefix != 0; text++, prefix++)
+        if (*text != (WCHAR)(uint8_t)*prefix && *text != (WCHAR)((uint8_t)*prefix | 0x20))
+            return false;
+    return true;
+}
+
+// The block: NAME=value 0 NAME=value 0 0
+bool mi_environment_has_ours(void) {
+    const DWORD error = GetLastError();
+    WCHAR *const block = GetEnvironmentStringsW();
+    bool has_any = (block == NULL);
+    for (const WCHAR *at = block; at != NULL && *at != 0 && !has_any; at++) {
+        has_any = begins(at, "MI_") || begins(at, "MIMALLOC_");
+        while (*at != 0)
+            at++;
+    }
+    if (block != NULL)
+        (void)FreeEnvironmentStringsW(block);
+    SetLastError(error);
+    return has_any;
+}
+
 bool mi_environment_is_trusted(void) {
     static _Atomic(uint32_t) answer; // 0 not asked yet, 1 no, 2 yes; every thread finds the same
     uint32_t known = mi_load_relaxed(&answer);

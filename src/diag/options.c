@@ -211,7 +211,21 @@ static bool env_value_of(const option_desc_t *d, const char *name, long *out) {
     return false;
 }
 
+// The process reads most options as it starts. Meanwhile it is known whether the environment has
+// any, so that not each is asked for by all its names.
+static _Atomic(bool) env_has_none;
+
+void mi_options_start(void) {
+    mi_store_relaxed(&env_has_none, !mi_os_env_may_have_ours());
+}
+
+void mi_options_started(void) {
+    mi_store_relaxed(&env_has_none, false);
+}
+
 static bool env_value(const option_desc_t *d, long *out) {
+    if (mi_load_relaxed(&env_has_none))
+        return false;
     if (env_value_of(d, d->name, out))
         return true;
     char word[OPTION_TEXT_MAX];

@@ -8,6 +8,12 @@
 #include "base/base.h"
 #include "mimalloc.h"
 
+// Around the reading of many options as the process starts, by one thread: between the two a
+// process whose environment has no variable of ours asks for none by name. Those that others read
+// meanwhile are the same.
+void mi_options_start(void);
+void mi_options_started(void);
+
 // The value; 0 for an unknown option. Cheap after the first time: one relaxed load and a test.
 long mi_option_value(mi_option_t option);
 // The value of a size option in bytes, at most SIZE_MAX.

@@ -100,6 +100,7 @@ MI_COLD void mi_entry_init(void) {
     start_ms = mi_os_clock_ms();
     mi_assert_set_sink(mi_message_assert);
     mi_corrupt_set_sink(mi_message_corrupt);
+    mi_options_start();
     mi_entry_options_changed();
     if (mi_option_value(mi_option_show_stats) > 0)
         mi_core_count_all(true); // the printed number of allocations shall be exact
@@ -107,8 +108,10 @@ MI_COLD void mi_entry_init(void) {
     if (mi_option_value(mi_option_pagemap_commit) > 0)
         mi_page_map_commit();
     arenas_reserve();
+    const bool is_verbose = (mi_option_value(mi_option_verbose) > 0);
+    mi_options_started();
     mi_entry_is_ready = true;
-    if (mi_option_value(mi_option_verbose) > 0)
+    if (is_verbose)
         mi_options_print();
 }
 

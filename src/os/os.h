@@ -92,6 +92,9 @@ int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(voi
 // NUL-terminated. false: not set, does not fit, or the process is privileged (set-uid, raised by
 // UAC) and its environment is not to be trusted.
 bool mi_os_env(const char *name, char *buf, size_t cap);
+// Whether there may be a variable whose name begins with MI_ or MIMALLOC_: one look at all of them,
+// for a caller that would else ask for many.
+bool mi_os_env_may_have_ours(void);
 void mi_os_write_stderr(const char *text,
                         size_t bytes); // raw, unbuffered; Windows: also the debugger
 int mi_os_append_file(const char *path, const char *text,

@@ -6,6 +6,7 @@
 #include "os/os.h"
 
 #include "base/atomic.h"
+#include "base/text.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -412,6 +413,16 @@ bool mi_os_env(const char *name, char *buf, size_t cap) {
     for (size_t i = 0; i < cap; i++) {
         buf[i] = value[i];
         if (value[i] == 0)
+            return true;
+    }
+    return false;
+}
+
+bool mi_os_env_may_have_ours(void) {
+    for (char **at = environ; at != NULL && *at != NULL; at++) {
+        const char *const name = *at;
+        if (name[0] == 'M' && name[1] == 'I' &&
+            (mi_str_starts(name, "MI_") || mi_str_starts(name, "MIMALLOC_")))
             return true;
     }
     return false;

@@ -475,6 +475,10 @@ bool mi_os_env(const char *name, char *buf, size_t cap) {
     return !t.is_cut;
 }
 
+bool mi_os_env_may_have_ours(void) {
+    return mi_environment_has_ours();
+}
+
 static bool write_all(HANDLE file, const char *text, size_t bytes) {
     while (bytes > 0) {
         DWORD done = 0;

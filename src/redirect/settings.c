@@ -12,27 +12,6 @@ static bool is_read; // first read under the loader lock, in DllMain
 // names costs 60 microseconds.
 static bool is_trusted;
 
-static bool begins(const WCHAR *text, const char *prefix) {
-    for (; *prefix != 0; text++, prefix++)
-        if (*text != (WCHAR)(uint8_t)*prefix && *text != (WCHAR)((uint8_t)*prefix | 0x20))
-            return false;
-    return true;
-}
-
-// true also when it cannot be told. The block: NAME=value 0 NAME=value 0 0
-static bool has_variables(void) {
-    WCHAR *const block = GetEnvironmentStringsW();
-    bool has_any = (block == NULL);
-    for (const WCHAR *at = block; at != NULL && *at != 0 && !has_any; at++) {
-        has_any = begins(at, "MI_") || begins(at, "MIMALLOC_");
-        while (*at != 0)
-            at++;
-    }
-    if (block != NULL)
-        (void)FreeEnvironmentStringsW(block);
-    return has_any;
-}
-
 // A variable's value in ASCII, lower case not folded; false = not set, or too long to be one of our
 // words.
 static bool read_text(const char *name, char *buf, DWORD cap) {
@@ -118,7 +97,8 @@ static void read_log(WCHAR log[MI_LOG_UNITS]) {
 }
 
 static void settings_read(mi_settings_t *s) {
-    is_trusted = has_variables() && mi_environment_is_trusted() && !mi_fault_by_name("privileged");
+    is_trusted =
+        mi_environment_has_ours() && mi_environment_is_trusted() && !mi_fault_by_name("privileged");
     s->policy = read_policy();
     s->off = MI_REASON_NONE;
     if (s->policy == MI_POLICY_OFF)
