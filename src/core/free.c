@@ -4,6 +4,7 @@
 #include "core/harden.h"
 #include "core/heap.h"
 #include "core/ledger.h"
+#include "core/life.h"
 #include "core/remote.h"
 #include "os/os.h"
 
@@ -36,6 +37,17 @@ static bool free_is_mine(const mi_theap_t *theap, const mi_page_t *page, const m
            mi_load_relaxed(&owner->thread_id) == mi_os_thread_id();
 }
 
+// The calling thread's thread heap in the main heap; NULL = it has none. A thread that never
+// allocates but frees what others do gets one when it comes to a page a second time before the
+// page's owner has: then its frees go home in batches. Each by itself is an atomic operation on a
+// line that the owner, or another such thread, has just written.
+static mi_theap_t *free_theap(const mi_page_t *page) {
+    mi_theap_t *const theap = mi_theap_real();
+    if (MI_LIKELY(theap != NULL) || mi_load_relaxed(&page->remote) == NULL || !mi_thread_will_end())
+        return theap;
+    return mi_life_thread();
+}
+
 static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
     const size_t offset = (size_t)((uint8_t *)block - page->start);
     if (MI_UNLIKELY(mi_page_block_index(page, offset) >= page->capacity))
@@ -59,10 +71,10 @@ mi_free_result_t mi_core_free(void *p) {
     const mi_free_result_t found = free_find(p, &t);
     if (MI_UNLIKELY(found != MI_FREE_OK))
         return p == NULL ? MI_FREE_OK : found;
-    mi_theap_t *const theap = mi_theap_real();
     mi_theap_t *const owner = mi_load_acquire(&t.page->theap); // with mi_page_set_owner
     if (MI_UNLIKELY(owner == NULL))
         return MI_FREE_INVALID;
+    mi_theap_t *const theap = free_theap(t.page);
     const bool is_mine = free_is_mine(theap, t.page, owner);
     if (MI_DEBUG && is_mine && !mi_block_is_plain(t.page, t.block))
         return MI_FREE_INVALID; // never handed out

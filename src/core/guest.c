@@ -11,10 +11,13 @@ static uint32_t guest_count(size_t bytes, size_t block_bytes) {
     return (uint32_t)(count < 1 ? 1 : count > MI_GUEST_TOP_COUNT ? MI_GUEST_TOP_COUNT : count);
 }
 
-// As at the start: a list proves its use anew after it was emptied.
-static void guest_reset(mi_page_t *list) {
+// As at the start: a list proves its use anew after it was emptied. A thread that only frees has no
+// use for guests: its lists have no room until it asks for a block.
+static void guest_reset(const mi_theap_t *theap, mi_page_t *list) {
     const uint32_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
-    list->capacity = (first < MI_GUEST_FIRST_COUNT ? first : MI_GUEST_FIRST_COUNT);
+    list->capacity = (mi_load_relaxed(&theap->malloc_count) == 0 ? 0
+                      : first < MI_GUEST_FIRST_COUNT             ? first
+                                                                 : MI_GUEST_FIRST_COUNT);
     list->free = NULL;
     list->used = list->capacity + 1;
 }
@@ -34,7 +37,7 @@ mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
     list->state = MI_PAGE_GUESTS;
     list->recip = mi_page_reciprocal(bytes);
     list->block_bytes = bytes; // from now on it is a list
-    guest_reset(list);
+    guest_reset(theap, list);
     return list;
 }
 
@@ -42,6 +45,8 @@ mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
     if (MI_LIKELY(theap->guests == NULL))
         return NULL;
     mi_page_t *const list = &theap->guests[mi_guest_class(class_index)];
+    if (MI_UNLIKELY(list->capacity == 0 && list->block_bytes != 0))
+        guest_reset(theap, list);
     if (list->free == NULL ||
         (mi_guest_held(list) < MI_GUEST_LEAST && list->block_bytes <= MI_GUEST_LEAST_BYTES))
         return NULL;
@@ -66,7 +71,9 @@ bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
         guest_turn(theap);
     if (!is_far || page->far_class == 0)
         return false;
-    mi_remote_free(theap, page, block);
+    // The list is full as a rule, and always for a thread that only frees.
+    if (!mi_remote_hold_try(theap, page, block, theap->guests[page->far_class].hidden))
+        mi_remote_free(theap, page, block);
     return true;
 }
 
@@ -75,7 +82,7 @@ mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at) {
         mi_page_t *const list = &theap->guests[*at];
         mi_block_t *const first = list->free;
         if (list->block_bytes != 0)
-            guest_reset(list);
+            guest_reset(theap, list);
         if (first != NULL)
             return first;
     }

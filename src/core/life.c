@@ -286,6 +286,7 @@ void mi_core_thread_done(void) {
                 life_abandon(t);
     }
     (void)mi_thread_set(MI_THREAD_SLOT_MAY_BE_NULL ? NULL : &mi_theap_empty);
+    mi_thread_note_end();
     life_abandon(theap);
     mi_fetch_sub_relaxed(&life_thread_active, 1);
 }

@@ -32,7 +32,7 @@
 #define MI_EXTEND_BYTES ((size_t)4096) // of blocks linked at once: what one fault brings in anyway
 #define MI_BATCH_BYTES  ((size_t)4096) // remote frees of one page that a thread holds back ...
 #define MI_BATCH_MAX    MI_LIMIT(32u, 3u) // ... and their number
-#define MI_BATCH_SLOTS  MI_LIMIT(8u, 2u)  // pages for which it does so
+#define MI_BATCH_SLOTS  MI_LIMIT(32u, 2u) // pages for which it does so
 
 // Guests: blocks of other threads that a thread keeps for itself, by class (guest.h).
 #define MI_GUEST_BLOCK_MAX   ((size_t)32 * 1024) // the largest

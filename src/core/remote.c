@@ -105,7 +105,7 @@ static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, u
         remote_push(page, block, block);
         return true;
     }
-    mi_batch_t *const slot = &theap->batch[((uintptr_t)page / sizeof(mi_page_t)) % MI_BATCH_SLOTS];
+    mi_batch_t *const slot = mi_remote_slot(theap, page);
     if (slot->page != page) {
         remote_flush_slot(slot);
         slot->page = page;
@@ -125,6 +125,8 @@ static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, u
 
 void mi_remote_flush(mi_theap_t *theap) {
     uint32_t at = 0;
+    if (theap->guests == NULL) // then nothing was ever held back
+        return;
     for (mi_block_t *block; (block = mi_guest_drain(theap, &at)) != NULL;)
         for (mi_block_t *next; block != NULL; block = next) {
             mi_page_t *const page = mi_page_map_find(block);

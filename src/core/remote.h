@@ -20,6 +20,25 @@
 // Frees a block of a page that is not this thread's. theap: of this thread, whose batches may hold
 // the block back for a while; NULL = hand it over now.
 void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block);
+// Where the theap holds back blocks of the page, unless it does so for another one.
+MI_INLINE mi_batch_t *mi_remote_slot(mi_theap_t *theap, const mi_page_t *page) {
+    return &theap->batch[((uintptr_t)page / sizeof(mi_page_t)) % MI_BATCH_SLOTS];
+}
+
+// Adds the block to the batch of its page, if that has begun and has room for two. A fork() may
+// find count one too small.
+MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
+                                  uint32_t most) {
+    mi_batch_t *const slot = mi_remote_slot(theap, page);
+    if (MI_UNLIKELY(slot->page != page || slot->count + 1 >= most))
+        return false;
+    mi_block_set_next(page, block, slot->head);
+    mi_fork_point();
+    slot->head = block;
+    mi_fork_point();
+    slot->count++;
+    return true;
+}
 // Hands over what this thread holds back.
 void mi_remote_flush(mi_theap_t *theap);
 // Takes back what other threads freed, for the owner or whoever claimed the thread heap.

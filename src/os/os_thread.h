@@ -14,9 +14,12 @@
 #    define MI_THREAD_SLOT_MAY_BE_NULL 0
 #    define MI_THREAD_SLOT_MAY_BE_FAR  0
 extern __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN;
-// Defines the variable; the core does it, once, with the value that a new thread starts with.
+extern __thread bool mi_thread_has_ended __attribute__((tls_model("initial-exec"))) MI_HIDDEN;
+// Defines the variables; the core does it, once, with the value that a new thread starts with.
 #    define MI_THREAD_SLOT_DEFINE(value)                                                           \
-        __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN = (value)
+        __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN =       \
+            (value);                                                                               \
+        __thread bool mi_thread_has_ended __attribute__((tls_model("initial-exec"))) MI_HIDDEN
 
 MI_INLINE void *mi_thread_get(void) {
     return mi_thread_slot;
@@ -28,6 +31,17 @@ MI_INLINE void *mi_thread_get_near(void) {
 
 MI_INLINE bool mi_thread_is_far(void) {
     return false;
+}
+
+// Is it certain that a thread without a heap has its end before it, so that what is made for it now
+// is cleared away?
+MI_INLINE bool mi_thread_will_end(void) {
+    return !mi_thread_has_ended;
+}
+
+// It was told of its end. The C library still frees this and that in its name.
+MI_INLINE void mi_thread_note_end(void) {
+    mi_thread_has_ended = true;
 }
 
 // 0 = good.
@@ -93,6 +107,13 @@ MI_INLINE void *mi_thread_get_near(void) {
 
 MI_INLINE bool mi_thread_is_far(void) {
     return mi_thread_teb_offset == 0;
+}
+
+MI_INLINE bool mi_thread_will_end(void) {
+    return false; // nothing tells a slot that is still empty from one that is empty again
+}
+
+MI_INLINE void mi_thread_note_end(void) {
 }
 
 #endif

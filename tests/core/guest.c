@@ -269,8 +269,90 @@ static void test_mixed(void) {
     CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
 }
 
+// A thread that never asks for a block, and frees others'.
+typedef struct freer_s {
+    void **block;
+    int count;
+    uint64_t held; // guests that it had in the end
+} freer_t;
+
+static void *only_free(void *arg) {
+    freer_t *const f = (freer_t *)arg;
+    for (int i = 0; i < f->count; i++)
+        CHECK(use_free(f->block[i]) == MI_FREE_OK);
+    const mi_theap_t *const theap = mi_theap_real();
+    f->held = 0;
+    for (uint32_t i = 0; theap != NULL && theap->guests != NULL && i < MI_GUEST_LISTS; i++)
+        if (theap->guests[i].block_bytes != 0)
+            f->held += mi_guest_held(&theap->guests[i]);
+    return NULL;
+}
+
+static uint64_t thread_total(void) {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    return stats.thread_total;
+}
+
+// It gets a thread heap when it comes to a page again, so that what it frees goes home in batches,
+// all of it when it ends; not for one block, and it keeps no guests that it has no use for.
+static void test_only_free(void) {
+    static maker_t m;
+    pthread_t thread;
+    m.count = SET;
+    m.size = 64;
+    make(&m); // of this thread: no heap of one that is gone is at hand
+    const uint64_t before = thread_total();
+    freer_t one = {m.block, 1, 0};
+    pthread_create(&thread, NULL, only_free, &one);
+    pthread_join(thread, NULL);
+    CHECK(thread_total() == before);
+    freer_t all = {m.block + 1, SET - 1, 0};
+    pthread_create(&thread, NULL, only_free, &all);
+    pthread_join(thread, NULL);
+    CHECK_MSG(thread_total() == before + 1, "%d threads, then %d", (int)before,
+              (int)thread_total());
+    CHECK_MSG(all.held == 0, "%d blocks kept", (int)all.held);
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
+// What is freed in a thread's name when it has been told of its end makes no heap that nobody would
+// clear away. This key is younger than the allocator's, so its destructor comes later.
+static pthread_key_t late_key;
+
+static void late_free(void *arg) {
+    (void)only_free(arg);
+}
+
+static void *end_late(void *arg) {
+    CHECK(use_free(use_malloc(100)) == MI_FREE_OK); // has a heap, hence an end
+    pthread_setspecific(late_key, arg);
+    return NULL;
+}
+
+static void test_after_end(void) {
+    static maker_t m;
+    pthread_t thread;
+    m.count = 50;
+    m.size = 64;
+    make(&m);
+    freer_t late = {m.block, m.count, 0};
+    CHECK(pthread_key_create(&late_key, late_free) == 0);
+    const uint64_t before = thread_total();
+    pthread_create(&thread, NULL, end_late, &late);
+    pthread_join(thread, NULL);
+    CHECK_MSG(thread_total() == before + 1, "%d threads, then %d", (int)before,
+              (int)thread_total());
+    pthread_key_delete(late_key);
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
 int main(void) {
-    mi_core_thread_init(); // only a thread that has a heap keeps guests
+    CHECK(use_free(use_malloc(1)) == MI_FREE_OK); // only a thread that allocates keeps guests
+    test_only_free();
+    test_after_end();
     test_reuse(200);
     test_reuse(3000);
     test_reuse(20000);

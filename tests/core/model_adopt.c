@@ -15,6 +15,7 @@
 #include "core/alloc.h"
 #include "core/alloc_inline.h"
 #include "core/arena.h"
+#include "core/guest.h"
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/remote.h"
@@ -44,6 +45,7 @@ typedef struct scene_s {
 typedef struct fiber_s {
     ucontext_t context;
     void *slot; // its thread-local pointer
+    bool has_ended;
     bool is_done;
     bool waits;                   // spins on a lock
     const volatile void *refused; // the lock that it did not get
@@ -92,8 +94,11 @@ static void switch_to(int next) {
     static void *home_slot;
     void **const from_slot = (from == NULL ? &home_slot : &from->slot);
     *from_slot = mi_thread_get();
+    if (from != NULL)
+        from->has_ended = mi_thread_has_ended;
     current = next;
     (void)mi_thread_set(next < 0 ? home_slot : fibers[next].slot);
+    mi_thread_has_ended = (next < 0 || fibers[next].has_ended); // home frees, and gets no heap
     (void)swapcontext(from == NULL ? &home : &from->context,
                       next < 0 ? &home : &fibers[next].context);
 }
@@ -316,6 +321,15 @@ static void job_free_all(void) {
     mi_core_collect(false);
     end_thread();
 }
+static void before_three(void) {
+    before_owner();
+    keep(2);
+}
+static void job_only_free(void) { // gets a thread heap, maybe that of the owner, or none at all
+    drop(1);
+    drop(2);
+    end_thread();
+}
 static mi_heap_t *heap;
 static void before_heap(void) {
     begin_thread();
@@ -352,6 +366,10 @@ static const scene_t scenes[] = {
      NULL,
      {job_collect, job_free_all, job_collect},
      {before_gone, before_other, before_other}},
+    {"a thread ends, one without a heap frees into it, a third steals",
+     NULL,
+     {job_end, job_only_free, job_steal},
+     {before_three, NULL, before_other}},
     {"a heap is deleted while one frees into it and one steals",
      NULL,
      {job_delete_heap, job_free_late, job_steal},
@@ -379,12 +397,16 @@ static void fiber_run(int i, job_fn job, bool is_race) {
         switch_to(i);
 }
 
-// Thread heaps as they were: their counters decide when the clock is asked.
+// Thread heaps as they were: their counters decide when the clock is asked, and whether a list of
+// guests has room.
 static void forget_counters(void) {
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         t->tick = 0;
         t->trim_at_ms = 0;
         t->secrets.left = 0;
+        mi_store_relaxed(&t->malloc_count, (uint64_t)0);
+        if (t->guests != NULL)
+            memset(t->guests, 0, MI_GUEST_LISTS * sizeof(mi_page_t));
         memset(t->lent_at, 0, sizeof(t->lent_at));
         memset(t->lent_soon, 0, sizeof(t->lent_soon));
     }
@@ -431,6 +453,7 @@ static void run(const scene_t *scene) {
     sort_pool();
     for (int i = 0; i < FIBERS; i++) {
         fibers[i].slot = &mi_theap_empty;
+        fibers[i].has_ended = false;
         fibers[i].is_done = true;
     }
     for (int i = 0; i < FIBERS; i++)
@@ -527,6 +550,7 @@ int main(int argc, char **argv) {
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
+        mi_thread_note_end();                   // home's
         (void)alarm(preemptions > 2 ? 0 : 100); // a twin may hang for good
         _exit(walk_all(preemptions) + (fflush(stdout) != 0));
     }
