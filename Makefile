@@ -13,6 +13,7 @@ demo: build
 	@python3 scripts/demo.py
 test:
 	@scripts/setup.sh build test
+	@python3 scripts/genuine.py >/dev/null || true # what cannot be had it says, and so do the tests that go without
 	@python3 scripts/test.py
 build:
 	@scripts/setup.sh build

@@ -8,7 +8,9 @@ import re
 import subprocess
 import sys
 
-from harness import FAILED, check
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
+from harness import FAILED, check  # noqa: E402  (the path is set above)
+import genuine  # noqa: E402  (the path is set above)
 
 
 def plans(dump, files):
@@ -111,9 +113,9 @@ def main():
     check_synthetic(dump, os.path.join(synth, "x86_64"), X64)
     check_synthetic(dump, os.path.join(synth, "i686"), X86)
     wine = 0
-    genuine = glob.glob(os.path.join(os.path.dirname(source), "../../.cache/crt/dlls/*/msvcr1[12]0.dll"))
-    check_names(readobj, genuine, source)
-    for path in genuine:
+    theirs = [os.path.join(genuine.folder_of(s), crt) for s in genuine.sets() for crt in s.versions]
+    check_names(readobj, theirs, source)
+    for path in theirs:
         plan = plans(dump, [path])[os.path.basename(path)]
         check(plan["words"][1] == "good", f"{path}: {plan['words']}")
         check_no_overlap(path, plan["sites"])
@@ -130,7 +132,7 @@ def main():
             wine += 1
             check(plan["words"][1] == "good", f"{folder}/{name}: {plan['words']}")
             check_no_overlap(name, plan["sites"])
-    print(f"{len(X64) + len(X86)} synthetic CRTs, {wine} CRTs of Wine, {len(genuine)} of Microsoft, {len(FAILED)} failed")
+    print(f"{len(X64) + len(X86)} synthetic CRTs, {wine} CRTs of Wine, {len(theirs)} of Microsoft, {len(FAILED)} failed")
     return 1 if FAILED else 0
 
 
