@@ -14,6 +14,10 @@ import subprocess
 import sys
 
 
+# Linux distributions build with these.
+DISTRIBUTION_FLAGS = "-O2 -flto=auto -ffat-lto-objects -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fcf-protection"
+
+
 class Failed(Exception):
     pass
 
@@ -94,7 +98,8 @@ def uses(args, folder, tools):
 
 
 def installed(args, folder, tools):
-    for variant in ([] if args.arch else ["-DMI_SECURE=1"]), []:
+    linux = [["-DMI_SECURE=1"], [f"-DCMAKE_C_FLAGS={DISTRIBUTION_FLAGS}"]]
+    for variant in ([[]] if args.arch else linux):
         build(args.source, folder / "build", "-DMI_BUILD_TESTS=OFF", "-DMI_SECURE=0", *variant, *tools)
         run("cmake", "--install", folder / "build", "--prefix", folder / "installed")
     (folder / "installed").rename(folder / "moved")
