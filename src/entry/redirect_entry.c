@@ -79,7 +79,7 @@ static MI_NOINLINE void crt_free_slowest(void *p, mi_crt_ctx_t *ctx) {
 }
 
 static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
-    if (MI_UNLIKELY(!mi_guest_free_try(p)))
+    if (MI_UNLIKELY(!mi_guest_free_try(p)) && p != NULL)
         crt_free_slowest(p, ctx);
 }
 

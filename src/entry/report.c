@@ -81,8 +81,9 @@ static MI_NOINLINE void free_slowest(void *p) {
     mi_report_pointer(result, p, "free");
 }
 
+// NULL is freed as often as not in some programs, and lies in no map.
 MI_NOINLINE void mi_free_slow(void *p) {
-    if (MI_UNLIKELY(!mi_guest_free_try(p)))
+    if (MI_UNLIKELY(!mi_guest_free_try(p)) && p != NULL)
         free_slowest(p);
 }
 
