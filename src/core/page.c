@@ -230,17 +230,18 @@ static size_t page_huge_slices(size_t bytes) {
     return (bytes + MI_GUARD_BYTES + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
 }
 
-// A class that fills one page after the other gets longer ones, so that page events stay rare; not
-// where room is short, nor where guards shall lie as close together as they can.
+// A class that fills one page after the other gets longer ones, so that page events stay rare, and
+// guards that are made with system calls; not where room is short.
 static size_t page_class_slices(const mi_theap_t *theap, uint32_t class_index, size_t block_bytes) {
     const size_t usual = mi_class_slices(block_bytes);
     const uint32_t plain = mi_class_plain(class_index);
     const mi_page_t *const last = theap->current[class_index];
-    if (MI_SECURE || plain <= MI_CLASS_ONE_SLICE || plain > MI_CLASS_SHARED ||
-        last->state != MI_PAGE_CURRENT || mi_heap_arena(mi_theap_heap(theap)) != NULL)
+    if (plain <= MI_CLASS_ONE_SLICE || plain > MI_CLASS_SHARED || last->state != MI_PAGE_CURRENT ||
+        mi_heap_arena(mi_theap_heap(theap)) != NULL)
         return usual;
-    const size_t twice = (size_t)last->slices * 2;
-    const size_t longer = (twice < MI_WIDE_MOST ? twice : MI_WIDE_MOST);
+    const size_t for_guard = (MI_GUARD_BYTES != 0 ? 1 : 0);
+    const size_t twice = (last->slices - for_guard) * 2;
+    const size_t longer = (twice < MI_WIDE_MOST ? twice : MI_WIDE_MOST) + for_guard;
     return longer > usual ? longer : usual;
 }
 

@@ -51,7 +51,8 @@ static bool realloc_extend(const realloc_job_t *job) {
         return false;
     const size_t missing = job->size - job->room;
     const size_t least = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    size_t more = least + job->page->slices / 8; // headroom costs addresses only
+    // Headroom costs addresses only; where there is a guard, each growth is two system calls.
+    size_t more = least + job->page->slices / (MI_SECURE ? 2 : 8);
     if (!mi_page_grow(job->page, more, &is_zero)) {
         more = least;
         if (!mi_page_grow(job->page, more, &is_zero))

@@ -151,6 +151,6 @@ void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
         (theap == NULL || page->far_class == 0 ? NULL : mi_guest_list(theap, page->far_class));
     if (MI_UNLIKELY(list == NULL))
         remote_push(page, block, block);
-    else if (MI_UNLIKELY(!mi_guest_put(list, block)))
+    else if (!mi_guest_put(list, block) && !mi_remote_hold_try(theap, page, block, list->hidden))
         remote_batch(theap, page, block, list->hidden);
 }
