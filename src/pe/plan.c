@@ -52,13 +52,13 @@ bool mi_plan_is_crt(const mi_pe_t *pe) {
     return false;
 }
 
-static bool plan_cpu(const mi_pe_t *pe, mi_plan_t *plan) {
+bool mi_plan_cpu(const mi_pe_t *pe, mi_cpu_t *cpu) {
     if (pe->machine == MI_PE_MACHINE_X64)
-        plan->cpu = MI_CPU_X64;
+        *cpu = MI_CPU_X64;
     else if (pe->machine == MI_PE_MACHINE_X86)
-        plan->cpu = MI_CPU_X86;
+        *cpu = MI_CPU_X86;
     else if (pe->machine == MI_PE_MACHINE_ARM64)
-        plan->cpu = MI_CPU_ARM64;
+        *cpu = MI_CPU_ARM64;
     else
         return false;
     return true;
@@ -334,7 +334,7 @@ static mi_reason_t plan_family(const mi_pe_t *pe, const mi_plan_t *plan) {
 
 static mi_reason_t plan_open(const mi_pe_t *pe, mi_plan_t *plan, mi_pe_exports_t *ex) {
     mi_pe_range_t dir;
-    if (!plan_cpu(pe, plan)) // the reader opens no such image
+    if (!mi_plan_cpu(pe, &plan->cpu)) // the reader opens no such image
         return MI_REASON_NOT_A_CRT;
     if (!mi_pe_exports_open(pe, ex))
         return mi_pe_directory(pe, MI_PE_DIR_EXPORT, &dir) ? MI_REASON_MALFORMED

@@ -82,9 +82,12 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan);
 mi_rung_t mi_plan_rung(const mi_plan_t *plan);
 const char *mi_rung_text(mi_rung_t rung); // "none", "tables", "entry"
 
+// The processor of the image's code; false = one that nothing can be planned for.
+bool mi_plan_cpu(const mi_pe_t *pe, mi_cpu_t *cpu);
+
 // One site: fills verdict, reason, patch_bytes, whole_bytes and is_movable from the code at
-// site->rva. For functions that are not in the table (the heap guard). plan->cpu must be set; its
-// other sites bound the function.
+// site->rva. For functions that are not in the table (the heap guard, COM's memory). plan->cpu must
+// be set; its other sites bound the function.
 void mi_plan_judge(const mi_pe_t *pe, const mi_plan_t *plan, mi_plan_site_t *site);
 
 const char *mi_site_verdict_text(mi_site_verdict_t verdict);

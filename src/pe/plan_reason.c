@@ -87,6 +87,19 @@ const mi_reason_row_t mi_reasons[] = {
      "Report it with the list of CRTs in the process."},
     {MI_REASON_TABLES_READ_ONLY, "tables-read-only", "An import or export table could not be changed, or did not keep it.",
      "Exclude the program from the security product or policy that forbids it."},
+    {MI_REASON_COM_OFF, "com-off", "COM's task memory (CoTaskMemAlloc and its kin) is left alone unless it is asked for.",
+     "Set MIMALLOC_REDIRECT_COTASKMEM=1 to redirect it."},
+    {MI_REASON_COM_ABSENT, "com-absent", "No module of the process owns CoTaskMemAlloc.",
+     "Nothing to do: it is redirected when its DLL (combase.dll or ole32.dll) is loaded."},
+    {MI_REASON_COM_NEEDS_GUARD, "com-needs-guard",
+     "Without the heap guard, system code that frees task memory with HeapFree would meet blocks it does not know.",
+     "Unset MIMALLOC_REDIRECT_HEAP_GUARD, or see the reason given for the heap guard."},
+    {MI_REASON_COM_INCOMPLETE, "com-incomplete", "The module owns CoTaskMemAlloc, but lacks another function of the family.",
+     "Report the version of the DLL."},
+    {MI_REASON_COM_SECOND, "com-second", "Another module's CoTaskMemAlloc is already redirected; one owner is served at a time.",
+     "Nothing to do: this module's blocks go on to be its own."},
+    {MI_REASON_COM_SPIED, "com-spied", "The program has registered an IMallocSpy: the original functions answer, so that it sees every block.",
+     "Nothing to do; after CoRevokeMallocSpy has succeeded, task memory is ours again."},
 };
 // clang-format on
 

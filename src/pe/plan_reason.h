@@ -56,6 +56,13 @@ typedef enum mi_reason_e {
     MI_REASON_GUARD_OFF = 44,
     MI_REASON_DEBUG_HEAP_LOST = 45,
     MI_REASON_MODULE_OTHER_MALLOC = 47,
+    // COM's task memory
+    MI_REASON_COM_OFF = 60,
+    MI_REASON_COM_ABSENT = 61,
+    MI_REASON_COM_NEEDS_GUARD = 62,
+    MI_REASON_COM_INCOMPLETE = 63,
+    MI_REASON_COM_SECOND = 64,
+    MI_REASON_COM_SPIED = 65,
 } mi_reason_t;
 
 typedef struct mi_reason_row_s {

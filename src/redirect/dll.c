@@ -8,6 +8,7 @@
 //   a CRT later        the loader's notification, before its DllMain       early for it
 #include "redirect/redirect.h"
 #include "redirect/allocator.h"
+#include "redirect/com.h"
 #include "redirect/crt_foreign.h"
 #include "redirect/guard.h"
 #include "redirect/install.h"
@@ -24,7 +25,7 @@ static const uint8_t here; // an address inside this DLL
 
 // Blocks of ours are about: whoever gets one must find out. Loader lock held; may be repeated.
 static void settle(void) {
-    if (!mi_install_is_engaged())
+    if (!mi_install_is_engaged() && mi_com_state()->phase != MI_COM_REDIRECTED)
         return;
     // What the allocator keeps must live as long as it does: only when we are pinned.
     if (mi_alloc.table_opt != NULL && mi_alloc.table_opt->set_foreign != NULL)
@@ -41,19 +42,26 @@ static bool needs_sweep(void) {
     return false;
 }
 
+static void forget_gone(void) {
+    mi_install_forget_gone();
+    mi_com_forget_gone();
+}
+
 static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *context) {
     (void)context;
     // When the process ends, detached CRTs go on to be called.
     if (!mi_allocator_is_bound() || event == NULL || RtlDllShutdownInProgress())
         return;
     if (reason == MI_NT_DLL_LOADED) {
-        mi_install_forget_gone();
+        forget_gone();
         mi_install_loaded(event->base, event->base_name);
+        mi_com_loaded(event->base, event->base_name);
         settle();
         if (needs_sweep())
             mi_rung_tables_sweep();
     } else if (reason == MI_NT_DLL_UNLOADED) {
         mi_install_unloaded(event->base);
+        mi_com_unloaded(event->base);
     }
 }
 
@@ -84,7 +92,9 @@ static void install_once_bound(void) {
     memcpy(process_crt.name, "the process", 12);
     mi_turn_open();
     mi_guard_prepare(&process_crt.ctx);
+    mi_com_prepare(&process_crt.ctx);
     mi_install_all();
+    mi_com_install_all();
     settle();
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
         mi_report_state.is_late |= c->is_late;
@@ -169,16 +179,18 @@ void mi_allocator_done(void) {
 
 void mi_redirect_enable(void) {
     const mi_modules_lock_t lock = mi_modules_lock();
-    mi_install_forget_gone();
+    forget_gone();
     try_install();
     mi_install_pause(false);
+    mi_com_pause(false);
     mi_modules_unlock(lock);
 }
 
 void mi_redirect_disable(void) {
     const mi_modules_lock_t lock = mi_modules_lock();
-    mi_install_forget_gone();
+    forget_gone();
     mi_install_pause(true);
+    mi_com_pause(true);
     mi_modules_unlock(lock);
 }
 
@@ -187,7 +199,7 @@ void mi_redirect_enable_term(void) {
 
 bool mi_redirect_is_active(void *module_address) {
     const mi_modules_lock_t lock = mi_modules_lock();
-    mi_install_forget_gone();
+    forget_gone();
     mi_rung_tables_sweep();
     const mi_nt_module_t *m =
         (module_address == NULL ? mi_modules_next(NULL) : mi_modules_of(module_address));
@@ -250,7 +262,7 @@ size_t mi_redirect_status(char *buf, size_t cap, int format) {
     if (format != MI_REDIRECT_TEXT && format != MI_REDIRECT_JSON)
         return 0;
     const mi_modules_lock_t lock = mi_modules_lock();
-    mi_install_forget_gone();
+    forget_gone();
     mi_rung_tables_sweep();
     char *whole = status_text(format, &needed);
     if (whole == NULL)

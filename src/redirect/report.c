@@ -1,5 +1,7 @@
 #include "redirect/report.h"
 #include "redirect/allocator.h"
+#include "redirect/com.h"
+#include "redirect/com_malloc.h"
 #include "redirect/settings.h"
 
 #ifndef MI_REDIRECT_VERSION
@@ -118,6 +120,66 @@ void mi_report_crt(const mi_crt_t *crt) {
     mi_report(true, "%s", text);
 }
 
+void mi_report_reason(const char *what, mi_reason_t reason) {
+    char text[700];
+    mi_text_t t;
+    mi_text_init(&t, text, sizeof(text));
+    mi_text_str(&t, what);
+    put_reason(&t, ": ", reason, NULL);
+    mi_report(true, "%s", text);
+}
+
+// ---- COM's task memory ----
+
+static const char *com_state_text(const mi_com_state_t *com) {
+    if (!mi_settings()->is_com_on)
+        return "off";
+    return com->phase == MI_COM_REDIRECTED   ? "redirected"
+           : com->phase == MI_COM_LEFT_ALONE ? "left alone"
+           : com->phase == MI_COM_GONE       ? "unloaded"
+                                             : "waiting";
+}
+
+// When nothing at all is redirected, that is the reason.
+static mi_reason_t com_reason(const mi_com_state_t *com) {
+    const bool is_untried = (com->reason == MI_REASON_COM_OFF && mi_settings()->is_com_on);
+    return is_untried ? mi_report_state.reason : com->reason;
+}
+
+static mi_reason_t com_note(void) {
+    return mi_com_malloc_stands_back(MI_COM_SPIED) ? MI_REASON_COM_SPIED : MI_REASON_NONE;
+}
+
+static void put_com(mi_text_t *t) {
+    const mi_com_state_t *com = mi_com_state();
+    mi_text_str(t, "COM memory: ");
+    if (com->base != NULL) {
+        mi_text_fmt(t, "%s ", com->name);
+        put_version(t, &com->version);
+        mi_text_fmt(t, " at %p: ", (const void *)com->base);
+    }
+    mi_text_str(t, com_state_text(com));
+    if (com->phase == MI_COM_REDIRECTED)
+        mi_text_fmt(t,
+                    ", %u functions by entry patch, %s, proof: %u of %u called and found in the "
+                    "allocator, %llu calls with blocks of others",
+                    (unsigned)com->patch_count, com->is_late ? "late" : "early",
+                    (unsigned)com->proof_count, (unsigned)com->patch_count,
+                    (unsigned long long)mi_com_malloc_foreign_calls());
+    if (com_reason(com) != MI_REASON_NONE)
+        put_reason(t, ", ", com_reason(com), com->failed_name);
+    if (com_note() != MI_REASON_NONE)
+        put_reason(t, "; note, ", com_note(), NULL);
+}
+
+void mi_report_com(void) {
+    char text[900];
+    mi_text_t t;
+    mi_text_init(&t, text, sizeof(text));
+    put_com(&t);
+    mi_report(true, "%s", text);
+}
+
 void mi_report_debug_heap_lost(const mi_crt_t *crt) {
     static bool is_said; // loader lock
     char text[480];
@@ -167,6 +229,8 @@ void mi_report_status_text(mi_text_t *t) {
                 (unsigned long long)mi_load_relaxed(&mi_report_state.guarded_calls));
     if (guard_reason() != MI_REASON_NONE)
         put_reason(t, "; ", guard_reason(), NULL);
+    mi_text_char(t, '\n');
+    put_com(t);
     mi_text_char(t, '\n');
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
         put_crt(t, c);
@@ -231,6 +295,24 @@ static void json_crt(mi_text_t *t, const mi_crt_t *c) {
     mi_text_char(t, '}');
 }
 
+static void json_com(mi_text_t *t) {
+    const mi_com_state_t *com = mi_com_state();
+    mi_text_str(t, ",\"com_memory\":{\"state\":");
+    mi_text_json(t, com_state_text(com));
+    mi_text_str(t, ",\"file\":");
+    mi_text_json(t, com->base != NULL ? com->name : "");
+    mi_text_str(t, ",\"version\":\"");
+    put_version(t, &com->version);
+    mi_text_fmt(t, "\",\"late\":%s,", com->is_late ? "true" : "false");
+    json_reason(t, "reason", com_reason(com));
+    mi_text_char(t, ',');
+    json_reason(t, "note", com_note());
+    json_count(t, "functions", com->patch_count);
+    json_count(t, "proven", com->proof_count);
+    json_count(t, "foreign_calls", mi_com_malloc_foreign_calls());
+    mi_text_char(t, '}');
+}
+
 void mi_report_status_json(mi_text_t *t) {
     mi_text_fmt(t, "{\"redirect\":\"%s\",\"allocator\":", MI_REDIRECT_VERSION);
     if (mi_allocator_is_bound())
@@ -245,6 +327,7 @@ void mi_report_status_json(mi_text_t *t) {
     mi_text_json(t, mi_report_state.guard != NULL ? mi_report_state.guard : "off");
     json_count(t, "guard_reason", (uint64_t)guard_reason());
     json_count(t, "guarded_calls", mi_load_relaxed(&mi_report_state.guarded_calls));
+    json_com(t);
     mi_text_str(t, ",\"crts\":[");
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
         if (c != mi_crt_first())

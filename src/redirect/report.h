@@ -9,6 +9,9 @@
 // One line. Verbose ones are dropped unless they were asked for; the log file gets all.
 void mi_report(bool is_verbose_only, const char *fmt, ...) MI_PRINTF(2, 3);
 void mi_report_crt(const mi_crt_t *crt);
+// "WHAT: reason 1 (name): cause cure", when asked for.
+void mi_report_reason(const char *what, mi_reason_t reason);
+void mi_report_com(void); // the line about COM's task memory, as in the status
 void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *what);
 
 // The state of the whole redirection, set by install.c.

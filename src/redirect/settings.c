@@ -38,12 +38,26 @@ static bool is_word(const char *value, const char *const *words, size_t count) {
     return false;
 }
 
-static bool read_bool(const char *name, bool unset) {
+static bool bool_of(const char *value) {
     static const char *const off[] = {"0", "false", "no", "off"};
-    char value[32];
-    if (!read_text(name, value, sizeof(value)))
-        return unset;
     return !is_word(value, off, sizeof(off) / sizeof(off[0]));
+}
+
+static bool read_bool(const char *name, bool unset) {
+    char value[32];
+    return read_text(name, value, sizeof(value)) ? bool_of(value) : unset;
+}
+
+// The program itself may ask: `__declspec(dllexport) const char name[] = "value";`. NULL = it does
+// not. Most programs export nothing.
+static const char *exported_text(const char *name) {
+    const mi_nt_module_t *exe = mi_modules_next(NULL);
+    mi_pe_t pe;
+    mi_pe_export_t e;
+    if (exe == NULL || !mi_module_open(&pe, exe->base) || !mi_pe_export_find(&pe, name, &e) ||
+        e.forwarder != NULL)
+        return NULL;
+    return mi_pe_string(&pe, e.rva);
 }
 
 static mi_policy_t policy_of(const char *value, mi_policy_t unset) {
@@ -56,20 +70,22 @@ static mi_policy_t policy_of(const char *value, mi_policy_t unset) {
     return unset;
 }
 
-// The program itself may ask: `__declspec(dllexport) const char mimalloc_redirect_policy[] =
-// "required";`. The environment goes first, since whoever starts the program may know better.
+// The environment goes before what the program exports, here and below, since whoever starts the
+// program may know better.
 static mi_policy_t read_policy(void) {
     char value[32];
     if (read_text("REDIRECT", value, sizeof(value)))
         return policy_of(value, MI_POLICY_PREFERRED);
-    const mi_nt_module_t *exe = mi_modules_next(NULL);
-    mi_pe_t pe;
-    mi_pe_export_t e;
-    if (exe == NULL || !mi_module_open(&pe, exe->base) ||
-        !mi_pe_export_find(&pe, "mimalloc_redirect_policy", &e) || e.forwarder != NULL)
-        return MI_POLICY_PREFERRED;
-    const char *text = mi_pe_string(&pe, e.rva);
+    const char *text = exported_text("mimalloc_redirect_policy");
     return text == NULL ? MI_POLICY_PREFERRED : policy_of(text, MI_POLICY_PREFERRED);
+}
+
+static bool read_com(void) {
+    char value[32];
+    if (read_text("REDIRECT_COTASKMEM", value, sizeof(value)))
+        return bool_of(value);
+    const char *text = exported_text("mimalloc_redirect_cotaskmem");
+    return text != NULL && bool_of(text);
 }
 
 static mi_rungs_t read_rungs(void) {
@@ -110,6 +126,7 @@ static void settings_read(mi_settings_t *s) {
     s->is_verbose = read_bool("VERBOSE", false);
     s->is_debug_crt_on = read_bool("REDIRECT_DEBUG_CRT", true);
     s->is_guard_on = read_bool("REDIRECT_HEAP_GUARD", true);
+    s->is_com_on = read_com();
     if (is_trusted)
         read_log(s->log);
 }

@@ -21,6 +21,8 @@ typedef struct mi_settings_s {
     bool is_verbose;      // MIMALLOC_VERBOSE
     bool is_debug_crt_on; // MIMALLOC_REDIRECT_DEBUG_CRT=0 leaves debug CRTs alone
     bool is_guard_on;     // MIMALLOC_REDIRECT_HEAP_GUARD=0 leaves the heap functions alone
+    // MIMALLOC_REDIRECT_COTASKMEM=1, or the program's exported variable: COM's task memory as well
+    bool is_com_on;
     // MIMALLOC_LOG, a file to append to, with its whole path; empty = none
     WCHAR log[MI_LOG_UNITS];
 } mi_settings_t;

@@ -397,6 +397,13 @@ def main():
     verdict("debug and release", make(imports=OURS + CRT + (("helper.dll", ("f",)),)),
             dict(BOTH, **{"helper.dll": make(dll=True, imports=(("ucrtbased.dll", ("malloc",)),), exports=("f",))}),
             30, ["crt-mix", "debug-release-mix"])
+    com = (("ole32.dll", ("CoTaskMemFree",)),)
+    verdict("COM's task memory", make(imports=OURS + CRT + com), BOTH, 0, ["com-memory"])
+    verdict("COM's task memory by its API set", make(imports=OURS + CRT + (("api-ms-win-core-com-l1-1-0.dll", ("CoGetMalloc",)),)),
+            BOTH, 0, ["com-memory"])
+    verdict("COM's task memory in a DLL", make(imports=OURS + CRT + (("helper.dll", ("f",)),)),
+            dict(BOTH, **{"helper.dll": make(dll=True, imports=com, exports=("f",))}), 0, ["com-memory"])
+    verdict("COM, but not its task memory", make(imports=OURS + CRT + (("ole32.dll", ("CoInitialize",)),)), BOTH, 0, [], ["com-memory"])
     debug = (("ucrtbased.dll", ("malloc",)),)
     verdict("a debug heap lost", make(imports=OURS + debug), BOTH, 0, ["debug-heap-lost"], ["debug-heap"])
     verdict("a debug heap kept", make(imports=OURS[:1] + (("mimalloc-debug.dll", ("mi_version",)),) + debug),

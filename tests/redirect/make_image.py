@@ -23,6 +23,7 @@ class Image:
         self.unwind = []        # (begin, end), x64
         self.hybrid = None      # code ranges [(begin, end, kind)] of the hybrid metadata: 0 ARM64, 1 ARM64EC, 2 x64
         self.dynamic = None     # symbols of the dynamic relocations
+        self.import_cells = None  # (rva, size)
         self.is_export_broken = False
         self.text_flags = 0x60000020
         self.base = 0x180000000 if machine != "x86" else 0x10000000
@@ -106,6 +107,8 @@ class Image:
         text = bytes(self.text) + b"\0" * (-len(self.text) % FILE_ALIGN)
         rdata_rva = TEXT + (len(text) + 0xFFF) // 0x1000 * 0x1000
         rdata, dirs = self.rdata(rdata_rva)
+        if self.import_cells:
+            dirs[12] = self.import_cells
         rdata = bytes(rdata) + b"\0" * (-len(rdata) % FILE_ALIGN)
         image_bytes = rdata_rva + (len(rdata) + 0xFFF) // 0x1000 * 0x1000
         optional = 240 if is_64 else 224

@@ -1,6 +1,6 @@
 // Prints the plan of each file: one line per file, one per function. For the tests of the planner.
 //   plan_dump [--moved | --torment] file ...
-#include "pe/plan.h"
+#include "pe/plan_com.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +56,21 @@ static void show(const char *path, const uint8_t *bytes, size_t size, bool is_mo
     }
 }
 
+// What would be patched of COM's task memory, for its owner.
+static void show_com(const char *path, const uint8_t *bytes, size_t size) {
+    static mi_plan_t plan;
+    mi_pe_t pe;
+    if (!mi_pe_open(&pe, bytes, size, false) || !mi_com_is_owner(&pe))
+        return;
+    const bool is_good = mi_com_plan_make(&pe, &plan);
+    printf("com %s %s reason=%s patches=%u\n", path, is_good ? "good" : "refused",
+           mi_reason_row(plan.reason)->name, (unsigned)plan.patch_count);
+    for (uint32_t i = 0; i < plan.site_count; i++)
+        printf("function %s %s %s\n", plan.sites[i].name,
+               mi_site_verdict_text((mi_site_verdict_t)plan.sites[i].verdict),
+               mi_reason_row((mi_reason_t)plan.sites[i].reason)->name);
+}
+
 // Every prefix of the file, and copies with bytes changed, must be survived. With a sanitizer this
 // finds wild reads.
 static void torment(const uint8_t *bytes, size_t size) {
@@ -78,6 +93,7 @@ static void torment(const uint8_t *bytes, size_t size) {
         if (mi_pe_open(&pe, copy, cut, round % 2 == 0)) {
             (void)mi_plan_is_crt(&pe);
             (void)mi_plan_make(&pe, &plan);
+            (void)mi_com_plan_make(&pe, &plan);
         }
     }
     free(copy);
@@ -92,6 +108,7 @@ int main(int argc, char **argv) {
         if (bytes == NULL)
             return 2;
         show(argv[i], bytes, size, is_moved_too);
+        show_com(argv[i], bytes, size);
         if (is_torment && size > 0)
             torment(bytes, size);
         free(bytes);

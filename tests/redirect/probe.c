@@ -11,31 +11,7 @@
 //   (new-handler and new-mode) | pairs (every two of the CRTs loaded) | entry CRT (where malloc's
 //   first instruction leads) | ntdll (once before, once after: changed code)
 #include "base/atomic.h"
-#include "wtest.h"
-
-static HMODULE redirect_module(void) {
-    static const char *const names[] = {"another.dll", "mimalloc-redirect.dll",
-                                        "mimalloc-redirect32.dll", "mimalloc-redirect-faults.dll",
-                                        "mimalloc-redirect-faults32.dll"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (GetModuleHandleA(names[i]) != NULL)
-            return GetModuleHandleA(names[i]);
-    return NULL;
-}
-
-static bool is_ours(const void *p) {
-    static const char *const names[] = {"standin.dll", "standin32.dll", "mimalloc.dll",
-                                        "standin-weak.dll", "renamed.dll"};
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        const HMODULE m = GetModuleHandleA(names[i]);
-        uintptr_t ask = (m == NULL ? 0 : proc(m, "standin_is_ours"));
-        if (m != NULL && ask == 0)
-            ask = proc(m, "mi_is_in_heap_region");
-        if (ask != 0)
-            return ((bool (*)(const void *))ask)(p);
-    }
-    return false;
-}
+#include "halves.h"
 
 static void *make(const char *crt, size_t size) {
     return ((void *(*)(size_t))proc(GetModuleHandleA(crt), "malloc"))(size);
@@ -43,21 +19,6 @@ static void *make(const char *crt, size_t size) {
 
 static void drop(const char *crt, void *p) {
     ((void (*)(void *))proc(GetModuleHandleA(crt), "free"))(p);
-}
-
-static void status(int format) {
-    static char text[1 << 20];
-    const uintptr_t get = proc(redirect_module(), "mi_redirect_status");
-    if (get == 0) {
-        say("no redirect DLL\n");
-        return;
-    }
-    const size_t needed = ((size_t(*)(char *, size_t, int))get)(text, sizeof(text), format);
-    char cut[8];
-    // A buffer that is too small gets the beginning, and the caller learns how much it needs.
-    CHECK(((size_t(*)(char *, size_t, int))get)(cut, sizeof(cut), format) == needed);
-    CHECK(mi_str_len(cut) == sizeof(cut) - 1);
-    say_text(text);
 }
 
 static void *stolen(size_t size) {

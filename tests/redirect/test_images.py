@@ -231,6 +231,76 @@ def hybrids(p):
     p.wants("a hybrid that is no CRT", hybrid("x64", (1, 2), None, CORE[:-1]), "not-a-crt")
 
 
+COM = ("CoTaskMemAlloc", "CoTaskMemRealloc", "CoTaskMemFree", "CoGetMalloc", "CoRegisterMallocSpy", "CoRevokeMallocSpy")
+
+
+def com_image(machine, names=COM, code=None, cells=0):
+    """An owner of COM's task memory, or a DLL whose functions jump to import cells. code(at, cell) makes a function."""
+    image = Image(machine)
+    place = image.add("cells", b"\0" * 64)
+    del image.exports["cells"]
+    for n, name in enumerate(names):
+        while len(image.text) % 16:
+            image.text += b"\0"
+        at = 0x1000 + len(image.text)
+        image.add(name, code(at, place + 8 * n, image.base) if code else BODY[machine])
+    image.import_cells = (place, cells) if cells else None
+    return image
+
+
+def com_plan(p, image):
+    """(state, reason, {function: (verdict, reason)}), None = no owner."""
+    path = os.path.join(p.folder, "com.dll")
+    with open(path, "wb") as f:
+        f.write(image.bytes())
+    out = subprocess.run([p.dump, path], capture_output=True, text=True, check=True).stdout
+    head = re.search(r"^com \S+ (\w+) reason=(\S+) ", out, re.M)
+    sites = {m[1]: m.groups()[1:] for m in re.finditer(r"^function (\S+) (\S+) (\S+)$", out, re.M)}
+    return (head[1], head[2], sites) if head else None
+
+
+def adrp_stub(at, cell, _base):
+    pages = (cell >> 12) - (at >> 12) & 0x1FFFFF
+    return struct.pack("<III", 0x90000010 | (pages & 3) << 29 | (pages >> 2) << 5, 0xF9400210 | (cell & 0xFFF) // 8 << 10, 0xD61F0200)
+
+
+# Functions that are nothing but a jump to an import, as compilers write them.
+STUBS = {"x64": [lambda at, cell, base: b"\xff\x25" + struct.pack("<i", cell - at - 6),
+                 lambda at, cell, base: b"\x48\xff\x25" + struct.pack("<i", cell - at - 7)],
+         "x86": [lambda at, cell, base: b"\xff\x25" + struct.pack("<I", base + cell),
+                 lambda at, cell, base: b"\x8b\xff\x55\x8b\xec\x5d\xff\x25" + struct.pack("<I", base + cell)],
+         "arm64": [adrp_stub]}
+
+
+def com(p):
+    for machine in MACHINES:
+        got = com_plan(p, com_image(machine))
+        check(got and got[:2] == ("good", "none") and [got[2][n] for n in COM] == [("patch", "none")] * 6, f"{machine}: {got}")
+        got = com_plan(p, com_image(machine, COM[:4]))
+        check(got and got[0] == "good" and got[2][COM[4]] == ("left", "com-incomplete"), f"{machine} without spies: {got}")
+        got = com_plan(p, com_image(machine, COM[:3]))
+        check(got and got[:2] == ("refused", "com-incomplete"), f"{machine} without CoGetMalloc: {got}")
+        check(com_plan(p, com_image(machine, COM[:2])) is None, f"{machine}: half a family is an owner")
+        image = com_image(machine)
+        image.exports["CoTaskMemRealloc"] = image.exports["CoTaskMemAlloc"]
+        got = com_plan(p, image)
+        check(got and got[:2] == ("refused", "alias-conflict"), f"{machine}, two at one place: {got}")
+        image = com_image(machine, [n for n in COM if n != "CoTaskMemFree"])
+        image.forwarders["CoTaskMemFree"] = "combase.CoTaskMemFree"
+        check(com_plan(p, image) is None, f"{machine}: one that forwards is an owner")
+        if machine != "arm64":  # where every instruction is long enough
+            image = com_image(machine)
+            image.exports["CoRegisterMallocSpy"] = image.add("short", b"\xc3", room=16)
+            got = com_plan(p, image)
+            check(got and got[0] == "good" and got[2]["CoRegisterMallocSpy"] == ("left", "too-short"), f"{machine}: {got}")
+            image.exports["CoTaskMemFree"] = image.add("shorter", b"\xc3", room=16)
+            got = com_plan(p, image)
+            check(got and got[:2] == ("refused", "too-short"), f"{machine}, no room for free: {got}")
+        for k, stub in enumerate(STUBS[machine]):
+            check(com_plan(p, com_image(machine, COM, stub, 64)) is None, f"{machine}, stub {k} is an owner")
+            check(com_plan(p, com_image(machine, COM, stub)) is not None, f"{machine}, stub {k} without imports is no owner")
+
+
 def add_dynamic(image, symbols):
     image.dynamic = symbols
     return image
@@ -240,13 +310,13 @@ def main():
     rows = reasons.table()
     with tempfile.TemporaryDirectory() as folder:
         p = Planner(sys.argv[1], folder)
-        for group in (refusals, entries, adversarial, incremental, arm64_entries, hybrids):
+        for group in (refusals, entries, adversarial, incremental, arm64_entries, hybrids, com):
             group(p)
     missing = set(reasons.PLANNER.values()) - SEEN
     check(not missing, f"reasons that no image gave: {sorted(missing)}")
-    nobody = set(rows) - set(reasons.PLANNER) - reasons.PROCESS
+    nobody = set(rows) - set(reasons.PLANNER) - reasons.PROCESS - reasons.COM
     check(not nobody, f"reason codes without a test that provokes them: {sorted(nobody)}")
-    stale = (set(reasons.PLANNER) | reasons.PROCESS) - set(rows)
+    stale = (set(reasons.PLANNER) | reasons.PROCESS | reasons.COM) - set(rows)
     check(not stale, f"reason codes that the table does not have: {sorted(stale)}")
     check(all(rows.get(code) == name for code, name in reasons.PLANNER.items()), "the names of the codes differ")
     print(f"{len(SEEN)} reasons given, {len(rows)} in the table, {len(FAILED)} failed")

@@ -107,6 +107,14 @@ def check_names(readobj, files, source):
                 check(False, f"{os.path.basename(path)} exports {name}, which the table does not know")
 
 
+def check_com(dump, folder):
+    """Wine's combase owns COM's task memory, ole32 hands on."""
+    out = subprocess.run([dump, os.path.join(folder, "ole32.dll"), os.path.join(folder, "combase.dll")], capture_output=True,
+                         text=True, check=True).stdout
+    owners = re.findall(r"^com \S+/(\S+) (\S+) reason=(\S+) patches=(\d)$", out, re.M)
+    check(owners == [("combase.dll", "good", "none", "6")], f"{folder}: {owners}")
+
+
 def main():
     dump, readobj, synth, *folders = sys.argv[1:]
     source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../src/pe/crt_table.c")
@@ -126,6 +134,7 @@ def main():
         if not files:
             continue
         check_names(readobj, files, source)
+        check_com(dump, folder)
         for name, plan in plans(dump, files).items():
             if plan["words"][0] != "crt":
                 continue

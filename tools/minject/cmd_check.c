@@ -2,6 +2,7 @@
 // file.
 #include "minject/doctor.h"
 #include "base/text.h"
+#include "pe/plan_com.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -103,6 +104,30 @@ static void print_json(const doctor_t *d) {
 
 // ---- check --plan ----
 
+static void print_sites(const mi_plan_t *plan) {
+    for (uint32_t i = 0; i < plan->site_count; i++) {
+        const mi_plan_site_t *s = &plan->sites[i];
+        printf("  %-32s %08x  %-10s %s\n", s->name, s->rva,
+               mi_site_verdict_text((mi_site_verdict_t)s->verdict),
+               s->reason != MI_REASON_NONE ? mi_reason_row((mi_reason_t)s->reason)->name : "");
+    }
+}
+
+// COM's task memory, when the file owns it: a family beside a C runtime's.
+static bool plan_com(const char *path, const mi_pe_t *pe, mi_plan_t *plan) {
+    bool good = mi_com_plan_make(pe, plan);
+    const mi_reason_row_t *why = mi_reason_row(plan->reason);
+    if (good)
+        printf("%s: owns COM's task memory: %u functions would be patched, if "
+               "MIMALLOC_REDIRECT_COTASKMEM=1 asks for it\n",
+               path, plan->patch_count);
+    else
+        printf("%s: owns COM's task memory: refused, reason %d: %s\n  cure: %s\n", path,
+               (int)plan->reason, why->cause, why->cure);
+    print_sites(plan);
+    return good;
+}
+
 static int plan_file(const char *path) {
     static mi_plan_t plan;
     plat_file_t file;
@@ -111,7 +136,9 @@ static int plan_file(const char *path) {
     if (rc != EXIT_OK)
         return (int)rc;
     bool good = false;
-    if (!mi_plan_is_crt(&pe)) {
+    if (!mi_plan_is_crt(&pe) && mi_com_is_owner(&pe)) {
+        good = plan_com(path, &pe, &plan);
+    } else if (!mi_plan_is_crt(&pe)) {
         printf("%s: not a C runtime (it does not export the allocation family)\n", path);
     } else {
         mi_plan_make(&pe, &plan);
@@ -128,12 +155,7 @@ static int plan_file(const char *path) {
             printf("%s: refused, reason %d: %s\n  cure: %s\n", path, (int)plan.reason, why->cause,
                    why->cure);
         printf("  rung: %s\n", mi_rung_text(rung));
-        for (uint32_t i = 0; i < plan.site_count; i++) {
-            const mi_plan_site_t *s = &plan.sites[i];
-            printf("  %-32s %08x  %-10s %s\n", s->name, s->rva,
-                   mi_site_verdict_text((mi_site_verdict_t)s->verdict),
-                   s->reason != MI_REASON_NONE ? mi_reason_row((mi_reason_t)s->reason)->name : "");
-        }
+        print_sites(&plan);
     }
     plat_free_file(&file);
     return good ? EXIT_OK : EXIT_CHECK_NOT;

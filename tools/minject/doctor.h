@@ -149,6 +149,8 @@ void doctor_cure(doctor_finding_t *f, const char *fmt, ...) MI_PRINTF(2, 3);
 // Our two DLLs (doctor_halves.c), mixes of runtimes and allocators (doctor_mix.c).
 void doctor_judge_halves(doctor_t *d);
 void doctor_judge_mixes(doctor_t *d);
+// COM's task memory (doctor_com.c).
+void doctor_judge_com(doctor_t *d);
 
 void doctor_print(const doctor_t *d); // text (doctor_tree.c)
 

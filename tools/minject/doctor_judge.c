@@ -252,6 +252,7 @@ void doctor_judge(doctor_t *d) {
     judge_static_crts(d);
     judge_use(d);
     doctor_judge_mixes(d);
+    doctor_judge_com(d);
     judge_program(d);
     judge_names(d);
     judge_missing(d);
