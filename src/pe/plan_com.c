@@ -49,14 +49,16 @@ static bool is_stub_x86(const mi_pe_t *pe, uint32_t rva) {
     return is_import_cell(pe, cell);
 }
 
-// adrp x16, page; ldr x16, [x16, offset]; br x16
+// adrp x, page; ldr x, [x, offset]; br x
 static bool is_stub_arm64(const mi_pe_t *pe, uint32_t rva) {
     const uint8_t *code = mi_pe_at(pe, rva, 12);
     if (code == NULL)
         return false;
     const uint32_t page = mi_pe_u32(code), load = mi_pe_u32(code + 4);
-    if ((page & 0x9F00001Fu) != 0x90000010u || (load & 0xFFC003FFu) != 0xF9400210u ||
-        mi_pe_u32(code + 8) != 0xD61F0200u)
+    const uint32_t x = page & 31u;
+    if ((page & 0x9F000000u) != 0x90000000u ||
+        (load & 0xFFC003FFu) != (0xF9400000u | (x << 5) | x) ||
+        mi_pe_u32(code + 8) != (0xD61F0000u | (x << 5)))
         return false;
     // 21 bits of pages, signed: the low two of them stand in bits 29 and 30.
     const uint32_t pages = ((page >> 3) & 0x1FFFFCu) | ((page >> 29) & 3u);

@@ -259,9 +259,10 @@ def com_plan(p, image):
     return (head[1], head[2], sites) if head else None
 
 
-def adrp_stub(at, cell, _base):
+def adrp_stub(x, at, cell):
     pages = (cell >> 12) - (at >> 12) & 0x1FFFFF
-    return struct.pack("<III", 0x90000010 | (pages & 3) << 29 | (pages >> 2) << 5, 0xF9400210 | (cell & 0xFFF) // 8 << 10, 0xD61F0200)
+    return struct.pack("<III", 0x90000000 | x | (pages & 3) << 29 | (pages >> 2) << 5, 0xF9400000 | x << 5 | x | (cell & 0xFFF) // 8 << 10,
+                       0xD61F0000 | x << 5)
 
 
 # Functions that are nothing but a jump to an import, as compilers write them.
@@ -269,7 +270,7 @@ STUBS = {"x64": [lambda at, cell, base: b"\xff\x25" + struct.pack("<i", cell - a
                  lambda at, cell, base: b"\x48\xff\x25" + struct.pack("<i", cell - at - 7)],
          "x86": [lambda at, cell, base: b"\xff\x25" + struct.pack("<I", base + cell),
                  lambda at, cell, base: b"\x8b\xff\x55\x8b\xec\x5d\xff\x25" + struct.pack("<I", base + cell)],
-         "arm64": [adrp_stub]}
+         "arm64": [lambda at, cell, base: adrp_stub(16, at, cell), lambda at, cell, base: adrp_stub(8, at, cell)]}
 
 
 def com(p):
