@@ -460,17 +460,9 @@ static uintptr_t skew_cell(unsigned i) {
 }
 
 // One load of a whole cell, as an indirect call makes.
-#if MI_ARCH_ARM64
-#    define SKEW_LOAD "ldr %0, %1"
-#else
-#    define SKEW_LOAD "mov %1, %0"
-#endif
 static uintptr_t skew_load(unsigned i) {
-    uintptr_t function;
-    __asm__ volatile(SKEW_LOAD
-                     : "=r"(function)
-                     : "m"(*(uintptr_t *)(void *)(skew_table.cells + i * sizeof(function))));
-    return function;
+    typedef uintptr_t askew_t __attribute__((aligned(1)));
+    return *(volatile askew_t *)(void *)(skew_table.cells + i * sizeof(uintptr_t));
 }
 
 static DWORD WINAPI skew_thread(void *arg) {
