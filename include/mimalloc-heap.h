@@ -332,6 +332,7 @@ mi_decl_export void mi_debug_show_arenas(bool show_pages) mi_attr_noexcept;
 //
 // A sub-process keeps the memory of its threads apart: plain allocations of a thread that was added
 // to it come from a heap of its own, and what its ended threads leave is taken over within it only.
+// Heaps that its threads make belong to it; when it ends they stay, in the main sub-process.
 
 struct mi_subproc_s;
 typedef struct mi_subproc_s *mi_subproc_id_t;
@@ -344,13 +345,16 @@ mi_decl_nodiscard mi_decl_export mi_subproc_id_t mi_subproc_current(void);
 mi_decl_nodiscard mi_decl_export mi_subproc_id_t mi_subproc_new(void);
 // Ends a sub-process whose threads have all ended; live blocks stay valid and go to the main one.
 mi_decl_export void mi_subproc_delete(mi_subproc_id_t subproc);
-// mi_subproc_delete that also frees every block that is still live.
+// mi_subproc_delete that also frees every block that is still live, but for those of heaps that its
+// threads made.
 mi_decl_export void mi_subproc_destroy(mi_subproc_id_t subproc);
 // Puts the calling thread into the sub-process, for its allocations from now on.
 mi_decl_export void mi_subproc_add_current_thread(mi_subproc_id_t subproc);
 // Called for a heap; false ends the walk.
 typedef bool(mi_cdecl mi_heap_visit_fun)(mi_heap_t *heap, void *arg);
-// Calls visitor for each heap of the sub-process; false when the visitor ended the walk.
+// Calls visitor for each heap of the sub-process, first for the one that plain allocations come
+// from. The visitor may delete or destroy the heap that it is called for, no other. false when it
+// ended the walk.
 mi_decl_export bool mi_subproc_visit_heaps(mi_subproc_id_t subproc, mi_heap_visit_fun *visitor,
                                            void *arg);
 
@@ -385,6 +389,12 @@ mi_decl_export mi_heap_t *mi_heap_set_default(mi_heap_t *heap);
 mi_decl_nodiscard mi_decl_export bool mi_heap_contains_block(mi_heap_t *heap, const void *p);
 // Whether p points into a page of the heap.
 mi_decl_nodiscard mi_decl_export bool mi_heap_check_owned(mi_heap_t *heap, const void *p);
+// Whether the page of block p belongs to the heap, is not the one that is allocated from now, and
+// has at most perc_threshold percent of its blocks live: then moving p to a new block helps to
+// empty it (defragmentation). Unsafe: the thread that allocated p asks, or none uses the heap.
+mi_decl_nodiscard mi_decl_export bool
+mi_unsafe_heap_page_is_under_utilized(mi_heap_t *heap, void *p,
+                                      size_t perc_threshold) mi_attr_noexcept;
 // Whether p points into a page of the heap that mi_malloc of the calling thread uses.
 mi_decl_nodiscard mi_decl_export bool mi_check_owned(const void *p);
 

@@ -123,6 +123,12 @@ mi_decl_nodiscard mi_decl_export char *mi_heap_stats_get_json(mi_heap_t *heap, s
 mi_decl_export void mi_heap_stats_print_out(mi_heap_t *heap, mi_output_fun *out,
                                             void *arg) mi_attr_noexcept;
 
+// Does nothing: the figures of a heap are in the process' already, as soon as they are asked for.
+mi_decl_export void mi_heap_stats_merge_to_subproc(mi_heap_t *heap) mi_attr_noexcept;
+// Prints the statistics of each heap of a sub-process through out, NULL for the registered output.
+mi_decl_export void mi_subproc_heap_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
+                                                    void *arg) mi_attr_noexcept;
+
 // mi_heap_stats_get for the heap of a sub-process.
 mi_decl_export bool mi_subproc_stats_get(mi_subproc_id_t subproc_id,
                                          mi_stats_t *stats) mi_attr_noexcept;

@@ -81,6 +81,13 @@ void mi_core_heap_delete(mi_heap_t *heap); // its blocks stay valid and belong t
 void mi_core_heap_destroy(
     mi_heap_t *heap); // frees all its blocks; no other thread may be using them
 mi_heap_t *mi_core_heap_of(const void *p); // NULL = not in our heap
+// A sub-process is a heap, from which the plain allocations of its threads come, and all heaps that
+// its threads make.
+mi_heap_t *mi_core_subproc_new(void);                     // NULL = no memory
+mi_heap_t *mi_core_heap_subproc(const mi_heap_t *heap);   // the heap that stands for it
+mi_heap_t *mi_core_heap_before(const mi_heap_t *heap,     // the live heap of the sub-process that
+                               const mi_heap_t *subproc); // was made before heap, NULL: the last
+                                                          // one; the main heap is not among them
 // heap NULL: the heap that plain allocations of the calling thread come from.
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero);
 void *mi_core_heap_malloc_aligned(mi_heap_t *heap, size_t size, size_t align, size_t offset,

@@ -15,6 +15,7 @@ static mi_heap_t heap_left = {.arena = NULL};
 static _Atomic(uint64_t) heap_next_id = 1;
 static _Atomic(uint64_t) heap_count = 1;
 static mi_heap_t *heap_pool; // unused structs, under the life lock
+static mi_heap_t *heap_last; // the last struct made; none is ever given back; under the life lock
 
 mi_heap_t *mi_core_heap_main(void) {
     return &mi_heap_main_state;
@@ -29,13 +30,20 @@ mi_heap_t *mi_core_heap_new_in_arena(void *arena) {
     mi_heap_t *const home = (arena == NULL ? NULL : mi_arena_home((mi_arena_t *)arena, NULL));
     if (home != NULL)
         return home; // it has the blocks of a reloaded arena
+    mi_heap_t *const current = mi_core_default_heap();
     mi_lock(&mi_life_lock);
     mi_heap_t *heap = heap_pool;
-    if (heap != NULL)
-        heap_pool = heap->next;
-    else
-        heap = (mi_heap_t *)mi_meta_alloc(sizeof(mi_heap_t));
     if (heap != NULL) {
+        heap_pool = heap->next;
+    } else {
+        heap = (mi_heap_t *)mi_meta_alloc(sizeof(mi_heap_t));
+        if (heap != NULL) {
+            heap->made_before = heap_last;
+            heap_last = heap;
+        }
+    }
+    if (heap != NULL) {
+        heap->subproc = current->subproc;
         heap->id = mi_fetch_add_relaxed(&heap_next_id, 1);
         heap->arena = (mi_arena_t *)arena;
         heap->next = NULL;
@@ -47,6 +55,33 @@ mi_heap_t *mi_core_heap_new_in_arena(void *arena) {
 
 mi_heap_t *mi_core_heap_new(void) {
     return mi_core_heap_new_in_arena(NULL);
+}
+
+mi_heap_t *mi_core_subproc_new(void) {
+    mi_heap_t *const heap = mi_core_heap_new();
+    if (heap == NULL)
+        return NULL;
+    mi_lock(&mi_life_lock);
+    heap->subproc = heap;
+    mi_unlock(&mi_life_lock);
+    return heap;
+}
+
+mi_heap_t *mi_core_heap_subproc(const mi_heap_t *heap) {
+    mi_lock(&mi_life_lock);
+    mi_heap_t *const subproc = heap->subproc;
+    mi_unlock(&mi_life_lock);
+    return subproc == NULL ? &mi_heap_main_state : subproc;
+}
+
+mi_heap_t *mi_core_heap_before(const mi_heap_t *heap, const mi_heap_t *subproc) {
+    const mi_heap_t *const wanted = (subproc == &mi_heap_main_state ? NULL : subproc);
+    mi_lock(&mi_life_lock);
+    mi_heap_t *h = (heap == NULL ? heap_last : heap->made_before);
+    while (h != NULL && (h->id == 0 || h->subproc != wanted))
+        h = h->made_before;
+    mi_unlock(&mi_life_lock);
+    return h;
 }
 
 // Looks for this thread's thread heap in the heap; NULL = it has none.
@@ -86,6 +121,10 @@ mi_theap_t *mi_heap_thread_part(mi_heap_t *heap) {
 
 // The heap struct is free for another heap. The life lock is held.
 static void heap_struct_free(mi_heap_t *heap) {
+    for (mi_heap_t *h = (heap->subproc == heap ? heap_last : NULL); h != NULL; h = h->made_before)
+        if (h->subproc == heap)
+            h->subproc = NULL; // its other heaps are the main sub-process' from now on
+    heap->subproc = NULL;
     heap->id = 0;
     heap->node_plus_1 = 0;
     heap->orphan_first = NULL;

@@ -15,6 +15,9 @@ struct mi_heap_s {
     mi_theap_t *orphan_last;        // its end: the one worked on last
     _Atomic(uint32_t) orphan_count; // changes under the life lock
     mi_heap_t *next;                // pool of unused structs, under the life lock
+    mi_heap_t *subproc;             // heap of the sub-process it belongs to, itself if it is one;
+                                    // NULL = the main heap; under the life lock
+    mi_heap_t *made_before;         // all structs ever made, under the life lock
 };
 
 extern MI_HIDDEN mi_heap_t mi_heap_main_state;

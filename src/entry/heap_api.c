@@ -181,6 +181,15 @@ bool mi_check_owned(const void *p) {
     return mi_heap_contains(mi_heap_get_default(), p);
 }
 
+bool mi_unsafe_heap_page_is_under_utilized(mi_heap_t *heap, void *p,
+                                           size_t perc_threshold) mi_attr_noexcept {
+    const mi_page_t *const page = mi_page_map_find(p);
+    if (heap == NULL || page == NULL || mi_core_heap_of(p) != heap ||
+        page->state == MI_PAGE_CURRENT || page->reserved <= 1)
+        return false;
+    return (uint64_t)mi_page_live(page) * 100 <= (uint64_t)perc_threshold * page->reserved;
+}
+
 mi_heap_t *mi_heap_get_backing(void) {
     return mi_core_heap_main();
 }

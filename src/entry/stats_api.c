@@ -229,6 +229,27 @@ void mi_subproc_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
     mi_heap_stats_print_out((mi_heap_t *)(void *)subproc_id, out, arg);
 }
 
+typedef struct heap_print_s {
+    mi_output_fun *out;
+    void *arg;
+} heap_print_t;
+
+static bool heap_print(mi_heap_t *heap, void *arg) {
+    const heap_print_t *const to = arg;
+    mi_heap_stats_print_out(heap, to->out, to->arg);
+    return true;
+}
+
+void mi_subproc_heap_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
+                                     void *arg) mi_attr_noexcept {
+    heap_print_t to = {out, arg};
+    (void)mi_subproc_visit_heaps(subproc_id, heap_print, &to);
+}
+
+void mi_heap_stats_merge_to_subproc(mi_heap_t *heap) mi_attr_noexcept {
+    (void)heap; // as mi_stats_merge
+}
+
 void mi_stats_reset(void) mi_attr_noexcept {
 }
 

@@ -94,11 +94,11 @@ mi_subproc_id_t mi_subproc_main(void) {
 }
 
 mi_subproc_id_t mi_subproc_current(void) {
-    return subproc_of(mi_core_default_heap());
+    return subproc_of(mi_core_heap_subproc(mi_core_default_heap()));
 }
 
 mi_subproc_id_t mi_subproc_new(void) {
-    return subproc_of(mi_heap_new());
+    return subproc_of(mi_core_subproc_new());
 }
 
 void mi_subproc_delete(mi_subproc_id_t subproc) {
@@ -115,5 +115,13 @@ void mi_subproc_add_current_thread(mi_subproc_id_t subproc) {
 }
 
 bool mi_subproc_visit_heaps(mi_subproc_id_t subproc, mi_heap_visit_fun *visitor, void *arg) {
-    return subproc != NULL && visitor != NULL && visitor(subproc_heap(subproc), arg);
+    if (subproc == NULL || visitor == NULL)
+        return false;
+    mi_heap_t *const own = subproc_heap(subproc);
+    if (!visitor(own, arg))
+        return false;
+    for (mi_heap_t *h = NULL; (h = mi_core_heap_before(h, own)) != NULL;)
+        if (h != own && !visitor(h, arg))
+            return false;
+    return true;
 }

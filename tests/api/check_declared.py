@@ -23,7 +23,7 @@ GIVE_NOTHING = """
     mi_free_small mi_good_size mi_heap_check_owned mi_heap_collect mi_heap_contains mi_heap_contains_block
     mi_heap_delete mi_heap_destroy mi_heap_get_backing mi_heap_get_default mi_heap_guarded_set_sample_rate
     mi_heap_guarded_set_size_bound mi_heap_main mi_heap_of mi_heap_set_default mi_heap_set_numa_affinity
-    mi_heap_stats_get mi_heap_stats_print_out mi_heap_visit_abandoned_blocks mi_heap_visit_blocks
+    mi_heap_stats_get mi_heap_stats_merge_to_subproc mi_heap_stats_print_out mi_heap_visit_abandoned_blocks mi_heap_visit_blocks
     mi_is_in_heap_region mi_is_redirected mi_malloc_good_size mi_malloc_size mi_malloc_usable_size
     mi_manage_memory mi_manage_os_memory mi_manage_os_memory_ex mi_option_disable mi_option_enable
     mi_option_get mi_option_get_clamp mi_option_get_size mi_option_is_enabled mi_option_set
@@ -33,10 +33,10 @@ GIVE_NOTHING = """
     mi_reserve_huge_os_pages_at mi_reserve_huge_os_pages_at_ex mi_reserve_huge_os_pages_interleave
     mi_stats_get mi_stats_get_bin_size mi_stats_merge mi_stats_print mi_stats_print_out mi_stats_reset
     mi_subproc_add_current_thread mi_subproc_current mi_subproc_delete mi_subproc_destroy mi_subproc_main
-    mi_subproc_stats_get mi_subproc_stats_print_out mi_subproc_visit_heaps mi_theap_collect
+    mi_subproc_heap_stats_print_out mi_subproc_stats_get mi_subproc_stats_print_out mi_subproc_visit_heaps mi_theap_collect
     mi_theap_get_default mi_theap_guarded_set_sample_rate mi_theap_guarded_set_size_bound mi_theap_set_default
     mi_thread_done mi_thread_init mi_thread_set_in_threadpool mi_thread_stats_print_out mi_ufree
-    mi_usable_size mi_version
+    mi_unsafe_heap_page_is_under_utilized mi_usable_size mi_version
 """.split()
 
 DECLARATION = re.compile(r"\bmi_decl_export\b([^;{}]*?)\b(_?mi_[a-z0-9_]+)\s*\(", re.S)

@@ -24,6 +24,36 @@ static void check_main(void) {
     mi_free(p);
 }
 
+// Of the pages that a heap is spread over, those with few live blocks are worth leaving.
+static void check_under_utilized(void) {
+    enum { COUNT = 4000, SIZE = 256 };
+    static void *block[COUNT];
+    mi_heap_t *const heap = mi_heap_new();
+    for (int i = 0; i < COUNT; i++)
+        block[i] = mi_heap_malloc(heap, SIZE);
+    for (int i = 0; i < COUNT; i++)
+        CHECK(!mi_unsafe_heap_page_is_under_utilized(heap, block[i], 50) || i > COUNT - 512);
+    int kept = 0;
+    for (int i = 0; i < COUNT; i++)
+        if (i % 16 != 0)
+            mi_free(block[i]);
+        else
+            block[kept++] = block[i];
+    int worth = 0;
+    for (int i = 0; i < kept; i++)
+        worth += mi_unsafe_heap_page_is_under_utilized(heap, block[i], 20);
+    // All but those of the page at hand.
+    CHECK_MSG(worth > kept / 2 && worth < kept, "%d of %d", worth, kept);
+    for (int i = 0; i < kept; i++)
+        CHECK(!mi_unsafe_heap_page_is_under_utilized(heap, block[i], 1));
+    int on_stack = 0;
+    CHECK(!mi_unsafe_heap_page_is_under_utilized(heap, NULL, 100) &&
+          !mi_unsafe_heap_page_is_under_utilized(heap, &on_stack, 100) &&
+          !mi_unsafe_heap_page_is_under_utilized(NULL, block[0], 100) &&
+          !mi_unsafe_heap_page_is_under_utilized(mi_heap_main(), block[0], 100));
+    mi_heap_destroy(heap);
+}
+
 typedef void *(*heap_alloc_fn)(mi_heap_t *heap, size_t size);
 
 static void check_alloc(const char *name, heap_alloc_fn alloc, bool zeroes, size_t most) {
@@ -169,6 +199,7 @@ static void check_visit(void) {
 
 int main(void) {
     check_main();
+    check_under_utilized();
     check_alloc("mi_heap_malloc", mi_heap_malloc, false, SIZE_MAX);
     check_alloc("mi_heap_zalloc", mi_heap_zalloc, true, SIZE_MAX);
     check_alloc("mi_heap_calloc", heap_calloc_1, true, SIZE_MAX);

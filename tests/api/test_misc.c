@@ -79,6 +79,50 @@ static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void 
     return true;
 }
 
+typedef struct seen_s {
+    mi_heap_t *heap[8];
+    int count;
+} seen_t;
+
+static bool see_heap(mi_heap_t *heap, void *arg) {
+    seen_t *const seen = arg;
+    if (seen->count < 8)
+        seen->heap[seen->count] = heap;
+    seen->count++;
+    return true;
+}
+
+// Heaps belong to the sub-process whose thread made them, whichever heap is the default.
+static void check_subproc_heaps(void) {
+    const mi_subproc_id_t main_process = mi_subproc_main();
+    const mi_subproc_id_t other = mi_subproc_new();
+    seen_t before = {{NULL}, 0};
+    CHECK(mi_subproc_visit_heaps(main_process, see_heap, &before) &&
+          before.heap[0] == mi_heap_main());
+    mi_subproc_add_current_thread(other);
+    mi_heap_t *const own = mi_heap_get_default();
+    mi_heap_t *const first = mi_heap_new();
+    (void)mi_heap_set_default(first);
+    CHECK(mi_subproc_current() == other);
+    mi_heap_t *const second = mi_heap_new();
+    (void)mi_heap_set_default(own);
+    seen_t seen = {{NULL}, 0};
+    CHECK(mi_subproc_visit_heaps(other, see_heap, &seen) && seen.count == 3);
+    CHECK(seen.heap[0] == own && seen.heap[1] == second && seen.heap[2] == first);
+    seen = (seen_t){{NULL}, 0};
+    CHECK(mi_subproc_visit_heaps(main_process, see_heap, &seen) && seen.count == before.count);
+    mi_heap_destroy(second);
+    seen = (seen_t){{NULL}, 0};
+    CHECK(mi_subproc_visit_heaps(other, see_heap, &seen) && seen.count == 2);
+    mi_subproc_add_current_thread(main_process);
+    mi_subproc_delete(other); // its heap that is left is the main sub-process' now
+    seen = (seen_t){{NULL}, 0};
+    CHECK(mi_subproc_visit_heaps(main_process, see_heap, &seen) && seen.count == before.count + 1);
+    void *const p = mi_heap_malloc(first, 100);
+    CHECK(mi_heap_of(p) == first);
+    mi_heap_destroy(first);
+}
+
 static void check_subproc(void) {
     const mi_subproc_id_t main_process = mi_subproc_main();
     CHECK(main_process != NULL && mi_subproc_current() == main_process);
@@ -105,6 +149,7 @@ static void check_subproc(void) {
     mi_free(p);
     mi_subproc_destroy(mi_subproc_new());
     mi_subproc_delete(NULL);
+    check_subproc_heaps();
 }
 
 static void check_arena(void) {

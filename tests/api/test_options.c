@@ -201,6 +201,13 @@ static void check_json(void) {
     catch_begin();
     mi_subproc_stats_print_out(subproc, catch_output, NULL);
     CHECK(strstr(caught_text, "in pages") != NULL);
+    catch_begin();
+    mi_heap_t *const second = mi_heap_new();
+    mi_heap_stats_merge_to_subproc(second);
+    mi_subproc_heap_stats_print_out(subproc, catch_output, NULL);
+    const char *const first_part = strstr(caught_text, "in pages");
+    CHECK(first_part != NULL && strstr(first_part + 1, "in pages") != NULL); // the other heap's
+    mi_heap_destroy(second);
     catch_end();
     mi_free(heap_text);
     mi_free(own);
