@@ -530,11 +530,12 @@ mi_decl_export int mi_dupenv_s(char **buf, size_t *size, const char *name) mi_at
 // (Linux).
 mi_decl_export int mi_wdupenv_s(unsigned short **buf, size_t *size,
                                 const unsigned short *name) mi_attr_noexcept;
-// mi_free; size is what was asked for, or the usable size.
+// mi_free; size is what was asked for, or the usable size. Debug and secure builds report a larger
+// one, and end the process unless mi_register_error says otherwise.
 mi_decl_export void mi_free_size(void *p, size_t size) mi_attr_noexcept;
 // mi_free; size and alignment are what was asked for.
 mi_decl_export void mi_free_size_aligned(void *p, size_t size, size_t alignment) mi_attr_noexcept;
-// mi_free; alignment is what was asked for.
+// mi_free; alignment is what was asked for, which debug and secure builds check too.
 mi_decl_export void mi_free_aligned(void *p, size_t alignment) mi_attr_noexcept;
 
 // ---- what C++ operators are made of ----

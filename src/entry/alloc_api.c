@@ -89,20 +89,20 @@ void mi_free_small(void *p) mi_attr_noexcept {
 }
 
 void mi_free_size(void *p, size_t size) mi_attr_noexcept {
-    MI_ASSERT(p == NULL || !mi_core_contains(p) || size <= mi_core_usable(p, NULL));
-    (void)size;
+    if (MI_DEBUG || MI_SECURE)
+        mi_told_check(p, size, 1);
     mi_free(p);
 }
 
 void mi_free_size_aligned(void *p, size_t size, size_t alignment) mi_attr_noexcept {
-    MI_ASSERT(((uintptr_t)p & (alignment - 1)) == 0);
-    (void)alignment;
-    mi_free_size(p, size);
+    if (MI_DEBUG || MI_SECURE)
+        mi_told_check(p, size, alignment);
+    mi_free(p);
 }
 
 void mi_free_aligned(void *p, size_t alignment) mi_attr_noexcept {
-    MI_ASSERT(((uintptr_t)p & (alignment - 1)) == 0);
-    (void)alignment;
+    if (MI_DEBUG || MI_SECURE)
+        mi_told_check(p, 0, alignment);
     mi_free(p);
 }
 

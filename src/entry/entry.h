@@ -34,6 +34,9 @@ void *mi_realloc_any(void *p, size_t size, unsigned flags);
 // If p is a guarded block: resizes it by moving it to an ordinary block, *out is the result.
 bool mi_realloc_guarded(void *p, size_t size, unsigned flags, void **out);
 size_t mi_usable_any(const void *p, const char *operation);
+// Debug and secure builds: reports a block of ours that is freed with a size larger than it is, or
+// an alignment that it does not have: another block was meant, or another type.
+void mi_told_check(const void *p, size_t size, size_t alignment);
 
 // ---- platform_linux.c, platform_windows.c ----
 void mi_platform_errno(

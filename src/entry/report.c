@@ -50,6 +50,24 @@ void mi_report_pointer(mi_free_result_t result, const void *p, const char *opera
     }
 }
 
+void mi_told_check(const void *p, size_t size, size_t alignment) {
+    mi_free_result_t result;
+    if (!(MI_DEBUG || MI_SECURE) || !mi_core_contains(p))
+        return;
+    const size_t usable = mi_core_usable(p, &result);
+    if (result != MI_FREE_OK) // the free itself will tell; a guarded block is not looked at
+        return;
+    if (size > usable)
+        mi_message_error(MI_EFAULT,
+                         "free of a block with a size that it does not have: %p, %zu bytes long, "
+                         "not %zu",
+                         p, usable, size);
+    if (mi_is_pow2(alignment) && ((uintptr_t)p & (alignment - 1)) != 0)
+        mi_message_error(MI_EFAULT,
+                         "free of a block with an alignment that it does not have: %p, not %zu", p,
+                         alignment);
+}
+
 MI_NOINLINE void *mi_malloc_slow(size_t size) {
     if (MI_UNLIKELY(!mi_entry_is_ready))
         mi_entry_init();

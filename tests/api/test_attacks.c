@@ -42,7 +42,10 @@ typedef enum outcome_e {
 #define IS_FREE(operation) "mimalloc: error: " operation " of a block that is already free: 0x"
 #define INSIDE             "mimalloc: error: free of a pointer that is not the start of a block: 0x"
 #define FOREIGN            "mimalloc: error: free of a pointer that this allocator did not allocate: 0x"
-#define END_OVERWRITTEN    "mimalloc: error: free of a block whose end was overwritten: 0x"
+#define WRONG_SIZE         "mimalloc: error: free of a block with a size that it does not have: 0x"
+#define WRONG_ALIGNMENT                                                                            \
+    "mimalloc: error: free of a block with an alignment that it does not have: 0x"
+#define END_OVERWRITTEN "mimalloc: error: free of a block whose end was overwritten: 0x"
 
 enum { COUNT = 64, BYTES = 48, MANY = 3000 };
 static void *blocks[COUNT];
@@ -162,6 +165,99 @@ static outcome_t attack_double_free_remote(void) {
     free_elsewhere(blocks[5]);
     free_elsewhere(blocks[5]);
     return GOES_ON;
+}
+
+// The owner frees it, and another thread does; or the other way round, before it was taken back.
+static outcome_t attack_double_free_own_first(void) {
+    make_blocks();
+    mi_free(blocks[5]);
+    free_elsewhere(blocks[5]);
+    return malloc_repeats();
+}
+static outcome_t attack_double_free_own_last(void) {
+    make_blocks();
+    free_elsewhere(blocks[5]);
+    mi_free(blocks[5]);
+    return malloc_repeats();
+}
+
+static outcome_t attack_double_free_large(void) {
+    const size_t size = 1000000;
+    void *const p = mi_malloc(size);
+    mi_free(p);
+    mi_free(p);
+    return mi_malloc(size) == mi_malloc(size) ? SUCCEEDS : GOES_ON;
+}
+
+// One byte of the link is enough, where links tell addresses.
+static outcome_t attack_partial_link(void) {
+    make_blocks();
+    mi_free(blocks[1]);
+    mi_free(blocks[2]);
+    *(uint8_t *)blocks[2] ^= BYTES;
+    return malloc_repeats();
+}
+
+// Two links change places, so that each is still the link of a free block.
+static outcome_t attack_swap_links(void) {
+    uintptr_t first, second;
+    make_blocks();
+    mi_free(blocks[1]);
+    mi_free(blocks[2]);
+    memcpy(&first, blocks[1], sizeof(first));
+    memcpy(&second, blocks[2], sizeof(second));
+    memcpy(blocks[1], &second, sizeof(second));
+    memcpy(blocks[2], &first, sizeof(first));
+    return malloc_repeats();
+}
+
+// Freed by another thread, written to before the owner takes it back.
+static outcome_t attack_use_after_remote_free(void) {
+    make_blocks();
+    free_elsewhere(blocks[40]);
+    memset(blocks[40], 'A', 16);
+    return malloc_gives((void *)(uintptr_t)0x4141414141410000ull, 65536);
+}
+
+// Written to when its page is the system's again: what comes from there is zero all the same.
+static outcome_t attack_write_after_purge(void) {
+    enum { SIZE = 1000 };
+    static uint8_t *p[MANY];
+    for (int i = 0; i < MANY; i++)
+        p[i] = mi_malloc(SIZE);
+    for (int i = 0; i < MANY; i++)
+        mi_free(p[i]);
+    mi_collect(true);
+    memset(p[MANY / 2], 'A', 64);
+    for (int i = 0; i < MANY; i++) {
+        const uint8_t *const z = mi_zalloc(SIZE);
+        for (int k = 0; k < SIZE; k++)
+            if (z[k] != 0)
+                return SUCCEEDS;
+    }
+    return GOES_ON;
+}
+
+// As a pointer to an object of another type is deleted.
+static outcome_t attack_wrong_size(void) {
+    make_blocks();
+    mi_free_size(blocks[5], 4000);
+    return malloc_gives(blocks[5], BYTES);
+}
+static outcome_t attack_wrong_alignment(void) {
+    make_blocks();
+    for (int i = 0; i < COUNT; i++)
+        if ((uintptr_t)blocks[i] % 128 != 0) {
+            mi_free_size_aligned(blocks[i], BYTES, 128);
+            return malloc_gives(blocks[i], BYTES);
+        }
+    return NOT_RUN;
+}
+
+static outcome_t attack_interior_large(void) {
+    uint8_t *const p = mi_malloc(1000000);
+    mi_free(p + 65536); // a whole slice on
+    return (uintptr_t)mi_malloc(1000000) - (uintptr_t)p < 1000000 ? SUCCEEDS : GOES_ON;
 }
 
 static outcome_t attack_realloc_freed(void) {
@@ -293,6 +389,23 @@ static const struct {
      EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
     {"double_free_remote", attack_double_free_remote, EXPECTED(ENDED, ENDED, NOT_RUN),
      EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
+    {"double_free_own_first", attack_double_free_own_first, EXPECTED(ENDED, ENDED, SUCCEEDS),
+     EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
+    {"double_free_own_last", attack_double_free_own_last, EXPECTED(ENDED, ENDED, SUCCEEDS),
+     EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
+    {"double_free_large", attack_double_free_large, EXPECTED(ENDED, ENDED, SUCCEEDS),
+     EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
+    {"partial_link", attack_partial_link, EXPECTED(ENDED, NOT_RUN, NOT_RUN),
+     EXPECTED(CORRUPT, "", "")},
+    {"swap_links", attack_swap_links, EXPECTED(ENDED, NOT_RUN, NOT_RUN), EXPECTED(CORRUPT, "", "")},
+    {"use_after_remote_free", attack_use_after_remote_free, EXPECTED(ENDED, NOT_RUN, NOT_RUN),
+     EXPECTED(CORRUPT, "", "")},
+    {"write_after_purge", attack_write_after_purge, EXPECTED(GOES_ON, NOT_RUN, NOT_RUN), ""},
+    {"wrong_size", attack_wrong_size, EXPECTED(ENDED, ENDED, SUCCEEDS),
+     EXPECTED(WRONG_SIZE, WRONG_SIZE, "")},
+    {"wrong_alignment", attack_wrong_alignment, EXPECTED(ENDED, ENDED, SUCCEEDS),
+     EXPECTED(WRONG_ALIGNMENT, WRONG_ALIGNMENT, "")},
+    {"interior_large", attack_interior_large, GOES_ON, INSIDE},
     {"realloc_freed", attack_realloc_freed, EXPECTED(ENDED, ENDED, SUCCEEDS),
      EXPECTED(IS_FREE("realloc"), IS_FREE("realloc"), "")},
     {"overflow_free", attack_overflow_free, EXPECTED(ENDED, ENDED, NOT_RUN),
@@ -467,8 +580,13 @@ int main(int argc, char **argv) {
         const char *const end = strchr(said, '\n');
         // Behind the address may stand what is known of the damage.
         const char *const rest = said + begin + strspn(said + begin, "0123456789abcdef");
+        const char *const more =
+            (strcmp(attacks[i].says, WRONG_SIZE) == 0        ? " bytes long, not 4000\n"
+             : strcmp(attacks[i].says, WRONG_ALIGNMENT) == 0 ? ", not 128\n"
+                                                             : NULL);
         const bool is_whole =
-            (strcmp(attacks[i].says, END_OVERWRITTEN) != 0
+            (more != NULL ? strstr(rest, more) != NULL
+             : strcmp(attacks[i].says, END_OVERWRITTEN) != 0
                  ? rest == end
                  : strstr(rest, " bytes long, changed from byte ") != NULL ||
                        strstr(rest, " bytes long, its record is destroyed\n") != NULL);
