@@ -397,7 +397,8 @@ typedef enum mi_option_e {
     mi_option_disallow_arena_alloc, // every block above 4 MiB gets a reservation of its own from
                                     // the OS; smaller ones share arenas all the same
     mi_option_retry_on_oom, // Windows: milliseconds for which memory that the OS refuses is asked
-                            // for again before an allocation fails; 0: not at all
+                            // for again before an allocation fails, once until it gave some again;
+                            // 0: not at all
     mi_option_visit_abandoned, // no effect: heap walks may always visit blocks of ended threads
     mi_option_guarded_min,     // guard only blocks of at least this many bytes
     mi_option_guarded_max,     // guard only blocks of at most this many bytes

@@ -145,6 +145,9 @@ int mi_os_release(void *p, size_t bytes) {
 }
 
 static _Atomic(uint32_t) commit_retry_ms;
+// Waiting was in vain, and nothing could be committed since. One allocation asks in several places,
+// and a program that goes on without memory asks again and again: it shall wait once.
+static _Atomic(bool) commit_is_hopeless;
 
 void mi_os_set_commit_retry(uint32_t ms) {
     mi_store_relaxed(&commit_retry_ms, ms);
@@ -161,16 +164,23 @@ static bool commit_once(void *p, size_t bytes) {
 // Windows refuses while it enlarges the page file, and other processes give memory back: what is
 // refused now may be had a moment later, unless it is more than the machine has.
 static bool commit_with_patience(void *p, size_t bytes) {
-    if (MI_LIKELY(commit_once(p, bytes)))
+    if (MI_LIKELY(commit_once(p, bytes))) {
+        if (MI_UNLIKELY(mi_load_relaxed(&commit_is_hopeless)))
+            mi_store_relaxed(&commit_is_hopeless, false);
         return true;
-    const uint32_t wish_ms = mi_load_relaxed(&commit_retry_ms);
+    }
+    const bool is_hopeless = mi_load_relaxed(&commit_is_hopeless);
+    const uint32_t wish_ms = is_hopeless ? 0 : mi_load_relaxed(&commit_retry_ms);
     DWORD why = GetLastError();
     const uint32_t patience_ms = (bytes <= mi_os_physical_bytes() ? wish_ms : 0);
     const uint64_t start_ms = GetTickCount64();
     for (DWORD wait_ms = 1; why == ERROR_COMMITMENT_LIMIT || why == ERROR_NOT_ENOUGH_MEMORY;) {
         const uint64_t waited_ms = GetTickCount64() - start_ms;
-        if (waited_ms >= patience_ms || mi_os_is_exiting())
+        if (waited_ms >= patience_ms || mi_os_is_exiting()) {
+            if (patience_ms != 0)
+                mi_store_relaxed(&commit_is_hopeless, true);
             return false;
+        }
         const uint64_t left_ms = patience_ms - waited_ms;
         Sleep(wait_ms < left_ms ? wait_ms : (DWORD)left_ms);
         wait_ms = (wait_ms < COMMIT_WAIT_MAX_MS ? wait_ms * 2 : COMMIT_WAIT_MAX_MS);

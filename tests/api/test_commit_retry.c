@@ -33,6 +33,14 @@ int main(void) {
     CHECK(mi_os_commit(p, BYTES, &is_zero) != 0);
     CHECK_MSG(mi_os_fail_calls() > 1, "%ld tries", mi_os_fail_calls());
     CHECK(GetTickCount64() - before >= 20 && GetLastError() == 77);
+    // Then not again, until something could be committed.
+    mi_os_set_commit_retry(600000);
+    mi_os_fail_nth(1);
+    CHECK(mi_os_commit(p, BYTES, &is_zero) != 0);
+    CHECK_MSG(mi_os_fail_calls() == 1, "%ld tries", mi_os_fail_calls());
+    mi_os_fail_nth(0);
+    bool is_committed = false;
+    CHECK(mi_os_commit(p, BYTES, &is_zero) == 0 && mi_os_purge(p, BYTES, &is_committed) == 0);
     // It is had as soon as the system has some.
     mi_os_set_commit_retry(600000);
     mi_os_fail_nth(1);
