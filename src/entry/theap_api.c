@@ -98,7 +98,10 @@ mi_subproc_id_t mi_subproc_current(void) {
 }
 
 mi_subproc_id_t mi_subproc_new(void) {
-    return subproc_of(mi_core_subproc_new());
+    if (!mi_entry_is_ready)
+        mi_entry_init();
+    mi_heap_t *const heap = mi_core_subproc_new();
+    return subproc_of(heap != NULL ? heap : mi_no_memory(sizeof(*heap)));
 }
 
 void mi_subproc_delete(mi_subproc_id_t subproc) {
