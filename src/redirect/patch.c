@@ -4,7 +4,8 @@
 
 enum {
     TRIES_MAX = 2000, // until no thread stands inside a patch
-    PAGE_BYTES = 4096
+    PAGE_BYTES = 4096,
+    PAGES_MAX = 2 // that a patch of at most 8 bytes lies in
 };
 
 // Is a thread about to execute in the middle of a patch? At its first byte it may stand.
@@ -66,23 +67,45 @@ static bool is_first_in(const mi_patch_t *patches, size_t i, const pages_t *page
     return true;
 }
 
+// Gives the first pages the rights back that they had; each has its own.
+static bool pages_close(const pages_t *pages, const DWORD *rights, size_t bytes) {
+    bool is_good = true;
+    DWORD ignored;
+    for (size_t at = 0; at < bytes; at += PAGE_BYTES)
+        is_good &=
+            VirtualProtect(pages->begin + at, PAGE_BYTES, rights[at / PAGE_BYTES], &ignored) != 0;
+    FlushInstructionCache(GetCurrentProcess(), pages->begin, pages->bytes);
+    return is_good;
+}
+
+// Makes all of them writable, or none: then the error is the system's.
+static bool pages_open(const pages_t *pages, DWORD rights[PAGES_MAX]) {
+    for (size_t at = 0; at < pages->bytes; at += PAGE_BYTES) {
+        if (VirtualProtect(pages->begin + at, PAGE_BYTES, PAGE_EXECUTE_READWRITE,
+                           &rights[at / PAGE_BYTES]))
+            continue;
+        const DWORD error = GetLastError();
+        (void)pages_close(pages, rights, at);
+        SetLastError(error);
+        return false;
+    }
+    return true;
+}
+
 // Writes the patches of one group of pages. They keep their right to execute meanwhile: they may
 // hold the very functions that make them writable. Their protection is put back.
 static mi_reason_t pages_write(const mi_patch_t *patches, size_t count, const pages_t *pages) {
-    DWORD before, ignored;
+    DWORD rights[PAGES_MAX];
     if (mi_fault("protect"))
         return MI_REASON_PROTECT_FAILED;
-    if (!VirtualProtect(pages->begin, pages->bytes, PAGE_EXECUTE_READWRITE, &before)) {
+    if (!pages_open(pages, rights)) {
         // ERROR_DYNAMIC_CODE_BLOCKED
         return GetLastError() == 1655 ? MI_REASON_DYNAMIC_CODE : MI_REASON_PROTECT_FAILED;
     }
     for (size_t i = 0; i < count; i++)
         if (is_in(&patches[i], pages))
             memcpy(patches[i].at, patches[i].after, patches[i].bytes);
-    const bool is_restored =
-        VirtualProtect(pages->begin, pages->bytes, before, &ignored) && !mi_fault("unprotect");
-    FlushInstructionCache(GetCurrentProcess(), pages->begin, pages->bytes);
-    if (!is_restored)
+    if (!pages_close(pages, rights, pages->bytes) || mi_fault("unprotect"))
         return MI_REASON_PROTECT_FAILED;
     for (size_t i = 0; i < count; i++)
         if (is_in(&patches[i], pages) &&
@@ -97,20 +120,18 @@ static bool needs_write_back(const mi_patch_t *p, const pages_t *pages) {
 
 // Brings everything in these pages that differs back to what it was. false = it cannot be written.
 static bool pages_write_back(const mi_patch_t *patches, size_t count, const pages_t *pages) {
-    DWORD before, ignored;
+    DWORD rights[PAGES_MAX];
     size_t first = 0;
     while (first < count && !needs_write_back(&patches[first], pages))
         first++;
     if (first == count)
         return true;
-    if (mi_fault("rollback") ||
-        !VirtualProtect(pages->begin, pages->bytes, PAGE_EXECUTE_READWRITE, &before))
+    if (mi_fault("rollback") || !pages_open(pages, rights))
         return false;
     for (size_t i = first; i < count; i++)
         if (needs_write_back(&patches[i], pages))
             memcpy(patches[i].at, patches[i].before, patches[i].bytes);
-    (void)VirtualProtect(pages->begin, pages->bytes, before, &ignored);
-    FlushInstructionCache(GetCurrentProcess(), pages->begin, pages->bytes);
+    (void)pages_close(pages, rights, pages->bytes);
     return true;
 }
 

@@ -1,0 +1,223 @@
+// The transaction over code of our own making: patches that share a page, cross from one page into
+// the next and end with a page, in every order; each step fails once; pages whose rights differ; a
+// process that forbids new code. It changes nothing that anybody runs.
+//
+//   patches redirect.dll allocator.dll crt.dll
+//
+// With words: what the whole redirection says in a process that forbids code to be written.
+#include "redirect/patch.h"
+#include "wtest.h"
+
+enum { PAGES = 4, PAGE = 4096, PATCHES = 6, PATCH_BYTES = 5, BLOCKED = 1655, EVERY_CALL = 10000 };
+
+static uint8_t *code;
+static uint8_t original[PAGES * PAGE];
+
+// Two in the first page; one from it into the second; two in the second, the latter its last bytes;
+// one from the third into the last.
+static const size_t places[PATCHES] = {0x10, 0x800, 0xFFD, 0x1010, 0x1FFB, 0x2FFF};
+
+static void code_make(void) {
+    code = (uint8_t *)VirtualAlloc(NULL, PAGES * PAGE, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
+    for (size_t i = 0; code != NULL && i < PAGES * PAGE; i++)
+        code[i] = original[i] = (uint8_t)(i * 11 + i / PAGE);
+    CHECK(code != NULL);
+}
+
+static void rights_set(const DWORD rights[PAGES]) {
+    DWORD before;
+    for (unsigned k = 0; k < PAGES; k++)
+        CHECK(VirtualProtect(code + k * PAGE, PAGE, rights[k], &before));
+}
+
+static bool rights_are(const DWORD rights[PAGES]) {
+    for (unsigned k = 0; k < PAGES; k++) {
+        MEMORY_BASIC_INFORMATION info;
+        if (VirtualQuery(code + k * PAGE, &info, sizeof(info)) == 0 || info.Protect != rights[k]) {
+            say("page %u has the rights %lx\n", k, info.Protect);
+            return false;
+        }
+    }
+    return true;
+}
+
+static void patches_make(mi_patch_t patches[PATCHES], const unsigned order[PATCHES]) {
+    for (unsigned i = 0; i < PATCHES; i++) {
+        mi_patch_t *p = &patches[i];
+        p->at = code + places[order[i]];
+        p->bytes = PATCH_BYTES;
+        for (unsigned b = 0; b < PATCH_BYTES; b++) {
+            p->before[b] = original[places[order[i]] + b];
+            p->after[b] = (uint8_t)~p->before[b];
+        }
+    }
+}
+
+// Are all patches there, or none, and every other byte as it was?
+static bool code_is(bool is_patched) {
+    for (size_t i = 0; i < PAGES * PAGE; i++) {
+        bool is_in_patch = false;
+        for (unsigned k = 0; k < PATCHES; k++)
+            is_in_patch |= (i >= places[k] && i < places[k] + PATCH_BYTES);
+        if (code[i] != (is_patched && is_in_patch ? (uint8_t)~original[i] : original[i])) {
+            say("byte %zx is %x\n", i, code[i]);
+            return false;
+        }
+    }
+    return true;
+}
+
+// The order after this one; false = this was the last.
+static bool order_next(unsigned order[PATCHES]) {
+    int i = PATCHES - 2, j = PATCHES - 1;
+    while (i >= 0 && order[i] > order[i + 1])
+        i--;
+    if (i < 0)
+        return false;
+    while (order[j] < order[i])
+        j--;
+    const unsigned swapped = order[i];
+    order[i] = order[j];
+    order[j] = swapped;
+    for (int a = i + 1, b = PATCHES - 1; a < b; a++, b--) {
+        const unsigned other = order[a];
+        order[a] = order[b];
+        order[b] = other;
+    }
+    return true;
+}
+
+static void test_orders(const DWORD rights[PAGES]) {
+    unsigned order[PATCHES] = {0, 1, 2, 3, 4, 5}, count = 0;
+    mi_patch_t patches[PATCHES];
+    rights_set(rights);
+    do {
+        patches_make(patches, order);
+        CHECK(mi_patch_apply(patches, PATCHES, NULL) == MI_REASON_NONE);
+        CHECK(code_is(true) && rights_are(rights));
+        CHECK(mi_patch_undo(patches, PATCHES) == MI_REASON_NONE);
+        CHECK(code_is(false) && rights_are(rights));
+        count++;
+    } while (order_next(order));
+    CHECK(count == 720);
+}
+
+// ---- a process that forbids new code ----
+
+typedef BOOL(WINAPI *protect_t)(void *, SIZE_T, DWORD, DWORD *);
+static protect_t real_protect;
+static DWORD refused_rights;               // a call for one of these
+static unsigned asked, refusals;           // ... is counted, and refused
+static unsigned refused_call = EVERY_CALL; // only this one is
+
+static BOOL WINAPI refusing_protect(void *at, SIZE_T bytes, DWORD rights, DWORD *before) {
+    if ((rights & refused_rights) != 0 && (refused_call == EVERY_CALL || asked++ == refused_call)) {
+        refusals++;
+        SetLastError(BLOCKED);
+        return FALSE;
+    }
+    const BOOL is_good = real_protect(at, bytes, rights, before);
+    SetLastError(ERROR_SUCCESS); // as any call may leave it
+    return is_good;
+}
+
+// Leads the module's calls of VirtualProtect to ours, or back.
+static unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to) {
+    uint8_t *base = (uint8_t *)module;
+    const IMAGE_NT_HEADERS *nt =
+        (const IMAGE_NT_HEADERS
+             *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    const IMAGE_DATA_DIRECTORY iat = nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IAT];
+    uintptr_t *cells = (uintptr_t *)(void *)(base + iat.VirtualAddress);
+    unsigned count = 0;
+    DWORD before;
+    CHECK(real_protect(cells, iat.Size, PAGE_READWRITE, &before));
+    for (size_t i = 0; i < iat.Size / sizeof(uintptr_t); i++) {
+        if (cells[i] != from)
+            continue;
+        cells[i] = to;
+        count++;
+    }
+    CHECK(real_protect(cells, iat.Size, before, &before));
+    return count;
+}
+
+static uintptr_t protect_export(void) {
+    return proc(GetModuleHandleA("kernel32.dll"), "VirtualProtect");
+}
+
+// Each page in turn may not become writable: all is put back, the pages before it included.
+static void test_blocked(const DWORD rights[PAGES]) {
+    static const unsigned order[PATCHES] = {2, 0, 4, 1, 5, 3};
+    const HMODULE self = GetModuleHandleA(NULL);
+    mi_patch_t patches[PATCHES];
+    patches_make(patches, order);
+    rights_set(rights);
+    CHECK(imports_lead(self, protect_export(), (uintptr_t)refusing_protect) == 1);
+    refused_rights = PAGE_EXECUTE_READWRITE;
+    for (refused_call = 0; refused_call < 100; refused_call++) {
+        asked = refusals = 0;
+        const mi_reason_t reason = mi_patch_apply(patches, PATCHES, NULL);
+        if (refusals == 0) {
+            CHECK(reason == MI_REASON_NONE && code_is(true));
+            break;
+        }
+        CHECK(reason == MI_REASON_DYNAMIC_CODE && code_is(false) && rights_are(rights));
+    }
+    // The first and second page together, each alone, the third and fourth together.
+    CHECK(refused_call == 6);
+    CHECK(imports_lead(self, (uintptr_t)refusing_protect, protect_export()) == 1);
+    refused_call = EVERY_CALL;
+    CHECK(mi_patch_undo(patches, PATCHES) == MI_REASON_NONE && code_is(false));
+    CHECK(rights_are(rights));
+}
+
+static bool says(HMODULE redirect, const char *wanted) {
+    static char text[8192];
+    size_t (*const status)(char *, size_t, int) =
+        (size_t(*)(char *, size_t, int))proc(redirect, "mi_redirect_status");
+    if (status == NULL || status(text, sizeof(text), 0) == 0)
+        return false;
+    for (const char *p = text; *p != 0; p++)
+        if (mi_str_starts(p, wanted))
+            return true;
+    say_text(text);
+    return false;
+}
+
+// The whole redirection: its entries cannot be patched, so its tables are, and it says why.
+static void test_redirection(void) {
+    const HMODULE crt = LoadLibraryA(argument(3));
+    const HMODULE redirect = LoadLibraryA(argument(1));
+    CHECK(crt != NULL && redirect != NULL);
+    CHECK(imports_lead(redirect, protect_export(), (uintptr_t)refusing_protect) == 1);
+    refused_rights = (mi_str_eq(argument(4), "write")
+                          ? PAGE_EXECUTE_READWRITE
+                          : PAGE_EXECUTE_READWRITE | PAGE_EXECUTE_READ | PAGE_EXECUTE);
+    const HMODULE allocator = LoadLibraryA(argument(2));
+    CHECK(allocator != NULL && refusals > 0);
+    CHECK(says(redirect, ": redirected, "));
+    CHECK(says(redirect, " functions by tables ("));
+    CHECK(says(redirect, "; not at its entries, reason 32 (dynamic-code)"));
+    CHECK(says(redirect, "heap guard: off"));
+}
+
+void mainCRTStartup(void) {
+    static const DWORD same[PAGES] = {PAGE_EXECUTE_READ, PAGE_EXECUTE_READ, PAGE_EXECUTE_READ,
+                                      PAGE_EXECUTE_READ};
+    static const DWORD mixed[PAGES] = {PAGE_EXECUTE_READ, PAGE_EXECUTE_READWRITE, PAGE_EXECUTE,
+                                       PAGE_EXECUTE_READ};
+    static const DWORD other[PAGES] = {PAGE_EXECUTE_READ, PAGE_EXECUTE, PAGE_EXECUTE,
+                                       PAGE_EXECUTE_READ};
+    real_protect = (protect_t)protect_export();
+    if (*argument(1) != 0) {
+        test_redirection();
+    } else {
+        code_make();
+        test_orders(same);
+        test_orders(mixed);
+        test_blocked(same);
+        test_blocked(other);
+    }
+    finish();
+}
