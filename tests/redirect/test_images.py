@@ -100,7 +100,8 @@ def adversarial(p):
                     ("a call that begins at +4", "4883ec28 e800000000 4883c428 c3", 9), ("gs:", "65488b042530000000 c3", 9),
                     ("a stack cookie", "4883ec38 488b0500000000 4833c4 c3", 11), ("vzeroupper", "c5f877 33c0 c3", 5),
                     ("jmp rel32 to the next function", "e903000000 cccccc 33c0 c3", 5), ("bnd jmp", "f2e900000000 c3", 6),
-                    ("lock inc [rip]", "f0ff0500000000 c3", 7), ("a long nop", "0f1f440000 c3", 5)],
+                    ("lock inc [rip]", "f0ff0500000000 c3", 7), ("a long nop", "0f1f440000 c3", 5),
+                    ("0f1e with a displacement", "0f1e840000000000 c3", 8)],
             "x86": [("endbr32", "f30f1efb 55 8bec 5d c3", 5), ("hot-patch form", "8bff 55 8bec 5d c3", 5),
                     ("seh prologue", "6a0c 6800000010 e800000000 c3", 7), ("jmp [abs]", "ff2500000010 cc", 6),
                     ("fs:", "64a100000000 c3", 6), ("mov eax, imm; call", "b878563412 e800000000 c3", 5)]}
