@@ -1,4 +1,5 @@
 """What the tests of the redirection that are scripts share: checks, and programs under Wine."""
+import contextlib
 import os
 import subprocess
 import sys
@@ -35,3 +36,20 @@ def run(runner, words, folder, env=None, seconds=100):
                           stdin=subprocess.DEVNULL, timeout=seconds, check=False)
     skip_if_no_wine(done.returncode)
     return done.returncode, text_of(done.stdout), text_of(done.stderr)
+
+
+@contextlib.contextmanager
+def wine_kept_up(runner, program, folder):
+    """Meanwhile one program that waits keeps the Wine server running: starting it costs more than all the tests. It must
+    be up before the next one, whose pipes the server would hold open otherwise."""
+    keeper = subprocess.Popen([runner, program, "wait"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                              stderr=subprocess.DEVNULL)
+    if not keeper.stdout.readline().startswith(b"ready"):
+        code = keeper.wait(timeout=60)
+        print("the first program did not start")
+        sys.exit(77 if code == 77 else 1)
+    try:
+        yield
+    finally:
+        keeper.stdin.close()
+        keeper.wait(timeout=60)

@@ -7,11 +7,10 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 
-from harness import FAILED, check, run
+from harness import FAILED, check, run, wine_kept_up
 import reasons
 
 ON = {"MIMALLOC_REDIRECT_COTASKMEM": "1"}
@@ -180,19 +179,9 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)
         m = Com(args, folder)
-        # Keeps the Wine server running: see test_modes.py.
-        keeper = subprocess.Popen([args.runner, "com.exe", "wait"], cwd=folder, stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if not keeper.stdout.readline().startswith(b"ready"):
-            code = keeper.wait(timeout=60)
-            print("the first program did not start")
-            return 77 if code == 77 else 1
-        try:
+        with wine_kept_up(args.runner, "com.exe", folder):
             for group in ((on, lives) if args.brief else (off, on, observed, refused, switched, lives)):
                 group(m)
-        finally:
-            keeper.stdin.close()
-            keeper.wait(timeout=60)
     missing = (set() if args.brief else reasons.COM) - PROVOKED
     check(not missing, f"reason codes that no run provoked: {sorted(missing)}")
     print(f"{len(PROVOKED)} reason codes provoked, {len(FAILED)} failed")

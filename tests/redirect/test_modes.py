@@ -7,13 +7,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import FAILED, check, run  # noqa: E402  (the path is set above)
+from harness import FAILED, check, run, wine_kept_up  # noqa: E402  (the path is set above)
 import reasons  # noqa: E402  (the path is set above)
 
 PROVOKED = set()
@@ -444,20 +443,9 @@ def main():
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)
         modes = Modes(args, folder)
-        # One program that waits keeps the Wine server running: starting it costs more than all the tests.
-        # It must be up before the next one, whose pipes the server would hold open otherwise.
-        keeper = subprocess.Popen([args.runner, "probe.exe", "wait"], cwd=folder, stdin=subprocess.PIPE,
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        if not keeper.stdout.readline().startswith(b"ready"):
-            code = keeper.wait(timeout=60)
-            print("the first program did not start")
-            return 77 if code == 77 else 1
-        try:
+        with wine_kept_up(args.runner, "probe.exe", folder):
             for group in groups:
                 group(modes)
-        finally:
-            keeper.stdin.close()
-            keeper.wait(timeout=60)
     missing = reasons.PROCESS - PROVOKED - (reasons.X64_ONLY if args.bits else set())
     check(not missing, f"reason codes that no run provoked: {sorted(missing)}")
     print(f"{len(PROVOKED)} reason codes provoked, {len(FAILED)} failed")
