@@ -89,20 +89,17 @@ void mi_free_small(void *p) mi_attr_noexcept {
 }
 
 void mi_free_size(void *p, size_t size) mi_attr_noexcept {
-    if (MI_DEBUG || MI_SECURE)
-        mi_told_check(p, size, 1);
+    mi_told(p, size, 1);
     mi_free(p);
 }
 
 void mi_free_size_aligned(void *p, size_t size, size_t alignment) mi_attr_noexcept {
-    if (MI_DEBUG || MI_SECURE)
-        mi_told_check(p, size, alignment);
+    mi_told(p, size, alignment);
     mi_free(p);
 }
 
 void mi_free_aligned(void *p, size_t alignment) mi_attr_noexcept {
-    if (MI_DEBUG || MI_SECURE)
-        mi_told_check(p, 0, alignment);
+    mi_told(p, 0, alignment);
     mi_free(p);
 }
 

@@ -11,9 +11,9 @@
 //
 //   mi_new_nothrow -> mi_cxx_call -> the handler -> throw
 //                         |  ^                        |
-//                         |  '---- unwinder <---------'  asks cxx_personality, then jumps to
+//                         |  '---- unwinder <---------'  asks mi_cxx_personality, then jumps to
 //                         |                              mi_cxx_landing
-//                         '-> cxx_caught(exception), 0
+//                         '-> mi_cxx_caught(exception), 0
 #include "entry/cxx.h"
 
 #include "base/base.h"

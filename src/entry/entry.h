@@ -37,6 +37,10 @@ size_t mi_usable_any(const void *p, const char *operation);
 // Debug and secure builds: reports a block of ours that is freed with a size larger than it is, or
 // an alignment that it does not have: another block was meant, or another type.
 void mi_told_check(const void *p, size_t size, size_t alignment);
+MI_INLINE void mi_told(const void *p, size_t size, size_t alignment) {
+    if (MI_DEBUG || MI_SECURE)
+        mi_told_check(p, size, alignment);
+}
 
 // ---- platform_linux.c, platform_windows.c ----
 void mi_platform_errno(

@@ -61,8 +61,7 @@ MI_DELETE(_ZdlPvmSt11align_val_t, size_t size, size_t align);
 MI_DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t, size_t align, const nothrow_t *tag);
 
 void _ZdlPvm(void *p, size_t size) {
-    if (MI_DEBUG || MI_SECURE)
-        mi_told_check(p, size, 1);
+    mi_told(p, size, 1);
     _ZdlPv(p);
 }
 
@@ -72,14 +71,12 @@ void _ZdlPvRKSt9nothrow_t(void *p, const nothrow_t *tag) {
 }
 
 void _ZdlPvSt11align_val_t(void *p, size_t align) {
-    if (MI_DEBUG || MI_SECURE)
-        mi_told_check(p, 0, align);
+    mi_told(p, 0, align);
     _ZdlPv(p);
 }
 
 void _ZdlPvmSt11align_val_t(void *p, size_t size, size_t align) {
-    if (MI_DEBUG || MI_SECURE)
-        mi_told_check(p, size, align);
+    mi_told(p, size, align);
     _ZdlPv(p);
 }
 

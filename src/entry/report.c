@@ -53,7 +53,7 @@ void mi_report_pointer(mi_free_result_t result, const void *p, const char *opera
 
 void mi_told_check(const void *p, size_t size, size_t alignment) {
     mi_free_result_t result;
-    if (!(MI_DEBUG || MI_SECURE) || !mi_core_contains(p))
+    if (!mi_core_contains(p))
         return;
     const size_t usable = mi_core_usable(p, &result);
     if (result != MI_FREE_OK) // the free itself will tell; a guarded block is not looked at

@@ -419,12 +419,9 @@ bool mi_os_env(const char *name, char *buf, size_t cap) {
 }
 
 bool mi_os_env_may_have_ours(void) {
-    for (char **at = environ; at != NULL && *at != NULL; at++) {
-        const char *const name = *at;
-        if (name[0] == 'M' && name[1] == 'I' &&
-            (mi_str_starts(name, "MI_") || mi_str_starts(name, "MIMALLOC_")))
+    for (char **at = environ; at != NULL && *at != NULL; at++)
+        if (mi_str_starts(*at, "MI_") || mi_str_starts(*at, "MIMALLOC_"))
             return true;
-    }
     return false;
 }
 

@@ -85,11 +85,13 @@ bool mi_com_is_owner(const mi_pe_t *pe) {
            is_here(&ex, MI_COM_FREE, &e);
 }
 
-static void plan_refuse(mi_plan_t *plan, mi_reason_t reason) {
-    if (plan->reason != MI_REASON_NONE)
+// The first site that is refused is the plan's reason.
+static void plan_note(mi_plan_t *plan, uint32_t index) {
+    const mi_plan_site_t *site = &plan->sites[index];
+    if (site->verdict != MI_SITE_REFUSED || plan->reason != MI_REASON_NONE)
         return;
-    plan->reason = reason;
-    plan->reason_site = plan->site_count - 1;
+    plan->reason = (mi_reason_t)site->reason;
+    plan->reason_site = index;
 }
 
 // Each function gets a site, also one that is not there: the reader of a plan sees what is missing.
@@ -110,8 +112,7 @@ static void plan_collect(const mi_pe_exports_t *ex, mi_plan_t *plan) {
         }
         if (site->reason == MI_REASON_ALIAS_CONFLICT)
             site->verdict = MI_SITE_REFUSED;
-        if (site->verdict == MI_SITE_REFUSED)
-            plan_refuse(plan, (mi_reason_t)site->reason);
+        plan_note(plan, plan->site_count - 1);
     }
 }
 
@@ -126,10 +127,7 @@ static void plan_judge(const mi_pe_t *pe, mi_plan_t *plan, uint32_t index) {
     if (site->verdict == MI_SITE_REFUSED && !is_needed((mi_com_fn_t)site->fn))
         site->verdict = MI_SITE_LEFT;
     plan->patch_count += (site->verdict == MI_SITE_PATCH);
-    if (site->verdict == MI_SITE_REFUSED && plan->reason == MI_REASON_NONE) {
-        plan->reason = (mi_reason_t)site->reason;
-        plan->reason_site = index;
-    }
+    plan_note(plan, index);
 }
 
 bool mi_com_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {

@@ -119,14 +119,8 @@ static mi_reason_t install(const mi_pe_t *pe) {
 }
 
 // Not every departure is told: see install.c.
-static bool has_gone(void) {
-    MEMORY_BASIC_INFORMATION info;
-    return state.base != NULL && (VirtualQuery(state.base, &info, sizeof(info)) == 0 ||
-                                  info.State != MEM_COMMIT || info.AllocationBase != state.base);
-}
-
 void mi_com_forget_gone(void) {
-    if (has_gone())
+    if (state.base != NULL && !mi_module_is_mapped(state.base))
         mi_com_unloaded(state.base);
 }
 

@@ -97,12 +97,10 @@ static void begin_debug_heap(mi_crt_t *crt) {
 // Is the image that we redirected no longer there? Not every departure is told: a module that was
 // mapped with DONT_RESOLVE_DLL_REFERENCES goes without a word under Wine.
 static bool has_gone(const mi_crt_t *crt) {
-    MEMORY_BASIC_INFORMATION info;
+    mi_pe_t pe;
     if (crt->state != MI_CRT_REDIRECTED && crt->state != MI_CRT_REFUSED)
         return false;
-    mi_pe_t pe;
-    if (VirtualQuery(crt->base, &info, sizeof(info)) == 0 || info.State != MEM_COMMIT ||
-        info.AllocationBase != crt->base)
+    if (!mi_module_is_mapped(crt->base))
         return true;
     if (!mi_module_open(&pe, crt->base))
         return false; // it hides its headers

@@ -37,6 +37,12 @@ bool mi_module_open(mi_pe_t *pe, const void *base) {
     return RtlImageNtHeader((void *)(uintptr_t)base) != NULL && mi_pe_open_module(pe, base);
 }
 
+bool mi_module_is_mapped(const void *base) {
+    MEMORY_BASIC_INFORMATION info;
+    return VirtualQuery(base, &info, sizeof(info)) != 0 && info.State == MEM_COMMIT &&
+           info.AllocationBase == base;
+}
+
 bool mi_module_exports_open(mi_module_exports_t *exports, const void *base) {
     return mi_module_open(&exports->pe, base) && mi_pe_exports_open(&exports->pe, &exports->table);
 }
@@ -102,14 +108,17 @@ bool mi_module_imports_open(mi_pe_t *pe, const void *base) {
 }
 
 void mi_modules_cells(const void *base, mi_modules_visit_t visit, void *arg) {
-    mi_pe_t pe;
+    mi_pe_t whole;
     mi_pe_import_t import;
-    const bool has_imports = mi_module_imports_open(&pe, base);
+    if (!mi_module_open(&whole, base))
+        return;
+    mi_pe_t pe = whole;
+    const bool has_imports = open_descriptors(&pe, MI_PE_DIR_IMPORT);
     for (uint32_t i = 0; has_imports && mi_pe_import_at(&pe, i, &import); i++)
         if (!visit_table(&pe, import.iat_rva, visit, arg))
             return;
-    const bool has_delayed =
-        (mi_module_open(&pe, base) && open_descriptors(&pe, MI_PE_DIR_DELAY_IMPORT));
+    pe = whole;
+    const bool has_delayed = open_descriptors(&pe, MI_PE_DIR_DELAY_IMPORT);
     for (uint32_t i = 0; has_delayed && mi_pe_delay_import_at(&pe, i, &import); i++)
         if (!visit_table(&pe, import.iat_rva, visit, arg))
             return;

@@ -24,6 +24,8 @@ const mi_nt_module_t *mi_modules_of(const void *address);
 // Opens the headers of a module for reading. false = it has none, or hides them: packers and
 // protectors wipe them, or take away the right to read them.
 bool mi_module_open(mi_pe_t *pe, const void *base);
+// Is an image still mapped there? Not every departure is told.
+bool mi_module_is_mapped(const void *base);
 
 // An exported function of a module, by its name; NULL = absent, or a forwarder.
 void *mi_module_export(const void *base, const char *name);

@@ -60,31 +60,30 @@ static const char *exported_text(const char *name) {
     return mi_pe_string(&pe, e.rva);
 }
 
-static mi_policy_t policy_of(const char *value, mi_policy_t unset) {
+static mi_policy_t policy_of(const char *value) {
     if (mi_str_eq_nocase(value, "required"))
         return MI_POLICY_REQUIRED;
-    if (mi_str_eq_nocase(value, "preferred"))
-        return MI_POLICY_PREFERRED;
     if (mi_str_eq_nocase(value, "off") || mi_str_eq(value, "0"))
         return MI_POLICY_OFF;
-    return unset;
+    return MI_POLICY_PREFERRED;
 }
 
-// The environment goes before what the program exports, here and below, since whoever starts the
-// program may know better.
+// Of what the environment says, and else what the program exports; NULL = neither says anything.
+// The environment goes first, since whoever starts the program may know better.
+static const char *read_either(const char *name, const char *exported, char *buf, DWORD cap) {
+    return read_text(name, buf, cap) ? buf : exported_text(exported);
+}
+
 static mi_policy_t read_policy(void) {
     char value[32];
-    if (read_text("REDIRECT", value, sizeof(value)))
-        return policy_of(value, MI_POLICY_PREFERRED);
-    const char *text = exported_text("mimalloc_redirect_policy");
-    return text == NULL ? MI_POLICY_PREFERRED : policy_of(text, MI_POLICY_PREFERRED);
+    const char *text = read_either("REDIRECT", "mimalloc_redirect_policy", value, sizeof(value));
+    return text == NULL ? MI_POLICY_PREFERRED : policy_of(text);
 }
 
 static bool read_com(void) {
     char value[32];
-    if (read_text("REDIRECT_COTASKMEM", value, sizeof(value)))
-        return bool_of(value);
-    const char *text = exported_text("mimalloc_redirect_cotaskmem");
+    const char *text =
+        read_either("REDIRECT_COTASKMEM", "mimalloc_redirect_cotaskmem", value, sizeof(value));
     return text != NULL && bool_of(text);
 }
 

@@ -1,4 +1,5 @@
 """What the tests of the redirection that are scripts share: checks, and programs under Wine."""
+import argparse
 import contextlib
 import os
 import subprocess
@@ -11,6 +12,15 @@ def check(fact, text):
     if not fact:
         FAILED.append(text)
         print("failed:", text)
+
+
+def arguments():
+    """A parser of what each of these scripts is told."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", required=True)
+    parser.add_argument("--runner", required=True)
+    parser.add_argument("--bits", default="")
+    return parser
 
 
 def clean_environment(more=None):

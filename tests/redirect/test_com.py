@@ -2,7 +2,6 @@
 
 usage: test_com.py --build folder --runner wine-run --bits "" | 32 --allocator mimalloc.dll [--rounds n] [--brief]
 """
-import argparse
 import json
 import os
 import re
@@ -10,7 +9,7 @@ import shutil
 import sys
 import tempfile
 
-from harness import FAILED, check, run, wine_kept_up
+from harness import FAILED, arguments, check, run, wine_kept_up
 import reasons
 
 ON = {"MIMALLOC_REDIRECT_COTASKMEM": "1"}
@@ -168,10 +167,7 @@ def stage(args, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--runner", required=True)
-    parser.add_argument("--bits", default="")
+    parser = arguments()
     parser.add_argument("--allocator", required=True)
     parser.add_argument("--rounds", type=int, default=1, help="of the halves coming while threads are at work")
     parser.add_argument("--brief", action="store_true", help="only what the allocator's variants could change")

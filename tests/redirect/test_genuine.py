@@ -7,7 +7,6 @@ usage: test_genuine.py --build folder --runner wine-run --bits "" | 32 [--rounds
 Each program must have had Microsoft's code in its process: the status names the versions, which Wine's own CRTs
 do not have. Exit codes: 0 good, 1 failed, 77 skipped: the DLLs cannot be had, or no Wine for this architecture.
 """
-import argparse
 import os
 import re
 import shutil
@@ -16,7 +15,7 @@ import sys
 import tempfile
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts"))
-from harness import FAILED, check, run  # noqa: E402  (the path is set above)
+from harness import FAILED, arguments, check, run  # noqa: E402  (the path is set above)
 from test_semantics import Answers, compare  # noqa: E402  (the path is set above)
 import genuine  # noqa: E402  (the path is set above)
 
@@ -125,10 +124,7 @@ def stage(args, source, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--runner", required=True)
-    parser.add_argument("--bits", default="")
+    parser = arguments()
     parser.add_argument("--rounds", type=int, default=20)
     args = parser.parse_args()
     args.build, args.runner = os.path.abspath(args.build), os.path.abspath(args.runner)

@@ -5,7 +5,6 @@ usage: test_kill.py --build folder --runner wine-run --bits "" | 32 [--rounds n]
 A program that says nothing for HANG_SECONDS hangs; the limit is generous, since machines are loaded. The slowest end is
 printed, and how many took more than a second. Exit codes: 0 good, 1 failed, 77 skipped: no Wine for this architecture.
 """
-import argparse
 import os
 import re
 import shutil
@@ -15,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from harness import FAILED, check, clean_environment, skip_if_no_wine, text_of
+from harness import FAILED, arguments, check, clean_environment, skip_if_no_wine, text_of
 
 HANG_SECONDS = 30
 
@@ -63,10 +62,7 @@ def stage(args, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--runner", required=True)
-    parser.add_argument("--bits", default="")
+    parser = arguments()
     parser.add_argument("--rounds", type=int, default=1)
     args = parser.parse_args()
     args.build, args.runner = os.path.abspath(args.build), os.path.abspath(args.runner)

@@ -2,7 +2,6 @@
 
 usage: test_modes.py --build folder --runner wine-run --bits "" | 32
 """
-import argparse
 import json
 import os
 import re
@@ -12,7 +11,7 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import FAILED, check, run, wine_kept_up  # noqa: E402  (the path is set above)
+from harness import FAILED, arguments, check, run, wine_kept_up  # noqa: E402  (the path is set above)
 import reasons  # noqa: E402  (the path is set above)
 
 PROVOKED = set()
@@ -432,11 +431,7 @@ def stage(args, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--build", required=True)
-    parser.add_argument("--runner", required=True)
-    parser.add_argument("--bits", default="")
-    args = parser.parse_args()
+    args = arguments().parse_args()
     groups = (switches, refusals, ladder, modules, policy, reports, privileged, behaviour, odd_processes, odd_hooks,
               odd_places, bound, wild_pointers, leaving)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.

@@ -11,18 +11,20 @@ static bool is_com_name(const char *name) {
 }
 
 // The first function of the family that a module imports, NULL = none.
-static const char *com_use(const mi_pe_t *pe) {
+static const char *com_use_in(const mi_pe_t *pe,
+                              bool (*import_at)(const mi_pe_t *, uint32_t, mi_pe_import_t *)) {
     mi_pe_import_t imp;
     mi_pe_thunk_t t;
-    for (uint32_t i = 0; mi_pe_import_at(pe, i, &imp); i++)
-        for (uint32_t k = 0; mi_pe_thunk_at(pe, &imp, k, &t); k++)
-            if (is_com_name(t.name))
-                return t.name;
-    for (uint32_t i = 0; mi_pe_delay_import_at(pe, i, &imp); i++)
+    for (uint32_t i = 0; import_at(pe, i, &imp); i++)
         for (uint32_t k = 0; mi_pe_thunk_at(pe, &imp, k, &t); k++)
             if (is_com_name(t.name))
                 return t.name;
     return NULL;
+}
+
+static const char *com_use(const mi_pe_t *pe) {
+    const char *name = com_use_in(pe, mi_pe_import_at);
+    return name != NULL ? name : com_use_in(pe, mi_pe_delay_import_at);
 }
 
 static const doctor_module_t *com_owner(const doctor_t *d) {
