@@ -165,6 +165,11 @@ void mi_page_check_block(const mi_page_t *page, const mi_block_t *block) {
 void mi_page_check_list(const mi_page_t *page) {
     if (page->free != NULL)
         mi_page_check_block(page, page->free);
+    // A link that was changed into that of another free block is found here: what lay between is in
+    // no list and not live. After fork() used may be one too large (mi_fork_point).
+    else if (page->state == MI_PAGE_CURRENT && mi_page_live(page) < page->capacity)
+        mi_corrupt_fail("a free block was overwritten: its page's free list is corrupt, page",
+                        page->start);
 }
 
 // ---- Secrets: ChaCha with 8 rounds, a counter under a key that the system gave

@@ -161,7 +161,8 @@ MI_INLINE void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, ui
 }
 #endif
 
-// Ends the process when the head of the free list is no free block. Owner only.
+// Ends the process when the head of the free list is no free block, or when the list of the page
+// that a class allocates from ended before its last block. Owner only.
 void mi_page_check_list(const mi_page_t *page);
 // The same for a block that was found by following links.
 void mi_page_check_block(const mi_page_t *page, const mi_block_t *block);

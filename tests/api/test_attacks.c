@@ -205,6 +205,17 @@ static outcome_t attack_partial_link(void) {
     return malloc_repeats();
 }
 
+// A link is changed into that of another free block, which encoding by exclusive or allows to
+// whoever knows both places: what lay between is never handed out again.
+static outcome_t attack_skip_link(void) {
+    make_blocks();
+    mi_free(blocks[1]);
+    mi_free(blocks[2]);
+    mi_free(blocks[3]);
+    *(uintptr_t *)blocks[3] ^= (uintptr_t)blocks[2] ^ (uintptr_t)blocks[1];
+    return malloc_repeats();
+}
+
 // Two links change places, so that each is still the link of a free block.
 static outcome_t attack_swap_links(void) {
     uintptr_t first, second;
@@ -404,6 +415,7 @@ static const struct {
      EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
     {"partial_link", attack_partial_link, EXPECTED(ENDED, NOT_RUN, NOT_RUN),
      EXPECTED(CORRUPT, "", "")},
+    {"skip_link", attack_skip_link, EXPECTED(ENDED, NOT_RUN, GOES_ON), EXPECTED(CORRUPT, "", "")},
     {"swap_links", attack_swap_links, EXPECTED(ENDED, NOT_RUN, NOT_RUN), EXPECTED(CORRUPT, "", "")},
     {"use_after_remote_free", attack_use_after_remote_free, EXPECTED(ENDED, NOT_RUN, NOT_RUN),
      EXPECTED(CORRUPT, "", "")},
