@@ -151,10 +151,12 @@ static mi_reason_t commit(mi_crt_t *crt) {
     mi_reason_t reason = mi_patch_apply(crt->patches, takers, &was_alone);
     if (reason != MI_REASON_NONE)
         return reason;
-    if (prove_patches(crt, 0, takers))
+    if (prove_patches(crt, 0, takers)) {
+        mi_fault_meet("stops");
         reason = commit_makers(crt, &was_alone);
-    else
+    } else {
         reason = MI_REASON_PROOF_FAILED;
+    }
     if (reason != MI_REASON_NONE)
         return mi_patch_undo(crt->patches, takers) == MI_REASON_NONE ? reason
                                                                      : MI_REASON_ROLLBACK_FAILED;

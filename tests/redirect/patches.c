@@ -1,6 +1,6 @@
 // The transaction over code of our own making: patches that share a page, cross from one page into
 // the next and end with a page, in every order; each step fails once; pages whose rights differ; a
-// process that forbids new code. It changes nothing that anybody runs.
+// process that forbids new code; a thread that is born while the others are being stopped.
 //
 //   patches redirect.dll allocator.dll crt.dll
 //
@@ -121,27 +121,6 @@ static BOOL WINAPI refusing_protect(void *at, SIZE_T bytes, DWORD rights, DWORD 
     return is_good;
 }
 
-// Leads the module's calls of VirtualProtect to ours, or back.
-static unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to) {
-    uint8_t *base = (uint8_t *)module;
-    const IMAGE_NT_HEADERS *nt =
-        (const IMAGE_NT_HEADERS
-             *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
-    const IMAGE_DATA_DIRECTORY iat = nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IAT];
-    uintptr_t *cells = (uintptr_t *)(void *)(base + iat.VirtualAddress);
-    unsigned count = 0;
-    DWORD before;
-    CHECK(real_protect(cells, iat.Size, PAGE_READWRITE, &before));
-    for (size_t i = 0; i < iat.Size / sizeof(uintptr_t); i++) {
-        if (cells[i] != from)
-            continue;
-        cells[i] = to;
-        count++;
-    }
-    CHECK(real_protect(cells, iat.Size, before, &before));
-    return count;
-}
-
 static uintptr_t protect_export(void) {
     return proc(GetModuleHandleA("kernel32.dll"), "VirtualProtect");
 }
@@ -169,6 +148,106 @@ static void test_blocked(const DWORD rights[PAGES]) {
     CHECK(imports_lead(self, (uintptr_t)refusing_protect, protect_export()) == 1);
     refused_call = EVERY_CALL;
     CHECK(mi_patch_undo(patches, PATCHES) == MI_REASON_NONE && code_is(false));
+    CHECK(rights_are(rights));
+}
+
+// ---- a thread that is born while the others are being stopped ----
+
+typedef LONG(NTAPI *next_thread_t)(HANDLE, HANDLE, ACCESS_MASK, ULONG, ULONG, HANDLE *);
+static next_thread_t real_next_thread;
+static HANDLE newborn, bystander_ends;
+static volatile LONG newborn_calls, newborn_halves;
+static volatile bool is_newborn_done;
+static unsigned written_pages, running_meanwhile;
+
+// Calls the code that is patched, without pause.
+static DWORD WINAPI newborn_lives(void *unused) {
+    (void)unused;
+    unsigned (*const answer)(void) = (unsigned (*)(void))(uintptr_t)(code + PAGE - 3);
+    while (!is_newborn_done) {
+        const unsigned value = answer();
+        if (value != 0x11111111u && value != 0x22222222u)
+            newborn_halves++;
+        newborn_calls++;
+    }
+    return 0;
+}
+
+// It is there before, and what makes the newborn: a thread that stands still can make none.
+static DWORD WINAPI bystander(void *unused) {
+    (void)unused;
+    return WaitForSingleObject(bystander_ends, INFINITE);
+}
+
+// It is born at the worst moment: the first look at the threads of the process has just ended.
+static LONG NTAPI birth_after_first_look(HANDLE process, HANDLE thread, ACCESS_MASK access,
+                                         ULONG attributes, ULONG flags, HANDLE *next) {
+    const LONG status = real_next_thread(process, thread, access, attributes, flags, next);
+    if (status < 0 && newborn == NULL) {
+        newborn = CreateThread(NULL, 0, newborn_lives, NULL, 0, NULL);
+        while (newborn != NULL && newborn_calls == 0)
+            SwitchToThread();
+    }
+    return status;
+}
+
+static BOOL WINAPI watching_protect(void *at, SIZE_T bytes, DWORD rights, DWORD *before) {
+    if (rights == PAGE_EXECUTE_READWRITE) {
+        written_pages++;
+        running_meanwhile += (newborn == NULL || SuspendThread(newborn) == 0);
+        if (newborn != NULL)
+            ResumeThread(newborn);
+    }
+    return real_protect(at, bytes, rights, before);
+}
+
+// The two functions "return a constant", across the border of two pages.
+static void test_born(const DWORD rights[PAGES]) {
+    const HMODULE self = GetModuleHandleA(NULL);
+    const HMODULE ntdll = GetModuleHandleA("ntdll.dll");
+    const mi_patch_t patch = {.at = code + PAGE - 3,
+                              .bytes = PATCH_BYTES,
+                              .before = {0xB8, 0x11, 0x11, 0x11, 0x11},
+                              .after = {0xB8, 0x22, 0x22, 0x22, 0x22}};
+    DWORD before;
+    CHECK(VirtualProtect(code, PAGES * PAGE, PAGE_READWRITE, &before));
+    memcpy(patch.at, patch.before, PATCH_BYTES);
+    patch.at[PATCH_BYTES] = 0xC3; // ret
+    rights_set(rights);
+    real_next_thread = (next_thread_t)proc(ntdll, "NtGetNextThread");
+    CHECK(imports_lead(self, (uintptr_t)real_next_thread, (uintptr_t)birth_after_first_look) == 1);
+    CHECK(imports_lead(self, protect_export(), (uintptr_t)watching_protect) == 1);
+    bystander_ends = CreateEventA(NULL, TRUE, FALSE, NULL);
+    const HANDLE other = CreateThread(NULL, 0, bystander, NULL, 0, NULL);
+    CHECK(bystander_ends != NULL && other != NULL);
+    bool was_alone = true;
+    CHECK(mi_patch_apply_alone(&patch, 1, &was_alone) == MI_REASON_NONE);
+    CHECK(newborn != NULL && !was_alone && written_pages == 0);
+    for (unsigned i = 0; i < 50; i++) {
+        CHECK(mi_patch_apply(&patch, 1, &was_alone) == MI_REASON_NONE && !was_alone);
+        CHECK(mi_patch_undo(&patch, 1) == MI_REASON_NONE);
+        for (const LONG now = newborn_calls; newborn_calls == now;)
+            SwitchToThread();
+    }
+    // Each time anew.
+    for (unsigned i = 0; i < 20; i++) {
+        is_newborn_done = true;
+        WaitForSingleObject(newborn, INFINITE);
+        CloseHandle(newborn);
+        newborn = NULL;
+        is_newborn_done = false;
+        newborn_calls = 0;
+        CHECK(mi_patch_apply(&patch, 1, &was_alone) == MI_REASON_NONE && !was_alone);
+        CHECK(mi_patch_undo(&patch, 1) == MI_REASON_NONE);
+    }
+    is_newborn_done = true;
+    WaitForSingleObject(newborn, INFINITE);
+    SetEvent(bystander_ends);
+    WaitForSingleObject(other, INFINITE);
+    CHECK(written_pages > 0 && running_meanwhile == 0 && newborn_halves == 0);
+    say("%ld calls by the last newborn, %u writes\n", newborn_calls, written_pages);
+    CHECK(imports_lead(self, (uintptr_t)watching_protect, protect_export()) == 1);
+    CHECK(imports_lead(self, (uintptr_t)birth_after_first_look, (uintptr_t)real_next_thread) == 1);
     CHECK(rights_are(rights));
 }
 
@@ -218,6 +297,7 @@ void mainCRTStartup(void) {
         test_orders(mixed);
         test_blocked(same);
         test_blocked(other);
+        test_born(same);
     }
     finish();
 }

@@ -89,6 +89,31 @@ static inline uintptr_t proc(HMODULE m, const char *name) {
     return (uintptr_t)GetProcAddress(m, name);
 }
 
+// Leads the module's calls of an imported function to another one, or back; how many cells it was.
+static inline unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to) {
+    uint8_t *base = (uint8_t *)module;
+    const IMAGE_NT_HEADERS *nt =
+        (const IMAGE_NT_HEADERS
+             *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
+    const IMAGE_DATA_DIRECTORY iat = nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IAT];
+    uintptr_t *cells = (uintptr_t *)(void *)(base + iat.VirtualAddress);
+    // By its address: the import of this program's own may be among the cells.
+    BOOL(WINAPI *const protect)
+    (void *, SIZE_T, DWORD, DWORD *) = (BOOL(WINAPI *)(void *, SIZE_T, DWORD, DWORD *))proc(
+        GetModuleHandleA("kernel32.dll"), "VirtualProtect");
+    unsigned count = 0;
+    DWORD before;
+    CHECK(protect(cells, iat.Size, PAGE_READWRITE, &before));
+    for (size_t i = 0; i < iat.Size / sizeof(uintptr_t); i++) {
+        if (cells[i] != from)
+            continue;
+        cells[i] = to;
+        count++;
+    }
+    CHECK(protect(cells, iat.Size, before, &before));
+    return count;
+}
+
 void mainCRTStartup(void);
 void *memset(void *to, int value, size_t bytes);
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
