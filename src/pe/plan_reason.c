@@ -33,6 +33,8 @@ const mi_reason_row_t mi_reasons[] = {
      "Report the CRT version."},
     {MI_REASON_FORWARDED, "forwarded", "The export is a forwarder; the function is redirected where it lives.",
      "Nothing to do."},
+    {MI_REASON_TOO_LONG, "too-long", "The function is longer, or has more branches, than is looked through.",
+     "Report the CRT version; until then link the allocator into the program."},
     {MI_REASON_DISABLED, "disabled", "An environment variable disables the redirection.",
      "Unset MIMALLOC_DISABLE_REDIRECT, MIMALLOC_DISABLE_OVERRIDE and MIMALLOC_ENABLE_REDIRECT."},
     {MI_REASON_POLICY_OFF, "policy-off", "The policy MIMALLOC_REDIRECT is off.",
@@ -120,7 +122,8 @@ bool mi_reason_has_next_rung(mi_reason_t code) {
         MI_REASON_OVERLAP,         MI_REASON_BRANCH_INTO,         MI_REASON_CALL_IN_RANGE,
         MI_REASON_ALREADY_HOOKED,  MI_REASON_NOT_RELOCATABLE,     MI_REASON_NO_NEAR_MEMORY,
         MI_REASON_PROTECT_FAILED,  MI_REASON_DYNAMIC_CODE,        MI_REASON_THREADS,
-        MI_REASON_THREAD_IN_RANGE, MI_REASON_WRITE_LOST,          MI_REASON_PROOF_FAILED};
+        MI_REASON_THREAD_IN_RANGE, MI_REASON_WRITE_LOST,          MI_REASON_PROOF_FAILED,
+        MI_REASON_TOO_LONG};
     for (size_t i = 0; i < sizeof(barred_at_entry); i++)
         if (barred_at_entry[i] == code)
             return true;

@@ -25,6 +25,7 @@ typedef enum mi_reason_e {
     MI_REASON_ALREADY_HOOKED = 14,
     MI_REASON_NOT_RELOCATABLE = 15,
     MI_REASON_FORWARDED = 16,
+    MI_REASON_TOO_LONG = 17,
     // switches and the partner
     MI_REASON_DISABLED = 20,
     MI_REASON_POLICY_OFF = 21,

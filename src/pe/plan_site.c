@@ -2,24 +2,32 @@
 #include "pe/plan.h"
 
 enum {
-    WALK_STEPS_MAX =
-        1024, // instructions followed from one entry; a prologue's neighbourhood, not the program
-    WALK_PENDING_MAX = 64,
-    HOOK_HOPS_MAX = 4,    // jumps inside the module that a patch may go over
-    WALK_SEEN_SLOTS = 512 // power of two, of a hash set
+    // Looked at from one entry; beyond that the function is refused. Of CRTs so far 238
+    // instructions and 13 waiting places at most, of the heap functions of Wine's ntdll 487 and 28.
+    WALK_INSNS_MAX = 4096,
+    WALK_SHORT = 256, // so long a walk asks nothing that costs time
+    WALK_PENDING_MAX = 128,
+    WALK_PATHS_MAX = 256,
+    HOOK_HOPS_MAX = 4 // jumps inside the module that a patch may go over
 };
 
-// A walk over the code that can be reached from an entry by direct jumps.
+// A walk over the code that can be reached from an entry by direct jumps. It fits on a stack that
+// grows without probes: less than a page.
 typedef struct walk_s {
     const mi_pe_t *pe;
     mi_cpu_t cpu;
     uint32_t entry;
     uint32_t patch_end; // rva behind the patch
+    bool is_into;       // something jumps into the patch
+    bool is_cut;        // the code is more than can be looked through
+    uint32_t insn_count;
     uint32_t pending_count;
-    uint32_t seen_count;
-    uint32_t pending[WALK_PENDING_MAX];
-    uint32_t seen[WALK_SEEN_SLOTS];
+    uint32_t path_count;
+    uint32_t pending[WALK_PENDING_MAX]; // where paths begin that are still to be followed
+    uint32_t begin[WALK_PATHS_MAX];     // the paths followed, without their common parts
+    uint32_t end[WALK_PATHS_MAX];
 } walk_t;
+static_assert(sizeof(walk_t) < 3072, "less than a page, with its callers");
 
 static bool is_executable(const mi_pe_t *pe, uint32_t rva) {
     mi_pe_section_t s;
@@ -33,53 +41,126 @@ static bool decode_at(const mi_pe_t *pe, mi_cpu_t cpu, uint32_t rva, mi_insn_t *
     return code != NULL && mi_decode(cpu, code, bytes, out);
 }
 
-// Adds an address to the set; false = it was there, or the set is as full as it may be.
-static bool walk_first_visit(walk_t *w, uint32_t rva) {
-    if (w->seen_count >= WALK_SEEN_SLOTS / 4 * 3)
-        return false;
-    uint32_t slot = (rva * 2654435761u) & (WALK_SEEN_SLOTS - 1);
-    while (w->seen[slot] != 0) {
-        if (w->seen[slot] == rva)
-            return false;
-        slot = (slot + 1) & (WALK_SEEN_SLOTS - 1);
-    }
-    w->seen[slot] = rva;
-    w->seen_count++;
-    return true;
+static bool walk_has_been(const walk_t *w, uint32_t rva) {
+    for (uint32_t k = 0; k < w->path_count; k++)
+        if (rva >= w->begin[k] && rva < w->end[k])
+            return true;
+    return false;
 }
 
-// false = the target lies inside the patch.
-static bool walk_target(walk_t *w, uint32_t rva, const mi_insn_t *i) {
+// Where a path that begins here meets one that was followed before.
+static uint32_t walk_meets(const walk_t *w, uint32_t rva) {
+    uint32_t meets = UINT32_MAX;
+    for (uint32_t k = 0; k < w->path_count; k++)
+        if (w->begin[k] > rva && w->begin[k] < meets)
+            meets = w->begin[k];
+    return meets;
+}
+
+// A place to be looked at later. Many branches may have one target: it waits once.
+static void walk_later(walk_t *w, uint32_t rva) {
+    if (walk_has_been(w, rva))
+        return;
+    for (uint32_t k = 0; k < w->pending_count; k++)
+        if (w->pending[k] == rva)
+            return;
+    if (w->pending_count == WALK_PENDING_MAX)
+        w->is_cut = true;
+    else
+        w->pending[w->pending_count++] = rva;
+}
+
+static void walk_target(walk_t *w, uint32_t rva, const mi_insn_t *i) {
     const int64_t target = (int64_t)rva + i->rel;
     if (target <= 0 || target > UINT32_MAX)
-        return true;
+        return;
     const uint32_t t = (uint32_t)target;
     if (t > w->entry && t < w->patch_end)
-        return false;
-    if (i->flow != MI_FLOW_CALL && w->pending_count < WALK_PENDING_MAX && is_executable(w->pe, t))
-        w->pending[w->pending_count++] = t;
-    return true;
+        w->is_into = true;
+    else if (i->flow != MI_FLOW_CALL && is_executable(w->pe, t))
+        walk_later(w, t);
 }
 
-// Follows every direct jump from the entry. Bytes that cannot be decoded end a path quietly: what
-// lies behind a call that never returns is not code.
-static bool walk_is_clean(walk_t *w) {
-    uint32_t steps = 0;
-    w->pending[w->pending_count++] = w->entry;
-    while (w->pending_count > 0) {
-        uint32_t rva = w->pending[--w->pending_count];
-        mi_insn_t i = {.flow = MI_FLOW_NEXT};
-        while (steps++ < WALK_STEPS_MAX && walk_first_visit(w, rva)) {
-            if (!decode_at(w->pe, w->cpu, rva, &i))
-                break;
-            if (i.rel_bytes != 0 && !walk_target(w, rva, &i))
-                return false;
-            if (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND || i.flow == MI_FLOW_END)
-                break;
-            rva += i.bytes;
+static bool is_nop(const walk_t *w, uint32_t rva) {
+    const uint8_t *code = mi_pe_at(w->pe, rva, 4);
+    if (code == NULL)
+        return false;
+    if (w->cpu == MI_CPU_ARM64)
+        return mi_pe_u32(code) == 0xD503201Fu;
+    return code[0] == 0x90 || (code[0] == 0x66 && code[1] == 0x90) ||
+           (code[0] == 0x0F && code[1] == 0x1F);
+}
+
+static bool is_export(const mi_pe_t *pe, uint32_t rva) {
+    mi_pe_exports_t ex;
+    if (!mi_pe_exports_open(pe, &ex))
+        return false;
+    uint32_t count = 0; // without a way out: several at a time
+    for (uint32_t k = 0; k < ex.function_count; k++)
+        count += (mi_pe_u32(ex.functions + (size_t)k * 4) == rva);
+    return count != 0;
+}
+
+// Does a function begin here? x86 has no unwind table, and functions that call none need no entry.
+static bool is_beginning(const mi_pe_t *pe, uint32_t rva) {
+    mi_pe_extent_t e;
+    return mi_pe_function_extent(pe, rva, &e) ? e.begin == rva : is_export(pe, rva);
+}
+
+// Is this behind a call that never returned? Wine's stubs of functions that it lacks lie side by
+// side by the hundred, each with such a call at its end. To look at the next function does no harm
+// but to the length, so it is not asked early.
+static bool walk_is_over(const walk_t *w, uint32_t rva) {
+    return w->insn_count > WALK_SHORT && is_beginning(w->pe, rva);
+}
+
+// Follows one path to its end, and returns where that is. Bytes that cannot be decoded end it
+// quietly: what lies behind a call that never returns is not code.
+static uint32_t walk_path(walk_t *w, uint32_t rva) {
+    const uint32_t meets = walk_meets(w, rva);
+    bool is_after_call = false;
+    while (rva < meets && !w->is_into) {
+        mi_insn_t i;
+        if ((is_after_call && walk_is_over(w, rva)) || !decode_at(w->pe, w->cpu, rva, &i))
+            break;
+        if (w->insn_count++ == WALK_INSNS_MAX) {
+            w->is_cut = true;
+            break;
         }
+        if (i.rel_bytes != 0)
+            walk_target(w, rva, &i);
+        const bool is_call = (i.flow == MI_FLOW_CALL || i.flow == MI_FLOW_CALL_IND);
+        is_after_call = (is_call || (is_after_call && is_nop(w, rva)));
+        rva += i.bytes;
+        if (i.flow == MI_FLOW_JUMP || i.flow == MI_FLOW_JUMP_IND || i.flow == MI_FLOW_END)
+            break;
     }
-    return true;
+    return rva;
+}
+
+// Follows every direct jump from the entry.
+static mi_reason_t site_walk(const mi_pe_t *pe, mi_cpu_t cpu, const mi_plan_site_t *site) {
+    walk_t w;
+    w.pe = pe;
+    w.cpu = cpu;
+    w.entry = w.pending[0] = site->rva;
+    w.patch_end = site->rva + site->patch_bytes;
+    w.is_into = w.is_cut = false;
+    w.insn_count = w.path_count = 0;
+    w.pending_count = 1;
+    while (w.pending_count > 0 && !w.is_into && !w.is_cut) {
+        const uint32_t begin = w.pending[--w.pending_count];
+        if (walk_has_been(&w, begin))
+            continue;
+        if (w.path_count == WALK_PATHS_MAX) {
+            w.is_cut = true;
+            break;
+        }
+        const uint32_t end = walk_path(&w, begin);
+        w.begin[w.path_count] = begin;
+        w.end[w.path_count++] = end;
+    }
+    return w.is_into ? MI_REASON_BRANCH_INTO : w.is_cut ? MI_REASON_TOO_LONG : MI_REASON_NONE;
 }
 
 // An indirect jump "jmp [slot]": where it leads now; 0 = it is another one, or leads through an
@@ -205,12 +286,9 @@ void mi_plan_judge(const mi_pe_t *pe, const mi_plan_t *plan, mi_plan_site_t *sit
         site->reason = MI_REASON_OVERLAP;
         return;
     }
-    walk_t w = {
-        .pe = pe, .cpu = plan->cpu, .entry = site->rva, .patch_end = site->rva + site->patch_bytes};
-    if (!walk_is_clean(&w)) {
-        site->reason = MI_REASON_BRANCH_INTO;
+    site->reason = (uint8_t)site_walk(pe, plan->cpu, site);
+    if (site->reason != MI_REASON_NONE)
         return;
-    }
     site->is_movable = site_is_movable(pe, plan->cpu, site);
     site->verdict = MI_SITE_PATCH;
 }

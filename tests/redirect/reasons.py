@@ -6,7 +6,7 @@ import re
 # test_images.py, on files: these bar a CRT before a process has it, or are no matter of a running program.
 PLANNER = {1: "not-a-crt", 3: "hybrid", 4: "malformed", 5: "core-missing", 6: "not-code",
            7: "unknown-instruction", 8: "too-short", 9: "overlap", 10: "branch-into", 11: "call-in-range",
-           12: "alias-conflict", 13: "too-many", 15: "not-relocatable", 16: "forwarded"}
+           12: "alias-conflict", 13: "too-many", 15: "not-relocatable", 16: "forwarded", 17: "too-long"}
 # test_modes.py, in processes. Synthetic CRTs with these faults are made for x64 only:
 X64_ONLY = {7, 8, 9, 10, 11, 12, 15}
 PROCESS = X64_ONLY | {0, 14, 20, 21, 22, 23, 24, 25, 26, 27, 28, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 43, 44, 45, 47,

@@ -93,6 +93,73 @@ def entries(p):
     p.wants("all names, each a jump", image.add_core(), "too-many")
 
 
+NOP = {"x86": b"\x90", "x64": b"\x90", "arm64": bytes.fromhex("1f2003d5")}
+RETURN = {"x86": b"\xc3", "x64": b"\xc3", "arm64": bytes.fromhex("c0035fd6")}
+INSNS_MAX, BRANCHES_MAX, PATHS_MAX = 4096, 128, 256
+
+
+def jump(machine, distance):
+    """5 or 4 bytes; the distance counts from its first one."""
+    if machine == "arm64":
+        return struct.pack("<I", 0x14000000 | (distance >> 2 & 0x3FFFFFF))
+    return b"\xe9" + struct.pack("<i", distance - 5)
+
+
+def branches(machine, count, is_one_target):
+    """That many conditional branches, then a return, then what they lead to: a return for each, or one for all."""
+    size = 4 if machine == "arm64" else 6
+    end = len(RETURN[machine])
+    code = b""
+    for k in range(count):
+        distance = (count - k) * size + end + (0 if is_one_target else k * end)
+        code += (struct.pack("<I", 0xB4000000 | (distance >> 2) << 5) if machine == "arm64" else
+                 b"\x0f\x84" + struct.pack("<i", distance - size))
+    return code + RETURN[machine] * (2 if is_one_target else 1 + count)
+
+
+def limits(p):
+    """What is looked through has a limit: a function within it is judged, one beyond it is refused and not guessed at."""
+    for machine in MACHINES:
+        nop, ret = NOP[machine], RETURN[machine]
+        rows = [("as many instructions as may be", nop * (INSNS_MAX - 1) + ret, "none"),
+                ("one more", nop * INSNS_MAX + ret, "too-long"),
+                ("as many branches as may wait", branches(machine, BRANCHES_MAX, False), "none"),
+                ("one more", branches(machine, BRANCHES_MAX + 1, False), "too-long"),
+                ("as many pieces as may be", jump(machine, len(jump(machine, 0))) * (PATHS_MAX - 1) + ret, "none"),
+                ("one more", jump(machine, len(jump(machine, 0))) * PATHS_MAX + ret, "too-long"),
+                ("many branches to one place", branches(machine, 3 * BRANCHES_MAX, True), "none")]
+        if machine != "arm64":  # where no instruction can lie inside the patch
+            rows += [(f"a jump into the patch behind {count} others", nop * count + jump(machine, 1 - count), reason)
+                     for count, reason in ((INSNS_MAX - 1, "branch-into"), (INSNS_MAX, "too-long"))]
+        for what, code, reason in rows:
+            image = Image(machine)
+            image.add("free", code)
+            p.wants(f"{machine}, {what}", image.add_core(), reason, "free", "patch" if reason == "none" else "refused")
+        # Not the core, and only a maker: the CRT is redirected without it.
+        image = Image(machine)
+        image.add("_aligned_malloc", nop * INSNS_MAX + ret)
+        p.wants(f"{machine}, a long maker", image.add_core(), "none", "_aligned_malloc", "left", "too-long")
+        # Stubs that end in a call that never returns, hundreds of them, as in Wine: each ends there. The last one would
+        # jump into the first.
+        for has_unwind in (False, True):
+            image = Image(machine)
+            call = bytes.fromhex("00000094" if machine == "arm64" else "e800000000")
+            stub = nop * 5 + call + nop
+            first = image.add("free", stub, align=1)
+            for k in range(900):
+                image.add(f"stub{k:03}", stub, align=1)
+            image.add("stub_last", jump(machine, -901 * len(stub) + len(nop)), align=1)
+            if has_unwind and machine == "x64":
+                image.unwind = [(first + k * len(stub), first + (k + 1) * len(stub)) for k in range(901)]
+            p.wants(f"{machine}, stubs in a row", image.add_core(), "none", "free", "patch")
+        # But behind a call that returns the function goes on.
+        image = Image(machine)
+        code = nop * 5 + call + nop
+        if machine != "arm64":  # where no instruction can lie inside the patch
+            image.add("free", code + jump(machine, 1 - len(code)))
+            p.wants(f"{machine}, back from behind a call", image.add_core(), "branch-into", "free", "refused")
+
+
 def adversarial(p):
     """Beginnings that other compilers, options and builds of Windows make."""
     rows = {"x64": [("endbr64", "f30f1efa 4883ec28 33c0 4883c428 c3", 8), ("xchg ax,ax first", "6690 4883ec28 33c0 4883c428 c3", 6),
@@ -312,7 +379,7 @@ def main():
     rows = reasons.table()
     with tempfile.TemporaryDirectory() as folder:
         p = Planner(sys.argv[1], folder)
-        for group in (refusals, entries, adversarial, incremental, arm64_entries, hybrids, com):
+        for group in (refusals, entries, limits, adversarial, incremental, arm64_entries, hybrids, com):
             group(p)
     missing = set(reasons.PLANNER.values()) - SEEN
     check(not missing, f"reasons that no image gave: {sorted(missing)}")
