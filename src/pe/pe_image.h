@@ -225,6 +225,10 @@ bool mi_pe_function_extent(const mi_pe_t *pe, uint32_t rva, mi_pe_extent_t *out)
 // own.
 bool mi_pe_function_after(const mi_pe_t *pe, uint32_t rva, mi_pe_extent_t *out);
 
+// Do the entries stand in the order of their beginnings, as the system searches them? The two above
+// rely on it. Damaged images may have others.
+bool mi_pe_functions_are_sorted(const mi_pe_t *pe);
+
 // RVA of the i-th TLS callback; false = no more.
 bool mi_pe_tls_callback_at(const mi_pe_t *pe, uint32_t i, uint32_t *rva);
 

@@ -132,6 +132,18 @@ bool mi_pe_function_after(const mi_pe_t *pe, uint32_t rva, mi_pe_extent_t *out) 
     return pdata_search(pe, rva, &i) && mi_pe_function_at(pe, i, out);
 }
 
+bool mi_pe_functions_are_sorted(const mi_pe_t *pe) {
+    const uint32_t count = mi_pe_function_count(pe), entry = pdata_entry_bytes(pe);
+    const uint8_t *e = pdata_entry(pe, 0); // the others follow, as the count says
+    uint32_t before = 0;
+    for (uint32_t i = 0; e != NULL && i < count; i++, e += entry) {
+        if (mi_pe_u32(e) < before)
+            return false;
+        before = mi_pe_u32(e);
+    }
+    return true;
+}
+
 // ---- TLS, load configuration, hybrid code ----
 
 bool mi_pe_tls_callback_at(const mi_pe_t *pe, uint32_t i, uint32_t *rva) {

@@ -342,6 +342,16 @@ static mi_reason_t plan_open(const mi_pe_t *pe, mi_plan_t *plan, mi_pe_exports_t
     return mi_pe_hybrid(pe) != MI_PE_HYBRID_NONE ? MI_REASON_HYBRID : MI_REASON_NONE;
 }
 
+// Refused before anything was judged: nothing of it would be patched.
+static bool plan_unjudged(mi_plan_t *plan) {
+    for (uint32_t k = 0; k < plan->site_count; k++)
+        if (plan->sites[k].verdict == MI_SITE_PATCH) {
+            plan->sites[k].verdict = MI_SITE_LEFT;
+            plan->sites[k].reason = (uint8_t)plan->reason;
+        }
+    return false;
+}
+
 // The code of a hybrid CRT is not looked at, so nobody can say whether it is a debug CRT. One that
 // has the names of a debug heap is left alone altogether: its blocks might have headers.
 static bool plan_hybrid(const mi_pe_t *pe, const mi_pe_exports_t *ex, mi_plan_t *plan) {
@@ -352,8 +362,9 @@ static bool plan_hybrid(const mi_pe_t *pe, const mi_pe_exports_t *ex, mi_plan_t 
     const mi_reason_t family = plan_family(pe, plan);
     if (family != MI_REASON_NONE)
         plan->reason = family;
-    else if (plan->reason == MI_REASON_HYBRID)
-        plan_verify(pe, plan);
+    if (plan->reason != MI_REASON_HYBRID)
+        return plan_unjudged(plan);
+    plan_verify(pe, plan);
     return false;
 }
 
@@ -363,7 +374,7 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     plan->patch_count = 0;
     plan->table_count = 0;
     plan->reason_site = 0;
-    plan->is_debug = false;
+    plan->is_debug = plan->is_sorted = false;
     plan->reason = plan_open(pe, plan, &ex);
     if (plan->reason == MI_REASON_HYBRID)
         return plan_hybrid(pe, &ex, plan);
@@ -374,7 +385,8 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     if (plan->reason == MI_REASON_NONE)
         plan->reason = plan_family(pe, plan);
     if (plan->reason != MI_REASON_NONE)
-        return false;
+        return plan_unjudged(plan);
+    plan->is_sorted = mi_pe_functions_are_sorted(pe);
     if (!plan->is_debug)
         plan_derive(pe, plan);
     plan_verify(pe, plan);

@@ -65,6 +65,7 @@ typedef struct mi_plan_s {
     mi_reason_t reason;   // MI_REASON_NONE = the CRT can be redirected
     uint32_t reason_site; // index of the site that caused it, when one did
     bool is_debug;        // a debug CRT: its blocks have headers
+    bool is_sorted;       // the unwind table; otherwise all of it is looked at for each site
     uint32_t site_count;
     uint32_t patch_count; // sites with MI_SITE_PATCH
     uint32_t table_count; // sites that are in_tables

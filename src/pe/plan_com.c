@@ -133,14 +133,21 @@ static void plan_judge(const mi_pe_t *pe, mi_plan_t *plan, uint32_t index) {
 bool mi_com_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     mi_pe_exports_t ex;
     plan->site_count = plan->patch_count = plan->table_count = plan->reason_site = 0;
-    plan->is_debug = false;
+    plan->is_debug = plan->is_sorted = false;
     plan->reason = MI_REASON_COM_ABSENT;
     if (!mi_plan_cpu(pe, &plan->cpu) || !mi_pe_exports_open(pe, &ex) || !mi_com_is_owner(pe))
         return false;
     plan->reason = (mi_pe_hybrid(pe) != MI_PE_HYBRID_NONE ? MI_REASON_HYBRID : MI_REASON_NONE);
+    plan->is_sorted = mi_pe_functions_are_sorted(pe);
     plan_collect(&ex, plan);
-    for (uint32_t i = 0; i < plan->site_count && plan->reason != MI_REASON_HYBRID; i++)
-        if (plan->sites[i].verdict == MI_SITE_PATCH)
+    for (uint32_t i = 0; i < plan->site_count; i++) {
+        mi_plan_site_t *site = &plan->sites[i];
+        if (site->verdict == MI_SITE_PATCH && plan->reason != MI_REASON_HYBRID) {
             plan_judge(pe, plan, i);
+        } else if (site->verdict == MI_SITE_PATCH) {
+            site->verdict = MI_SITE_LEFT;
+            site->reason = MI_REASON_HYBRID;
+        }
+    }
     return plan->reason == MI_REASON_NONE;
 }

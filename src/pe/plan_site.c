@@ -239,12 +239,24 @@ static mi_reason_t site_entry(const mi_pe_t *pe, mi_cpu_t cpu, mi_plan_site_t *s
     return MI_REASON_NONE;
 }
 
+// Does a function with unwind data begin behind the one RVA and before the other?
+static bool begins_between(const mi_pe_t *pe, const mi_plan_t *plan, uint32_t rva, uint32_t end) {
+    mi_pe_extent_t next;
+    if (plan->is_sorted)
+        return mi_pe_function_after(pe, rva, &next) && next.begin > rva && next.begin < end;
+    const uint32_t count = mi_pe_function_count(pe);
+    for (uint32_t k = 0; k < count; k++)
+        if (mi_pe_function_at(pe, k, &next) && next.begin > rva && next.begin < end)
+            return true;
+    return false;
+}
+
 // Does a function other than this one begin inside the patch?
 static bool site_is_overlapped(const mi_pe_t *pe, const mi_plan_t *plan,
                                const mi_plan_site_t *site) {
     const uint32_t end = site->rva + site->patch_bytes;
-    mi_pe_extent_t next, own;
-    if (mi_pe_function_after(pe, site->rva, &next) && next.begin > site->rva && next.begin < end)
+    mi_pe_extent_t own;
+    if (begins_between(pe, plan, site->rva, end))
         return true;
     // An unwind entry that covers the site but ends within the patch: code of the next function
     // follows.

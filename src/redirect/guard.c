@@ -14,7 +14,7 @@ static void *(NTAPI *original_realloc)(void *heap, ULONG flags, void *p, SIZE_T 
 static BOOLEAN(NTAPI *original_validate)(void *heap, ULONG flags, const void *p);
 
 static mi_crt_ctx_t *guard_ctx;
-static mi_plan_t ntdll_plan; // no sites, only the processor: what mi_plan_judge needs
+static mi_plan_t ntdll_plan; // no sites, only what mi_plan_judge needs
 static mi_patch_t patches[GUARDED];
 static mi_island_t island;
 
@@ -90,6 +90,7 @@ static mi_reason_t prepare_all(const mi_module_exports_t *ntdll) {
                                        (uintptr_t)guard_realloc, (uintptr_t)guard_validate};
     if (mi_pe_hybrid(&ntdll->pe) != MI_PE_HYBRID_NONE)
         return MI_REASON_HYBRID;
+    ntdll_plan.is_sorted = mi_pe_functions_are_sorted(&ntdll->pe);
     ntdll_plan.cpu = (MI_ARCH_ARM64 ? MI_CPU_ARM64 : MI_ARCH_X64 ? MI_CPU_X64 : MI_CPU_X86);
     if (mi_fault_by_name("guard-island") ||
         !mi_island_open(&island, ntdll->pe.bytes, ntdll->pe.image_bytes, 2u * GUARDED))

@@ -31,6 +31,8 @@ class Planner:
         check(head, f"no plan:\n{out}")
         if head:
             SEEN.update([head[4], *(s[2] for s in sites.values())])
+            unjudged = head[4] in ("not-a-crt", "core-missing", "malformed", "hybrid")
+            check(not unjudged or all(s[1] != "patch" for s in sites.values()), f"refused, and would be patched:\n{out}")
         return head.groups() if head else None, sites
 
     def wants(self, what, image, reason, name=None, verdict=None, site_reason=None):
@@ -81,6 +83,11 @@ def entries(p):
     free = image.add("free", b"\x90" * 16 + b"\xc3")
     image.unwind = [(free, free + 4), (free + 4, free + 17)]
     p.wants("x64: the unwind table begins a function at +4", image.add_core(), "overlap", "free", "refused")
+    # The same where the table is not in order, so that a search by halves misses it.
+    image = Image("x64")
+    free = image.add("free", b"\x90" * 16 + b"\xc3")
+    image.unwind = [(free + 0x100 + 16 * k, free + 0x110 + 16 * k) for k in range(8)] + [(free + 4, free + 17)]
+    p.wants("x64: an unwind table out of order", image.add_core(), "overlap", "free", "refused")
     image = Image("x64")
     image.add("_heapmin", bytes.fromhex("e306 90 9090 9090 90 c3"))  # jrcxz cannot be made longer
     p.wants("an original that cannot be moved", image.add_core(), "none", "_heapmin", "left", "not-relocatable")
@@ -350,6 +357,11 @@ def com(p):
         got = com_plan(p, com_image(machine, COM[:3]))
         check(got and got[:2] == ("refused", "com-incomplete"), f"{machine} without CoGetMalloc: {got}")
         check(com_plan(p, com_image(machine, COM[:2])) is None, f"{machine}: half a family is an owner")
+        image = com_image(machine)
+        if machine != "x86":
+            image.hybrid = [(image.exports[COM[0]], 0x1000 + len(image.text), 1)]
+            got = com_plan(p, image)
+            check(got and got[:2] == ("refused", "hybrid") and got[2][COM[0]] == ("left", "hybrid"), f"{machine}, hybrid: {got}")
         image = com_image(machine)
         image.exports["CoTaskMemRealloc"] = image.exports["CoTaskMemAlloc"]
         got = com_plan(p, image)
