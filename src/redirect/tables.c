@@ -6,7 +6,7 @@
 typedef _Atomic(uint32_t) short_word_t;
 typedef _Atomic(uintptr_t) word_t;
 
-enum { CELLS_MAX = 65536, DYNAMIC_CODE_BLOCKED = 1655 };
+enum { CELLS_MAX = 65536, DYNAMIC_CODE_BLOCKED = 1655, PAGE_BYTES = 4096, PARTS_MAX = 2 };
 
 bool mi_cells_open(mi_cells_t *cells) {
     *cells = (mi_cells_t){.room = CELLS_MAX};
@@ -70,19 +70,59 @@ static DWORD rights_to_write(DWORD rights) {
     return (rights & code) != 0 ? PAGE_EXECUTE_READWRITE : PAGE_READWRITE;
 }
 
-// One cell. The page rights are put back; false = they or the contents could not be changed.
-static mi_reason_t cell_write(const mi_cell_t *c, uintptr_t value) {
-    MEMORY_BASIC_INFORMATION info;
-    DWORD before, ignored;
+// What of a cell lies in one page, and the rights that this page had. A cell askew may lie in two,
+// whose rights differ.
+typedef struct part_s {
+    uint8_t *at;
+    size_t bytes;
+    DWORD rights;
+} part_t;
+
+static unsigned cell_parts(const mi_cell_t *c, part_t parts[PARTS_MAX]) {
     const size_t bytes = cell_bytes(c);
-    if (mi_fault("table-protect") || VirtualQuery(c->at, &info, sizeof(info)) == 0)
+    uint8_t *const at = (uint8_t *)c->at;
+    const size_t room = PAGE_BYTES - ((uintptr_t)at & (PAGE_BYTES - 1));
+    parts[0] = (part_t){at, bytes < room ? bytes : room, 0};
+    parts[1] = (part_t){at + parts[0].bytes, bytes - parts[0].bytes, 0};
+    return bytes <= room ? 1 : 2;
+}
+
+// Gives the first pages their own rights back.
+static bool parts_close(const part_t *parts, unsigned count) {
+    bool is_good = true;
+    DWORD ignored;
+    for (unsigned i = 0; i < count; i++)
+        is_good &= VirtualProtect(parts[i].at, parts[i].bytes, parts[i].rights, &ignored) != 0;
+    return is_good;
+}
+
+// Makes all of them writable, or none.
+static mi_reason_t parts_open(part_t *parts, unsigned count) {
+    for (unsigned i = 0; i < count; i++) {
+        MEMORY_BASIC_INFORMATION info;
+        if (VirtualQuery(parts[i].at, &info, sizeof(info)) != 0 &&
+            VirtualProtect(parts[i].at, parts[i].bytes, rights_to_write(info.Protect),
+                           &parts[i].rights))
+            continue;
+        const DWORD error = GetLastError();
+        (void)parts_close(parts, i);
+        return error == DYNAMIC_CODE_BLOCKED ? MI_REASON_DYNAMIC_CODE : MI_REASON_TABLES_READ_ONLY;
+    }
+    return MI_REASON_NONE;
+}
+
+// One cell. The page rights are put back; what is wrong if they or the contents could not be
+// changed.
+static mi_reason_t cell_write(const mi_cell_t *c, uintptr_t value) {
+    part_t parts[PARTS_MAX];
+    const unsigned count = cell_parts(c, parts);
+    if (mi_fault("table-protect"))
         return MI_REASON_TABLES_READ_ONLY;
-    if (!VirtualProtect(c->at, bytes, rights_to_write(info.Protect), &before))
-        return GetLastError() == DYNAMIC_CODE_BLOCKED ? MI_REASON_DYNAMIC_CODE
-                                                      : MI_REASON_TABLES_READ_ONLY;
+    const mi_reason_t reason = parts_open(parts, count);
+    if (reason != MI_REASON_NONE)
+        return reason;
     cell_store(c, value);
-    const bool is_restored =
-        VirtualProtect(c->at, bytes, before, &ignored) && !mi_fault("table-unprotect");
+    const bool is_restored = parts_close(parts, count) && !mi_fault("table-unprotect");
     const bool is_kept = (cell_value(c) == value && !mi_fault("table-write"));
     return is_restored && is_kept ? MI_REASON_NONE : MI_REASON_TABLES_READ_ONLY;
 }
@@ -91,18 +131,16 @@ static mi_reason_t restore(const mi_cells_t *cells, bool straight) {
     mi_reason_t reason = MI_REASON_NONE;
     for (size_t i = 0; i < cells->count; i++) {
         const mi_cell_t *c = &cells->cell[i];
-        DWORD before, ignored;
-        MEMORY_BASIC_INFORMATION info;
+        part_t parts[PARTS_MAX];
         if (is_straight(c) != straight || cell_value(c) != c->after || c->after == c->before)
             continue; // never written, or somebody else's by now
-        const size_t bytes = cell_bytes(c);
-        if (mi_fault("table-rollback") || VirtualQuery(c->at, &info, sizeof(info)) == 0 ||
-            !VirtualProtect(c->at, bytes, rights_to_write(info.Protect), &before)) {
+        const unsigned count = cell_parts(c, parts);
+        if (mi_fault("table-rollback") || parts_open(parts, count) != MI_REASON_NONE) {
             reason = MI_REASON_ROLLBACK_FAILED; // the others are put back all the same
             continue;
         }
         cell_store(c, c->before);
-        (void)VirtualProtect(c->at, bytes, before, &ignored);
+        (void)parts_close(parts, count);
     }
     return reason;
 }
