@@ -179,8 +179,9 @@ typedef struct arena_taken_s {
 static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     const size_t last = first + count;
     size_t dirty = 0;
-    arena_taken_t taken = {.is_ready = true};
+    arena_taken_t taken = {.is_zero = true, .is_ready = true};
     if (MI_SECURE) {
+        taken.is_zero = (mi_bitmap_next(a->exposed, last, first, true) == last);
         taken.has_guards = mi_bitmap_next(a->guarded, last - 1, first, true) < last - 1;
         taken.is_guarded = mi_bitmap_get(a->guarded, last - 1);
     }
@@ -195,7 +196,7 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
         a->young[w] &= ~mask;
         a->old[w] &= ~mask;
     }
-    taken.is_zero = (dirty == 0);
+    taken.is_zero &= (dirty == 0);
     arena_note_demand(count - dirty);
     a->free_slices -= count;
     arena_used_slices += count;
@@ -511,6 +512,8 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
     if (is_good) {
         if (is_zero)
             mi_bitmap_set(a->dirty, first, count, false);
+        if (MI_SECURE && is_committed)
+            mi_bitmap_set(a->exposed, first, count, true);
         if (!is_committed) {
             mi_bitmap_set(a->committed, first, count, false);
             if (MI_SECURE) // the guards went with the memory

@@ -8,7 +8,7 @@
 #define ARENA_DENSE_MARKS (MI_SLICE_BYTES / MI_MARKS_DENSE)
 #define ARENA_WIDE_MARKS  (MI_SLICE_BYTES / MI_GRANULE_BYTES)
 #define ARENA_MARKS       (MI_SECURE ? ARENA_DENSE_MARKS + ARENA_WIDE_MARKS : 0)
-#define ARENA_MAPS        (MI_SECURE ? (size_t)6 : (size_t)5)
+#define ARENA_MAPS        (MI_SECURE ? (size_t)7 : (size_t)5)
 
 static size_t arena_head_bytes(size_t slices) {
     const size_t maps = ARENA_MAPS * mi_bitmap_words(slices) * sizeof(uint64_t);
@@ -37,6 +37,7 @@ static void arena_head_parts(mi_arena_t *a, uint8_t *head, size_t slices) {
     a->young = a->free + 3 * words;
     a->old = a->free + 4 * words;
     a->guarded = (MI_SECURE ? a->free + 5 * words : NULL);
+    a->exposed = (MI_SECURE ? a->free + 6 * words : NULL);
     a->pages = (mi_page_t *)pages;
     a->marks = (uint8_t *)mi_align_up((uintptr_t)(pages + slices * sizeof(mi_page_t)),
                                       MI_SECURE ? ARENA_WIDE_MARKS : 1);
@@ -134,6 +135,6 @@ bool mi_arena_head_fits(const mi_arena_t *a, size_t bytes) {
     return a->head_slices == mi_arena_head_slices(slices) + (MI_SECURE ? 1 : 0) &&
            a->free == right.free && a->committed == right.committed && a->dirty == right.dirty &&
            a->young == right.young && a->old == right.old && a->pages == right.pages &&
-           a->guarded == right.guarded && a->marks == right.marks &&
+           a->guarded == right.guarded && a->exposed == right.exposed && a->marks == right.marks &&
            a->free_slices == mi_bitmap_count(a->free, a->head_slices, slices - a->head_slices);
 }

@@ -9,23 +9,25 @@
 #define MI_ARENA_HINTS 9u // spans of fewer slices know exactly where to begin their search
 
 struct mi_arena_s {
-    uint8_t *base;        // slice 0
-    size_t slices;        // all, the head included
-    size_t head_slices;   // taken by this struct and what follows it
-    size_t free_slices;   // under the lock, like everything below
-    uint64_t *free;       // bit: nobody uses the slice
-    uint64_t *committed;  // bit: usable without a commit
-    uint64_t *dirty;      // bit: may not read as zero
-    uint64_t *young;      // bit: free, dirty, freed since the last purge round
-    uint64_t *old;        // bit: free, dirty, freed before it
-    mi_page_t *pages;     // one for each slice
-    uint64_t *guarded;    // bit: the last OS page of the slice is inaccessible (secure build)
-    uint8_t *marks;       // of all blocks (secure build, harden.h): dense, then wide
-    mi_memory_t memory;   // what it was made of
-    uint64_t purge_at_ms; // next purge round, 0 = nothing to purge
-    uint32_t purging;     // rounds that have dropped the lock meanwhile
-    uint64_t stamp;       // of an unloaded arena: fits this address and this build
-    uint32_t hint[MI_ARENA_HINTS];         // by length: no free run of that length begins below
+    uint8_t *base;       // slice 0
+    size_t slices;       // all, the head included
+    size_t head_slices;  // taken by this struct and what follows it
+    size_t free_slices;  // under the lock, like everything below
+    uint64_t *free;      // bit: nobody uses the slice
+    uint64_t *committed; // bit: usable without a commit
+    uint64_t *dirty;     // bit: may not read as zero
+    uint64_t *young;     // bit: free, dirty, freed since the last purge round
+    uint64_t *old;       // bit: free, dirty, freed before it
+    mi_page_t *pages;    // one for each slice
+    uint64_t *guarded;   // bit: the last OS page of the slice is inaccessible (secure build)
+    // bit: was given back and stayed accessible: who has an old pointer may have written there
+    uint64_t *exposed;             // (secure build)
+    uint8_t *marks;                // of all blocks (secure build, harden.h): dense, then wide
+    mi_memory_t memory;            // what it was made of
+    uint64_t purge_at_ms;          // next purge round, 0 = nothing to purge
+    uint32_t purging;              // rounds that have dropped the lock meanwhile
+    uint64_t stamp;                // of an unloaded arena: fits this address and this build
+    uint32_t hint[MI_ARENA_HINTS]; // by length: no free run of that length begins below
     uint32_t guarded_hint[MI_ARENA_HINTS]; // the same of runs that end with a guard, none inside
 };
 

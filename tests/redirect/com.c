@@ -26,9 +26,10 @@ typedef struct com_s {
 
 static com_t com;
 
+static bool (*_Atomic known)(const void *); // NULL = not found yet
+
 // The same as is_ours, for threads that ask often: where the answer is, is looked up once.
 static bool is_known(const void *p) {
-    static bool (*_Atomic known)(const void *);
     bool (*owns)(const void *) = mi_load_relaxed(&known);
     if (owns == NULL) {
         owns = (bool (*)(const void *))ownership();
@@ -195,7 +196,35 @@ static void owned_interface(void) {
     IMalloc_Free(m, NULL);
 }
 
+// The four ways in which a block is freed.
+static void drop_somehow(IMalloc *m, uint8_t *p, unsigned how) {
+    if (how == 0)
+        com.free(p);
+    else if (how == 1)
+        IMalloc_Free(m, p);
+    else if (how == 2)
+        HeapFree(GetProcessHeap(), 0, p);
+    else
+        CHECK(com.realloc(p, 0) == NULL);
+}
+
+// What is freed comes back: sooner or later a block lies where one lay before.
+static bool comes_back(size_t size, unsigned how) {
+    uint8_t *seen[64];
+    IMalloc *const m = task_malloc();
+    for (unsigned i = 0; i < 64; i++) {
+        seen[i] = (uint8_t *)com.alloc(size);
+        drop_somehow(m, seen[i], how);
+        for (unsigned k = 0; k < i; k++)
+            if (seen[k] == seen[i])
+                return true;
+    }
+    return false;
+}
+
 static void owned(void) {
+    for (unsigned how = 0; how < 4; how++)
+        CHECK(comes_back(24, how) && comes_back(5000, how));
     for (unsigned i = 0; i < SIZES; i++) {
         uint8_t *p = (uint8_t *)com.alloc(sizes[i]);
         CHECK(p != NULL && is_ours(p) && ((uintptr_t)p & (2 * sizeof(void *) - 1)) == 0);
@@ -451,17 +480,6 @@ enum { SHARED = 256, ROUNDS = 20000 };
 static uint8_t *_Atomic shared[SHARED]; // handed from thread to thread
 static _Atomic(unsigned) strangers;     // blocks that were not ours
 
-static void drop_somehow(IMalloc *m, uint8_t *p, unsigned how) {
-    if (how == 0)
-        com.free(p);
-    else if (how == 1)
-        IMalloc_Free(m, p);
-    else if (how == 2)
-        HeapFree(GetProcessHeap(), 0, p);
-    else
-        CHECK(com.realloc(p, 0) == NULL);
-}
-
 // The first two bytes tell the size of a block, the rest is its pattern.
 static DWORD WINAPI churn(void *arg) {
     uint32_t random = (uint32_t)(uintptr_t)arg * 2654435761u + 1;
@@ -470,7 +488,8 @@ static DWORD WINAPI churn(void *arg) {
         random = random * 1664525u + 1013904223u;
         const uint16_t size = (uint16_t)(8 + (random >> 8) % 700);
         uint8_t *p = (uint8_t *)((random >> 5) % 2 == 0 ? com.alloc(size) : IMalloc_Alloc(m, size));
-        if (i % 32 == 0 && !is_known(p))
+        // Until the allocator has come, a look for it takes long.
+        if ((i % 32 == 0 || mi_load_relaxed(&known) != NULL) && !is_known(p))
             (void)mi_fetch_add_relaxed(&strangers, 1u);
         CopyMemory(p, &size, 2);
         for (unsigned k = 2; k < size; k++)

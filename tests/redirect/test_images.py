@@ -124,6 +124,53 @@ def branches(machine, count, is_one_target):
     return code + RETURN[machine] * (2 if is_one_target else 1 + count)
 
 
+def edges(p):
+    """The last byte that counts, and the first one that does not: of the patch, of a function, of another one's beginning."""
+    for machine in ("x86", "x64"):
+        for at in range(6):
+            image = Image(machine)
+            image.add("free", NOP[machine] * 16 + jump(machine, at - 16))
+            is_into = 0 < at < 5
+            p.wants(f"{machine}, a jump to +{at}", image.add_core(), "branch-into" if is_into else "none", "free",
+                    "refused" if is_into else "patch")
+        for what in ("exported", "known"):  # by its export, or as a function of the family
+            for at in range(1, 6):
+                image = Image(machine)
+                image.add("free", NOP[machine] * at, align=16)
+                image.add("next_function" if what == "exported" else "_expand", NOP[machine] * 8 + RETURN[machine], align=1)
+                p.wants(f"{machine}, another function, {what}, at +{at}", image.add_core(), "overlap" if at < 5 else "none", "free",
+                        "refused" if at < 5 else "patch")
+        # No room, and a short jump: to another name of the same function it does no harm, to another function it does.
+        for target, whole, verdict in (("free", "none", "covered"), ("_msize", "too-short", "refused")):
+            image = Image(machine)
+            image.add(target, BODY[machine], room=16)
+            image.add("_free_base", bytes.fromhex("eb ee cccccccccccc"))
+            p.wants(f"{machine}, a short jump to {target}", image.add_core(), whole, "_free_base", verdict, whole)
+        # A function that only another one's jump tells of, inside the patch.
+        for at in (4, 5):
+            image = Image(machine)
+            image.add("free", NOP[machine] * 12 + RETURN[machine], room=16)
+            image.add("_msize", jump(machine, at - 16))
+            p.wants(f"{machine}, _msize goes on at +{at} of free", image.add_core(), "overlap" if at < 5 else "none", "free",
+                    "refused" if at < 5 else "patch")
+    for at in (3, 4, 5):
+        for ends, begins in ((1, 0), (1, 1), (0, 1)):  # a function that calls none need not be in the table
+            image = Image("x64")
+            free = image.add("free", NOP["x64"] * 16 + RETURN["x64"])
+            image.unwind = [(free, free + at)] * ends + [(free + at, free + 17)] * begins
+            p.wants(f"x64: by the unwind table the function ends at +{at}, {ends}{begins}", image.add_core(), "overlap" if at < 5 else "none", "free",
+                    "refused" if at < 5 else "patch")
+    # A jump to the start of a function leads to a second site, one into the middle of a function does not.
+    for at in (0, 4):
+        image = Image("x64")
+        inside = image.add("inside", BODY["x64"], room=16)
+        del image.exports["inside"]
+        image.unwind = [(inside, inside + len(BODY["x64"]))]
+        image.add("_msize", jump("x64", at - 16))
+        _, sites = p.wants(f"_msize jumps to +{at}", image.add_core(), "none", "_msize", "patch")
+        check(("_msize!" in sites) == (at == 0), f"_msize jumps to +{at} of a function: {sites}")
+
+
 def limits(p):
     """What is looked through has a limit: a function within it is judged, one beyond it is refused and not guessed at."""
     for machine in MACHINES:
@@ -391,7 +438,7 @@ def main():
     rows = reasons.table()
     with tempfile.TemporaryDirectory() as folder:
         p = Planner(sys.argv[1], folder)
-        for group in (refusals, entries, limits, adversarial, incremental, arm64_entries, hybrids, com):
+        for group in (refusals, entries, edges, limits, adversarial, incremental, arm64_entries, hybrids, com):
             group(p)
     missing = set(reasons.PLANNER.values()) - SEEN
     check(not missing, f"reasons that no image gave: {sorted(missing)}")
