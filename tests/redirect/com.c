@@ -693,6 +693,5 @@ void mainCRTStartup(void) {
             i += 2;
         }
     }
-    say("%ld passed, %ld failed\n", wtest_passed, wtest_failed);
-    ExitProcess(wtest_failed == 0 ? 0 : 1);
+    ExitProcess(wtest_code(false));
 }

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 FAILED = []
+STILLBORN = []  # the one program of a test that Wine may fail to start
 
 
 def check(fact, text):
@@ -41,9 +42,16 @@ def skip_if_no_wine(code):
 
 
 def run(runner, words, folder, env=None, seconds=100):
-    """(exit code, stdout, stderr) of a Windows program."""
-    done = subprocess.run([runner, *words], cwd=folder, env=clean_environment(env), capture_output=True,
-                          stdin=subprocess.DEVNULL, timeout=seconds, check=False)
+    """(exit code, stdout, stderr) of a Windows program. Wine 8 ends about one program in a thousand with exit code 1 before
+    it has begun. The programs of these tests never end with 1 and without a word (wtest.h), so that is told apart, and
+    tried once more."""
+    for is_last in (False, True):
+        done = subprocess.run([runner, *words], cwd=folder, env=clean_environment(env), capture_output=True,
+                              stdin=subprocess.DEVNULL, timeout=seconds, check=False)
+        if is_last or done.returncode != 1 or done.stdout or done.stderr or STILLBORN:
+            break
+        STILLBORN.append(words)
+        print("tried again, Wine did not start it:", words)
     skip_if_no_wine(done.returncode)
     return done.returncode, text_of(done.stdout), text_of(done.stderr)
 
@@ -52,12 +60,17 @@ def run(runner, words, folder, env=None, seconds=100):
 def wine_kept_up(runner, program, folder):
     """Meanwhile one program that waits keeps the Wine server running: starting it costs more than all the tests. It must
     be up before the next one, whose pipes the server would hold open otherwise."""
-    keeper = subprocess.Popen([runner, program, "wait"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                              stderr=subprocess.DEVNULL)
-    if not keeper.stdout.readline().startswith(b"ready"):
+    for is_last in (False, True):
+        keeper = subprocess.Popen([runner, program, "wait"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL)
+        if keeper.stdout.readline().startswith(b"ready"):
+            break
         code = keeper.wait(timeout=60)
-        print("the first program did not start")
-        sys.exit(77 if code == 77 else 1)
+        if is_last or code != 1 or STILLBORN:
+            print(f"the first program did not start: exit code {code}")
+            sys.exit(77 if code == 77 else 1)
+        STILLBORN.append([program, "wait"])
+        print("tried again, Wine did not start the first program")
     try:
         yield
     finally:

@@ -131,8 +131,7 @@ BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
     if (reason == DLL_PROCESS_DETACH && reserved != NULL && crt_count > 0) {
         use_all();
         say("%u CRTs used after their end\n", crt_count);
-        say("%ld checks passed, %ld failed\n", wtest_passed, wtest_failed);
-        TerminateProcess(GetCurrentProcess(), wtest_failed == 0 && wtest_passed > 0 ? 0 : 1);
+        TerminateProcess(GetCurrentProcess(), wtest_code(true));
     }
     return TRUE;
 }

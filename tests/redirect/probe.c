@@ -688,6 +688,5 @@ void mainCRTStartup(void) {
 #endif
     for (unsigned i = 1; *argument(i) != 0;)
         i += run(i);
-    say("%ld passed, %ld failed\n", wtest_passed, wtest_failed);
-    ExitProcess(wtest_failed == 0 ? 0 : 1);
+    ExitProcess(wtest_code(false));
 }

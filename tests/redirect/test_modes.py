@@ -6,12 +6,13 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from harness import FAILED, arguments, check, run, wine_kept_up  # noqa: E402  (the path is set above)
+from harness import FAILED, arguments, check, clean_environment, run, wine_kept_up  # noqa: E402  (the path is set above)
 import reasons  # noqa: E402  (the path is set above)
 
 PROVOKED = set()
@@ -430,10 +431,20 @@ def stage(args, folder):
     shutil.copy(os.path.join(tests, f"standin{args.bits}.dll"), os.path.join(folder, "renamed.dll"))
 
 
+def unheard(m):
+    """A program whose messages reach nobody does not end as one that has said what is wrong: 95, wtest.h."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([m.args.runner, "probe.exe", "load", "no-such.dll"], cwd=m.folder, env=clean_environment(),
+                          stdout=writer, stdin=subprocess.DEVNULL, timeout=100, check=False)
+    check(done.returncode == 95, f"without a reader: exit code {done.returncode}")
+    os.close(writer)
+
+
 def main():
     args = arguments().parse_args()
     groups = (switches, refusals, ladder, modules, policy, reports, privileged, behaviour, odd_processes, odd_hooks,
-              odd_places, bound, wild_pointers, leaving)
+              odd_places, bound, wild_pointers, leaving, unheard)
     # Inside the build folder, since the root of 32-bit Wine sees the project only.
     with tempfile.TemporaryDirectory(dir=args.build) as folder:
         stage(args, folder)
