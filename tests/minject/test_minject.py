@@ -43,6 +43,7 @@ CURES = {
     14: ["use --force to drop the signature"], 15: ["let a native DLL that it calls"], 16: ["build it for one machine"],
     17: ["leave it as it is"], 18: ["use 'minject run'"], 19: ["use --force"], 20: ["from your backup"], 21: ["use your backup"],
     22: ["name the program that loads it", "may tell more"], 23: ["use 'minject run', or --force"],
+    24: ["use --inplace, which keeps a backup", "leave --output away"], 25: ["end that program first"],
 }
 
 
@@ -280,6 +281,41 @@ def test_bad_inputs(folder):
     os.chmod(folder / "good.exe", 0o644)
 
 
+def test_output(folder):
+    """The output may not be the input itself, under any of its names: there would be no backup."""
+    (folder / "one.exe").write_bytes(make_pe.make())
+    names = ["one.exe", "./one.exe", str(folder / "one.exe")] if not args.runner else ["one.exe", ".\\ONE.exe"]
+    if not args.runner:
+        os.symlink("one.exe", folder / "link.exe")
+        names.append("link.exe")
+    for name in names:
+        for force in ([], ["--force"]):
+            refusal(["inject", *force, "one.exe", f"--output={name}"], 24, ["is the input itself"], folder, f"output {name} {force}")
+    check(minject("inject", "one.exe", "--output=two.exe", cwd=folder).returncode == 0, "another output")
+    refusal(["remove", "--force", "two.exe", "--output=two.exe"], 24, ["is the input itself"], folder, "remove onto itself")
+    refusal(["inject", "*.exe"], 3, ["patterns are the shell's"], folder, "a pattern")
+    refusal(["inject", "d" * 300 + ".exe"], 3, ["there is no such file"], folder, "a name longer than any")
+    (folder / ("n" * 250 + ".exe")).write_bytes(make_pe.make())
+    refusal(["inject", "n" * 250 + ".exe"], 5, ["cannot be written"], folder, "no room for -mi in the name")
+    check(minject("inject", "n" * 250 + ".exe", "--output=short.exe", cwd=folder).returncode == 0, "a long name, a short output")
+
+
+def test_in_use(folder):
+    """A program that has the file open: nothing is changed, no backup of an unchanged file stays. cmd holds it for us, as
+    minject's standard input."""
+    if not args.runner:
+        return
+    (folder / "used.exe").write_bytes(make_pe.make())
+    tool = TOOL[-1].replace("/", "\\")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    for words in ("-i", "-i --no-backup"):
+        r = subprocess.run(TOOL[:-1] + ["cmd", "/c", f"Z:{tool} {words} used.exe < used.exe"], cwd=folder, capture_output=True,
+                           text=True, timeout=300, check=False)
+        check(r.returncode == 25 and "end that program first" in r.stderr and r.stdout == "", f"in use, {words}: {r}")
+        codes_seen.add(r.returncode)
+        check(before == {p.name: p.read_bytes() for p in folder.iterdir()}, f"in use, {words}: nothing was written")
+
+
 def test_installers(folder):
     """An installer that checks itself is changed with --force only, and that is said; remove gives it back."""
     for name, words in (("nsis", ["verifies a checksum", "option /NCRC"]), ("inno", ["Inno Setup", "refuse to start"]),
@@ -324,7 +360,7 @@ def test_codes(folder):
     table = {int(line.split()[0]) for line in minject("help", "codes", cwd=folder).stdout.splitlines()[1:]}
     check(set(CURES) | {0, 30, 31, 32} == table, f"each code has its cures here: {table ^ set(CURES)}")
     # 30 to 32 belong to check: test_check.py, test_live.py.
-    missing = table - codes_seen - {30, 31, 32} - ({1, 4} if args.runner else {1} if is_asan else set())
+    missing = table - codes_seen - {30, 31, 32} - ({1, 4} if args.runner else {1, 25} if is_asan else {25})
     check(not missing, f"each exit code was seen: not {missing}")
 
 
@@ -346,6 +382,13 @@ def test_manual(folder):
     check(not [line for line in lines if line[1:].find(".PP") >= 0], "the manual's requests begin lines")
     for command in ("inject", "remove", "list", "check", "run", "completion"):
         check(f".SS {command}" in lines, f"the manual has {command}")
+    # And says everything that the help texts say, line by line.
+    plain = {line.replace("\\&", "").replace("\\-", "-").replace("\\e", "\\").removeprefix(".SS ") for line in lines}
+    for words in (["--help"], *(["help", c] for c in ("inject", "remove", "list", "check", "run", "completion", "codes"))):
+        text = minject(*words, cwd=folder).stdout.splitlines()
+        heads = ("usage:", "options for all commands:", "minject: makes a Windows program use mimalloc, and says why when it does not")
+        missing = [line for line in text if line not in plain and line.strip() not in plain and line not in heads]
+        check(len(text) > 4 and not missing, f"{words}: not in the manual: {missing}")
 
 
 def test_completion(folder):
@@ -686,7 +729,7 @@ def test_large(folder):
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_installers, test_write_failure,
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_output, test_in_use, test_installers, test_write_failure,
              test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large, test_codes]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))

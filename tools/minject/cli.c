@@ -298,18 +298,31 @@ static minject_exit_t exit_of_pe_error(mi_pe_error_t error) {
     return codes[error];
 }
 
-minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe) {
-    plat_status_t status = plat_map_file(path, file);
-    if (status == PLAT_DIRECTORY)
+static minject_exit_t say_unreadable(const char *path, plat_status_t status) {
+    const char *why = plat_last_error();
+    if (status == PLAT_DIRECTORY) {
         say_error("%s: is a folder; name a program or DLL in it", path);
-    else if (status == PLAT_NOT_FOUND)
+    } else if (status == PLAT_NOT_FOUND && strpbrk(path, "*?") != NULL) {
+        say_error("%s: there is no such file, and patterns are the shell's to expand; check the "
+                  "spelling, or name the files",
+                  path);
+    } else if (status == PLAT_NOT_FOUND) {
         say_error("%s: there is no such file; check the spelling and the folder", path);
-    else if (status != PLAT_OK)
-        say_error("%s: cannot be read: %s; %s", path, plat_last_error(),
+    } else if (plat_is_in_use(path)) {
+        say_error("%s: cannot be read, another program has it open; end that program first", path);
+        return EXIT_IN_USE;
+    } else {
+        say_error("%s: cannot be read: %s; %s", path, why,
                   status == PLAT_NO_MEMORY ? "close other programs"
                                            : "check that it is a file, and its permissions");
+    }
+    return exit_of_status(status);
+}
+
+minject_exit_t cli_open(const char *path, plat_file_t *file, mi_pe_t *pe) {
+    plat_status_t status = plat_map_file(path, file);
     if (status != PLAT_OK)
-        return exit_of_status(status);
+        return say_unreadable(path, status);
     if (mi_pe_open(pe, file->bytes, file->size, false))
         return EXIT_OK;
     const char *cure = pe->error == MI_PE_CUT || pe->error == MI_PE_EMPTY

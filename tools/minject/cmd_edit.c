@@ -66,26 +66,25 @@ int cmd_list(const cli_t *cli) {
 // ---- writing results ----
 
 // The first free name of file.bak, file.bak2, ...; a backup with the same bytes is as good as a new
-// one.
-static minject_exit_t make_backup(const cli_t *cli, const char *path, const plat_file_t *file) {
-    char backup[CLI_PATH_BYTES];
+// one. *backup is the name of a new one, or empty.
+static minject_exit_t make_backup(const cli_t *cli, const char *path, const plat_file_t *file,
+                                  char backup[CLI_PATH_BYTES]) {
     for (int i = 1; i < 1000; i++) {
         char number[8] = "";
         plat_file_t old;
         if (i > 1)
             snprintf(number, sizeof number, "%d", i);
-        if (snprintf(backup, sizeof backup, "%s.bak%s", path, number) >= (int)sizeof backup)
+        if (snprintf(backup, CLI_PATH_BYTES, "%s.bak%s", path, number) >= (int)CLI_PATH_BYTES)
             break;
         if (plat_map_file(backup, &old) == PLAT_OK) {
             bool is_same = old.size == file->size && memcmp(old.bytes, file->bytes, old.size) == 0;
             plat_free_file(&old);
-            if (is_same)
+            if (is_same) {
+                backup[0] = 0;
                 return EXIT_OK;
+            }
         } else if (!plat_file_exists(backup)) {
-            minject_exit_t rc = write_file(cli, backup, file, path);
-            if (rc == EXIT_OK && !cli->is_quiet)
-                printf("%s: the original is kept as %s\n", path, backup);
-            return rc;
+            return write_file(cli, backup, file, path);
         }
     }
     say_error("%s: no name is free for a backup; use --no-backup or tidy up", path);
@@ -310,6 +309,7 @@ static minject_exit_t write_temporary(const cli_t *cli, const char *path, const 
 static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_file_t *original,
                                      mi_pe_inject_t *plan) {
     static char output[CLI_PATH_BYTES];
+    static char backup[CLI_PATH_BYTES];
     static plat_out_t out; // large
     const mi_pe_inject_options_t *names = &plan->options;
     if (!default_output(path, output, sizeof output)) {
@@ -322,12 +322,20 @@ static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_fi
     if (links > 1)
         say_warning(cli, "%s has %u names (hard links); the others keep the old contents", path,
                     links);
+    if (!cli->is_inplace && plat_same_file(path, to)) {
+        say_error("%s: is the input itself; use --inplace, which keeps a backup. Nothing was "
+                  "written",
+                  to);
+        return EXIT_SAME_FILE;
+    }
     if (!cli->is_inplace && !may_replace(cli, to, original))
         return EXIT_EXISTS;
     minject_exit_t rc = write_temporary(cli, path, to, &out, plan);
     if (rc != EXIT_OK)
         return rc;
-    if (cli->is_inplace && cli->has_backup && (rc = make_backup(cli, path, original)) != EXIT_OK) {
+    backup[0] = 0;
+    if (cli->is_inplace && cli->has_backup &&
+        (rc = make_backup(cli, path, original, backup)) != EXIT_OK) {
         plat_out_abort(&out);
         return rc;
     }
@@ -336,7 +344,11 @@ static minject_exit_t write_injected(const cli_t *cli, const char *path, plat_fi
     plat_free_file(original); // Windows replaces no file that is mapped
     rc = write_commit(&out, path);
     write_tell(cli, path);
+    if (rc != EXIT_OK && backup[0] != 0)
+        plat_remove_file(backup); // of a file that is as it was
     if (rc == EXIT_OK) {
+        if (backup[0] != 0 && !cli->is_quiet)
+            printf("%s: the original is kept as %s\n", path, backup);
         if (!cli->is_quiet)
             printf("%s: %s, %s first of %u imports%s\n", to, names->redirect_dll,
                    names->allocator_dll, plan->old_count + plan->new_count,
@@ -469,6 +481,10 @@ static minject_exit_t remove_opened(const cli_t *cli, const char *path, plat_fil
             "%s: is read-only; make it writable, or use --output or --force. Nothing was written",
             path);
         return EXIT_READ_ONLY;
+    }
+    if (cli->output != NULL && plat_same_file(path, cli->output)) {
+        say_error("%s: is the input itself; leave --output away. Nothing was written", cli->output);
+        return EXIT_SAME_FILE;
     }
     if (cli->output != NULL && plat_file_exists(cli->output) && !cli->is_forced) {
         say_error("%s: exists already; use --force to replace it", cli->output);

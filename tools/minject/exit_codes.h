@@ -28,6 +28,8 @@
     X(CHANGED, 21, "remove: the file was changed after the injection")                             \
     X(NO_RUNNER, 22, "run: the program cannot be started here")                                    \
     X(INSTALLER, 23, "an installer that checks its own file, and --force was not given")           \
+    X(SAME_FILE, 24, "the output is the input itself")                                             \
+    X(IN_USE, 25, "another program has the file open")                                             \
     X(CHECK_PARTLY, 30, "check: redirected, but not everything")                                   \
     X(CHECK_NOT, 31, "check: will not be redirected")                                              \
     X(CHECK_DIFFERS, 32, "check --live: what happened differs from the prediction")

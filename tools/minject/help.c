@@ -95,16 +95,18 @@ static const char common_options[] =
     "      --verbose  more about what is done\n"
     "      --progress say how far it is; without it only on a terminal, after a second\n";
 
+static const char notes[] =
+    "As in the original tool: minject file.exe injects, -l/--list lists, -i/--inplace,\n"
+    "-f/--force and --postfix=name. 'minject help codes' lists the exit codes.\n"
+    "Messages go to standard error, results to standard output.\n";
+
 static void print_overview(void) {
     puts("minject: makes a Windows program use mimalloc, and says why when it does not\n\nusage:");
     for (size_t i = 0; i < TOPIC_COUNT; i++)
         printf("  %s\n      %s\n", topics[i].synopsis, topics[i].summary);
     puts("\noptions for all commands:");
     fputs(common_options, stdout);
-    puts("\n"
-         "As in the original tool: minject file.exe injects, -l/--list lists, -i/--inplace,\n"
-         "-f/--force and --postfix=name. 'minject help codes' lists the exit codes.\n"
-         "Messages go to standard error, results to standard output.");
+    printf("\n%s", notes);
 }
 
 static void print_codes(void) {
@@ -156,6 +158,8 @@ static void print_manual(void) {
     }
     puts(".SH OPTIONS FOR ALL COMMANDS\n.nf");
     print_troff(common_options);
+    puts(".fi\n.SH NOTES\n.nf");
+    print_troff(notes);
     puts(".fi\n.SH EXIT STATUS\n.nf");
     print_codes();
     puts(".fi");

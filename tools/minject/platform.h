@@ -33,6 +33,11 @@ bool plat_same_file(const char *a, const char *b);
 // Whether the file is marked as read-only; false when it does not exist.
 bool plat_is_read_only(const char *path);
 
+// Is it not to be had because another program has it open, or runs it? false where that hinders
+// nobody.
+bool plat_is_in_use(const char *path);
+void plat_remove_file(const char *path);
+
 // How many names (hard links) the file has; 0 = not known.
 uint32_t plat_link_count(const char *path);
 

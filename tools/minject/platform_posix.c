@@ -30,7 +30,7 @@ const char *plat_last_error(void) {
 }
 
 static plat_status_t status_of_errno(void) {
-    if (errno == ENOENT || errno == ENOTDIR)
+    if (errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG)
         return PLAT_NOT_FOUND;
     if (errno == EISDIR)
         return PLAT_DIRECTORY;
@@ -154,6 +154,16 @@ bool plat_same_file(const char *a, const char *b) {
 bool plat_is_read_only(const char *path) {
     struct stat st;
     return stat(path, &st) == 0 && (st.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0;
+}
+
+// A file that is replaced goes on to exist for those who have it open.
+bool plat_is_in_use(const char *path) {
+    (void)path;
+    return false;
+}
+
+void plat_remove_file(const char *path) {
+    (void)unlink(path);
 }
 
 // Access lists and what else hangs on a file by name, as far as the file system takes it.

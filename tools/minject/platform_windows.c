@@ -187,6 +187,24 @@ bool plat_is_read_only(const char *path) {
     return attributes != INVALID_FILE_ATTRIBUTES && (attributes & FILE_ATTRIBUTE_READONLY) != 0;
 }
 
+// Opened for us alone, which works when nobody else has it.
+bool plat_is_in_use(const char *path) {
+    wchar_t wide[PATH_UNITS];
+    if (!win_wide_of(path, wide))
+        return false;
+    HANDLE file = CreateFileW(wide, GENERIC_READ, 0, NULL, OPEN_EXISTING, 0, NULL);
+    if (file == INVALID_HANDLE_VALUE)
+        return GetLastError() == ERROR_SHARING_VIOLATION;
+    CloseHandle(file);
+    return false;
+}
+
+void plat_remove_file(const char *path) {
+    wchar_t wide[PATH_UNITS];
+    if (win_wide_of(path, wide))
+        (void)DeleteFileW(wide);
+}
+
 // The times of another file, given through an open handle.
 static bool copy_times(HANDLE to, const wchar_t *like) {
     FILETIME created;

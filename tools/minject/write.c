@@ -101,6 +101,12 @@ uint64_t source_checksum(const source_t *source, progress_t *p) {
 // ---- writing ----
 
 static minject_exit_t say_unwritable(const plat_out_t *out, plat_status_t status) {
+    if (plat_is_in_use(out->target)) {
+        say_error("%s: cannot be written, another program has it open or runs it; end that program "
+                  "first, or choose another place with --output",
+                  out->target);
+        return EXIT_IN_USE;
+    }
     say_error("%s: cannot be written: %s; choose another place with --output", out->target,
               status == PLAT_DIRECTORY ? "is a folder" : plat_last_error());
     return EXIT_UNWRITABLE;
