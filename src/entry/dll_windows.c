@@ -19,7 +19,8 @@
 #define MI_DLL_EXPORT      __declspec(dllexport)
 #define EXIT_CODE_REQUIRED 120u    // the redirect DLL uses the same
 #define PATH_UNITS         0x8000u // the longest path that there is
-#define PATH_PREFIX        4u      // of "\\?\", which long ones need
+#define PATH_UNITS_SHORT   (MAX_PATH + 16u)
+#define PATH_PREFIX        4u // of "\\?\", which long ones need
 
 #if MI_ARCH_X86
 #    define REDIRECT_NAME "mimalloc-redirect32.dll"
@@ -42,6 +43,8 @@ extern int _fltused;
 static HMODULE redirect_module; // NULL = none
 static bool redirect_began;     // mi_allocator_init said that it redirects
 
+NTSYSAPI IMAGE_NT_HEADERS *NTAPI RtlImageNtHeader(void *base); // NULL = none that can be read
+
 BOOL WINAPI DllMain(HINSTANCE instance, DWORD reason, LPVOID reserved);
 MI_DLL_EXPORT void _mi_redirect_entry(DWORD reason);
 
@@ -53,6 +56,42 @@ static FARPROC export_find(HMODULE module, const char *name) {
     return f;
 }
 
+// Does a module name this export? By halves, as the system searches; but GetProcAddress first looks
+// for the module in its list, which for two hundred of them takes as long as all else here. false
+// also when its headers cannot be believed.
+static bool export_is_named(HMODULE module, const char *name) {
+    const uint8_t *base = (const uint8_t *)module;
+    const IMAGE_NT_HEADERS *nt = RtlImageNtHeader(module);
+    if (nt == NULL || nt->OptionalHeader.NumberOfRvaAndSizes == 0)
+        return false;
+    const DWORD bytes = nt->OptionalHeader.SizeOfImage;
+    const DWORD at = nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_EXPORT].VirtualAddress;
+    if (at == 0 || at > bytes - sizeof(IMAGE_EXPORT_DIRECTORY))
+        return false;
+    const IMAGE_EXPORT_DIRECTORY *dir = (const IMAGE_EXPORT_DIRECTORY *)(base + at);
+    DWORD low = 0, high = dir->NumberOfNames;
+    if (dir->AddressOfNames > bytes || high > (bytes - dir->AddressOfNames) / sizeof(DWORD))
+        return false;
+    while (low < high) {
+        const DWORD mid = low + (high - low) / 2;
+        DWORD text;
+        int order = 1;
+        memcpy(&text, base + dir->AddressOfNames + (size_t)mid * sizeof(text), sizeof(text));
+        for (DWORD i = 0; text < bytes && i < bytes - text; i++) {
+            order = (int)base[text + i] - (int)(uint8_t)name[i];
+            if (order != 0 || name[i] == 0)
+                break;
+        }
+        if (order == 0)
+            return true;
+        if (order < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return false;
+}
+
 // A loaded module that exports mi_allocator_init. The loader lock is held, so the list stands
 // still.
 static HMODULE redirect_find_loaded(HMODULE own) {
@@ -62,18 +101,19 @@ static HMODULE redirect_find_loaded(HMODULE own) {
         const LDR_DATA_TABLE_ENTRY *entry =
             CONTAINING_RECORD(e, LDR_DATA_TABLE_ENTRY, InMemoryOrderLinks);
         HMODULE module = (HMODULE)entry->DllBase;
-        if (module != NULL && module != own && export_find(module, "mi_allocator_init") != NULL)
+        if (module != NULL && module != own && export_is_named(module, "mi_allocator_init") &&
+            export_find(module, "mi_allocator_init") != NULL)
             return module;
     }
     return NULL;
 }
 
-// Our folder with the redirect DLL's name, or NULL: too long, or no memory. The first units of the
-// buffer are for the prefix.
-static WCHAR *redirect_path(HMODULE own, WCHAR *buffer) {
+// Our folder with the redirect DLL's name, or NULL: too long for the buffer. Its first units are
+// for the prefix.
+static WCHAR *redirect_path(HMODULE own, WCHAR *buffer, size_t buffer_units) {
     static const char name[] = REDIRECT_NAME;
     WCHAR *path = buffer + PATH_PREFIX;
-    const size_t units = PATH_UNITS - PATH_PREFIX;
+    const size_t units = buffer_units - PATH_PREFIX;
     const DWORD n = GetModuleFileNameW(own, path, (DWORD)units);
     if (n == 0 || n + sizeof(name) >= units)
         return NULL;
@@ -185,11 +225,16 @@ static HMODULE redirect_load_from(const WCHAR *path) {
 }
 
 static HMODULE redirect_load(HMODULE own) {
-    // For this moment only; too much for a stack.
-    WCHAR *buffer = (WCHAR *)VirtualAlloc(NULL, PATH_UNITS * sizeof(WCHAR),
-                                          MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
-    const WCHAR *path = (buffer == NULL ? NULL : redirect_path(own, buffer));
+    WCHAR short_buffer[PATH_UNITS_SHORT];
+    WCHAR *buffer = NULL;
+    const WCHAR *path = redirect_path(own, short_buffer, PATH_UNITS_SHORT);
     HMODULE module = NULL;
+    if (path == NULL) {
+        // For this moment only; too much for a stack.
+        buffer = (WCHAR *)VirtualAlloc(NULL, PATH_UNITS * sizeof(WCHAR), MEM_RESERVE | MEM_COMMIT,
+                                       PAGE_READWRITE);
+        path = (buffer == NULL ? NULL : redirect_path(own, buffer, PATH_UNITS));
+    }
     if (path != NULL)
         module = redirect_load_from(path);
     else

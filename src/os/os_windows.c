@@ -467,8 +467,6 @@ bool mi_os_env(const char *name, char *buf, size_t cap) {
     WCHAR wide_name[ENV_NAME_MAX];
     WCHAR wide_value[ENV_VALUE_MAX];
     size_t n = 0;
-    if (!mi_environment_is_trusted())
-        return false;
     for (; name[n] != 0; n++) {
         if (n + 1 >= ENV_NAME_MAX)
             return false;
@@ -478,6 +476,10 @@ bool mi_os_env(const char *name, char *buf, size_t cap) {
         .Length = (USHORT)(n * 2), .MaximumLength = (USHORT)(n * 2), .Buffer = wide_name};
     UNICODE_STRING value = {.Length = 0, .MaximumLength = sizeof(wide_value), .Buffer = wide_value};
     if (RtlQueryEnvironmentVariable_U(NULL, &key, &value) < 0)
+        return false;
+    // Asked when there is something to trust: it takes four calls of the system, and most processes
+    // have no variable of ours.
+    if (!mi_environment_is_trusted())
         return false;
     mi_text_t t;
     mi_text_init(&t, buf, cap);

@@ -107,19 +107,23 @@ static mi_pe_error_t check_sections(const mi_pe_t *pe) {
     return MI_PE_OK;
 }
 
-bool mi_pe_open(mi_pe_t *pe, const void *bytes, size_t size, bool is_mapped) {
+static bool open_headers(mi_pe_t *pe, const void *bytes, size_t size, bool is_mapped) {
     *pe = (mi_pe_t){.bytes = (const uint8_t *)bytes, .size = size, .is_mapped = is_mapped};
     pe->error = open_file_header(pe);
     if (pe->error == MI_PE_OK)
         pe->error = open_optional_header(pe);
-    if (pe->error == MI_PE_OK)
-        pe->error = check_sections(pe);
     if (pe->error == MI_PE_OK && is_mapped && pe->size > pe->image_bytes)
         pe->size = pe->image_bytes;
     return pe->error == MI_PE_OK;
 }
 
-bool mi_pe_open_module(mi_pe_t *pe, const void *base) {
+bool mi_pe_open(mi_pe_t *pe, const void *bytes, size_t size, bool is_mapped) {
+    if (open_headers(pe, bytes, size, is_mapped))
+        pe->error = check_sections(pe);
+    return pe->error == MI_PE_OK;
+}
+
+bool mi_pe_glance_module(mi_pe_t *pe, const void *base) {
     // The loader maps whole pages, so the first one can be read. SizeOfImage stands in it unless
     // the DOS stub is longer than a page, and such a module is left alone.
     const uint8_t *bytes = (const uint8_t *)base;
@@ -127,7 +131,13 @@ bool mi_pe_open_module(mi_pe_t *pe, const void *base) {
     *pe = (mi_pe_t){.bytes = bytes, .is_mapped = true, .error = MI_PE_CUT};
     if (nt > PAGE_BYTES - SIZE_OF_IMAGE_END)
         return false;
-    return mi_pe_open(pe, base, mi_pe_u32(bytes + nt + SIZE_OF_IMAGE_END - 4), true);
+    return open_headers(pe, base, mi_pe_u32(bytes + nt + SIZE_OF_IMAGE_END - 4), true);
+}
+
+bool mi_pe_open_module(mi_pe_t *pe, const void *base) {
+    if (mi_pe_glance_module(pe, base))
+        pe->error = check_sections(pe);
+    return pe->error == MI_PE_OK;
 }
 
 const char *mi_pe_error_text(mi_pe_error_t error) {

@@ -19,7 +19,6 @@ bool mi_pe_exports_open(const mi_pe_t *pe, mi_pe_exports_t *ex) {
     const uint8_t *d = mi_pe_at(pe, ex->range.rva, EXPORT_DIR_BYTES);
     if (d == NULL)
         return false;
-    ex->dll_name = mi_pe_string(pe, mi_pe_u32(d + 12));
     ex->ordinal_base = mi_pe_u32(d + 16);
     ex->function_count = mi_pe_u32(d + 20);
     ex->name_count = mi_pe_u32(d + 24);
@@ -66,6 +65,40 @@ static bool name_equals(const char *a, const char *b) {
         b++;
     }
     return *a == *b;
+}
+
+// The order of the name at an RVA and of a key, byte by byte as in the sorted table: below 0 = the
+// name comes first. *same: how many bytes they have in common. A name that leaves the view comes
+// last. It reads no further than the answer needs: the pages behind may be cold.
+static int name_order(const mi_pe_t *pe, uint32_t rva, const char *key, size_t *same) {
+    const size_t room = mi_pe_room(pe, rva);
+    const uint8_t *s = mi_pe_at(pe, rva, room);
+    for (*same = 0; s != NULL && *same < room; ++*same) {
+        const int order = (int)s[*same] - (int)(uint8_t)key[*same];
+        if (order != 0 || key[*same] == 0)
+            return order;
+    }
+    return 1;
+}
+
+uint32_t mi_pe_export_lower(const mi_pe_exports_t *ex, uint32_t from, const char *key) {
+    uint32_t low = from, high = ex->name_count;
+    while (low < high) {
+        const uint32_t mid = low + (high - low) / 2;
+        size_t same;
+        if (name_order(ex->pe, mi_pe_u32(ex->names + (size_t)mid * 4), key, &same) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+bool mi_pe_export_begins(const mi_pe_exports_t *ex, uint32_t i, const char *prefix) {
+    size_t same = 0;
+    if (i < ex->name_count)
+        (void)name_order(ex->pe, mi_pe_u32(ex->names + (size_t)i * 4), prefix, &same);
+    return prefix[same] == 0;
 }
 
 bool mi_pe_export_by_name(const mi_pe_exports_t *ex, const char *name, mi_pe_export_t *out) {

@@ -4,31 +4,10 @@
 // What only a CRT exports: one of these must accompany the family.
 static const char *const crt_markers[] = {"_initterm", "_get_heap_handle", "_errno", "__doserrno"};
 
-// Byte order, as in the sorted name table.
-static int name_order(const char *a, const char *b) {
-    while (*a == *b && *a != 0) {
-        a++;
-        b++;
-    }
-    return (int)(uint8_t)*a - (int)(uint8_t)*b;
-}
-
 bool mi_plan_export(const mi_pe_exports_t *ex, const char *name, mi_pe_export_t *out) {
-    uint32_t low = 0, high = ex->name_count;
-    while (low < high) {
-        const uint32_t mid = low + (high - low) / 2;
-        const char *at = mi_pe_string(ex->pe, mi_pe_u32(ex->names + (size_t)mid * 4));
-        if (at == NULL)
-            return false;
-        const int order = name_order(name, at);
-        if (order == 0)
-            return mi_pe_export_by_index(ex, mid, out);
-        if (order < 0)
-            high = mid;
-        else
-            low = mid + 1;
-    }
-    return false;
+    const uint32_t i = mi_pe_export_lower(ex, 0, name);
+    return mi_pe_export_begins(ex, i, name) && mi_pe_export_by_index(ex, i, out) &&
+           mi_str_eq(out->name, name);
 }
 
 static bool has_code(const mi_pe_exports_t *ex, const char *name) {

@@ -1,5 +1,6 @@
 #include "redirect/allocator.h"
 #include "redirect/crt_shims.h"
+#include "redirect/roll.h"
 #include "base/atomic.h"
 
 mi_allocator_t mi_alloc;
@@ -124,7 +125,7 @@ mi_reason_t mi_allocator_bind(void) {
     if (mi_allocator_is_bound())
         return MI_REASON_NONE;
     mi_reason_t reason = MI_REASON_NO_ALLOCATOR;
-    for (const mi_nt_module_t *m = mi_modules_next(NULL); m != NULL; m = mi_modules_next(m)) {
+    for (const mi_nt_module_t *m = mi_roll_next(NULL); m != NULL; m = mi_roll_next(m)) {
         const mi_reason_t found = bind_module(m);
         if (found == MI_REASON_NONE) {
             // Release: pairs with the acquire in mi_allocator_is_bound.
@@ -140,8 +141,8 @@ mi_reason_t mi_allocator_bind(void) {
 void mi_allocator_pin(void) {
     static bool is_pinned;
     static const uint8_t here;
-    const mi_nt_module_t *self = mi_modules_of(&here);
-    if (is_pinned || self == NULL)
+    const mi_nt_module_t *self = (is_pinned ? NULL : mi_modules_of(&here));
+    if (self == NULL)
         return;
     is_pinned = true;
     (void)LdrAddRefDll(1, self->base);

@@ -4,6 +4,7 @@
 #include "redirect/faults.h"
 #include "redirect/guard.h"
 #include "redirect/report.h"
+#include "redirect/roll.h"
 #include "redirect/settings.h"
 
 static mi_com_state_t state = {.reason = MI_REASON_COM_OFF};
@@ -164,7 +165,7 @@ void mi_com_loaded(uint8_t *base, const mi_nt_string_t *name) {
 void mi_com_install_all(void) {
     if (!mi_settings()->is_com_on)
         return;
-    for (const mi_nt_module_t *m = mi_modules_next(NULL); m != NULL; m = mi_modules_next(m))
+    for (const mi_nt_module_t *m = mi_roll_next(NULL); m != NULL; m = mi_roll_next(m))
         mi_com_loaded(m->base, &m->base_name);
 }
 

@@ -14,6 +14,7 @@
 #include "redirect/install.h"
 #include "redirect/module_state.h"
 #include "redirect/report.h"
+#include "redirect/roll.h"
 #include "redirect/rung_tables.h"
 #include "redirect/settings.h"
 #include "redirect/turn.h"
@@ -69,7 +70,7 @@ static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *
 static bool is_second_redirect(void) {
     const mi_nt_module_t *self = mi_modules_of(&here);
     mi_module_exports_t exports;
-    for (const mi_nt_module_t *m = mi_modules_next(NULL); m != NULL; m = mi_modules_next(m))
+    for (const mi_nt_module_t *m = mi_roll_next(NULL); m != NULL; m = mi_roll_next(m))
         if (m != self && (m->flags & MI_NT_MODULE_ATTACHED) != 0 &&
             mi_module_exports_open(&exports, m->base) &&
             mi_module_exports_find(&exports, "mi_allocator_init") != NULL &&
@@ -79,10 +80,11 @@ static bool is_second_redirect(void) {
 }
 
 static void install_once_bound(void) {
-    // An original half sets its state here; ours needs no call.
-    if (mi_alloc.entry != NULL)
+    // An original half sets its state here; ours needs no call. What it does, we do not know.
+    if (mi_alloc.entry != NULL) {
         mi_alloc.entry(DLL_PROCESS_ATTACH);
-    (void)mi_modules_of(&here);
+        mi_roll_call();
+    }
     mi_report(true, "version %s; allocator %s %u.%u.%u, %s", MI_REDIRECT_VERSION, mi_alloc.name,
               (unsigned)(mi_alloc.version / 10000), (unsigned)(mi_alloc.version / 100 % 100),
               (unsigned)(mi_alloc.version % 100),
@@ -106,6 +108,8 @@ static void try_install(void) {
     if (is_installed)
         return;
     mi_report_state.reason = mi_settings()->off;
+    if (mi_report_state.reason == MI_REASON_NONE)
+        mi_roll_call();
     if (mi_report_state.reason == MI_REASON_NONE && is_second_redirect())
         mi_report_state.reason = MI_REASON_SECOND_REDIRECT;
     if (mi_report_state.reason == MI_REASON_NONE)

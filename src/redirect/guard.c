@@ -112,12 +112,12 @@ static bool prove(void) {
     const HANDLE heap = GetProcessHeap();
     if (mi_fault_by_name("guard-proof"))
         return false;
-    void *theirs = HeapAlloc(heap, 0, 40), *ours = mi_alloc.alloc(40);
+    void *theirs = HeapAlloc(heap, 0, 24), *ours = mi_alloc.alloc(24);
     const bool is_good =
-        (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == 40 &&
+        (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == 24 &&
          HeapValidate(heap, 0, theirs) && HeapSize(heap, 0, ours) == mi_alloc.usable_size(ours) &&
          HeapValidate(heap, 0, ours));
-    void *moved = (is_good ? HeapReAlloc(heap, 0, ours, 4000) : ours);
+    void *moved = (is_good ? HeapReAlloc(heap, 0, ours, 200) : ours);
     const bool is_moved = (moved != NULL && mi_alloc.is_ours(moved) && HeapFree(heap, 0, moved));
     return HeapFree(heap, 0, theirs) && is_good && is_moved;
 }

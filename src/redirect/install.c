@@ -3,6 +3,7 @@
 #include "redirect/crt_foreign.h"
 #include "redirect/debug_heap.h"
 #include "redirect/report.h"
+#include "redirect/roll.h"
 #include "redirect/rung_entry.h"
 #include "redirect/rung_tables.h"
 #include "redirect/settings.h"
@@ -144,7 +145,7 @@ void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
 }
 
 void mi_install_all(void) {
-    for (const mi_nt_module_t *m = mi_modules_next(NULL); m != NULL; m = mi_modules_next(m))
+    for (const mi_nt_module_t *m = mi_roll_next(NULL); m != NULL; m = mi_roll_next(m))
         mi_install_loaded(m->base, &m->base_name);
 }
 

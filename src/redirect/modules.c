@@ -37,6 +37,10 @@ bool mi_module_open(mi_pe_t *pe, const void *base) {
     return RtlImageNtHeader((void *)(uintptr_t)base) != NULL && mi_pe_open_module(pe, base);
 }
 
+bool mi_module_glance(mi_pe_t *pe, const void *base) {
+    return RtlImageNtHeader((void *)(uintptr_t)base) != NULL && mi_pe_glance_module(pe, base);
+}
+
 bool mi_module_is_mapped(const void *base) {
     MEMORY_BASIC_INFORMATION info;
     return VirtualQuery(base, &info, sizeof(info)) != 0 && info.State == MEM_COMMIT &&

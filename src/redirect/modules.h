@@ -24,6 +24,8 @@ const mi_nt_module_t *mi_modules_of(const void *address);
 // Opens the headers of a module for reading. false = it has none, or hides them: packers and
 // protectors wipe them, or take away the right to read them.
 bool mi_module_open(mi_pe_t *pe, const void *base);
+// The same for its directories only.
+bool mi_module_glance(mi_pe_t *pe, const void *base);
 // Is an image still mapped there? Not every departure is told.
 bool mi_module_is_mapped(const void *base);
 

@@ -55,6 +55,8 @@ typedef void(CALLBACK *mi_nt_dll_callback_t)(ULONG reason, const mi_nt_dll_event
                                              void *context);
 
 enum { MI_NT_DLL_LOADED = 1, MI_NT_DLL_UNLOADED = 2 };
+// ThreadAmILastThread, a ULONG: has the process no other thread that runs or may come to run?
+enum { MI_NT_THREAD_IS_LAST = 12 };
 
 NTSYSAPI mi_nt_peb_t *NTAPI RtlGetCurrentPeb(void);
 NTSYSAPI void *NTAPI RtlImageNtHeader(void *base); // NULL = no headers, or they cannot be read
@@ -66,6 +68,8 @@ NTSYSAPI LONG NTAPI LdrUnlockLoaderLock(ULONG flags, ULONG_PTR cookie);
 NTSYSAPI LONG NTAPI LdrAddRefDll(ULONG flags, void *module);
 NTSYSAPI LONG NTAPI NtGetNextThread(HANDLE process, HANDLE thread, ACCESS_MASK access,
                                     ULONG attributes, ULONG flags, HANDLE *next);
+NTSYSAPI LONG NTAPI NtQueryInformationThread(HANDLE thread, int what, void *buf, ULONG bytes,
+                                             ULONG *needed);
 NTSYSAPI BOOLEAN NTAPI RtlDllShutdownInProgress(void);
 
 #endif

@@ -2,6 +2,11 @@
 #include "redirect/allocator.h"
 #include "redirect/faults.h"
 
+// The blocks of a proof. Few different sizes, since the first block of a size takes memory of its
+// own: mostly the process' very first blocks are these. The larger one never fits where a smaller
+// one lies, and what lies behind OLD_END was never in it.
+enum { SMALL = 24, LARGE = 200, OLD_END = 128, ALIGN = 64 };
+
 // Aligned and with a word in front that names it, so that the aligned functions find it as well.
 static struct {
     void *below[2];
@@ -41,10 +46,13 @@ static bool is_filled(const uint8_t *p, size_t from, size_t to, uint8_t value) {
     return true;
 }
 
-// After a resizing from 24 filled bytes to 4000: ours, contents kept, and when asked the rest zero.
+// After a resizing from SMALL filled bytes to LARGE: ours, contents kept, and when asked the rest
+// zero.
 static bool prove_resized(mi_crt_t *crt, void *p, bool is_zeroed) {
-    const bool is_good = (p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 24, 0x5A) &&
-                          (!is_zeroed || is_filled(p, 2048, 4000, 0)));
+    const bool is_good = (p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, SMALL, 0x5A) &&
+                          (!is_zeroed || is_filled(p, OLD_END, LARGE, 0)));
+    if (is_good)
+        memset(p, 0xA5, LARGE); // whoever gets this memory next must clear it
     if (p != NULL && mi_alloc.is_ours(p))
         mi_alloc.crt_free(p, &crt->ctx);
     return is_good;
@@ -55,63 +63,69 @@ static bool prove_resized(mi_crt_t *crt, void *p, bool is_zeroed) {
 static bool prove_makes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     switch (fn) {
     case MI_CRT_MALLOC:
-        return prove_made(crt, ((void *(*)(size_t, int, char *, int))at)(40, 1, NULL, 0), 40, 8);
+        return prove_made(crt, ((void *(*)(size_t, int, char *, int))at)(SMALL, 1, NULL, 0), SMALL,
+                          8);
     case MI_CRT_CALLOC: {
-        uint8_t *p = ((uint8_t * (*)(size_t, size_t, int, char *, int)) at)(3, 17, 1, NULL, 0);
-        return p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, 51, 0) &&
-               prove_made(crt, p, 51, 8);
+        uint8_t *p =
+            ((uint8_t * (*)(size_t, size_t, int, char *, int)) at)(3, SMALL / 3, 1, NULL, 0);
+        return p != NULL && mi_alloc.is_ours(p) && is_filled(p, 0, SMALL, 0) &&
+               prove_made(crt, p, SMALL, 8);
     }
     case MI_CRT_ALIGNED_MALLOC:
-        return prove_made(crt, ((void *(*)(size_t, size_t, char *, int))at)(100, 64, NULL, 0), 100,
-                          64);
+        return prove_made(crt, ((void *(*)(size_t, size_t, char *, int))at)(SMALL, ALIGN, NULL, 0),
+                          SMALL, ALIGN);
     default: { // MI_CRT_ALIGNED_OFFSET_MALLOC
-        uint8_t *p = ((uint8_t * (*)(size_t, size_t, size_t, char *, int)) at)(100, 64, 8, NULL, 0);
-        return p != NULL && (((uintptr_t)p + 8) & 63) == 0 && prove_made(crt, p, 100, 8);
+        uint8_t *p =
+            ((uint8_t * (*)(size_t, size_t, size_t, char *, int)) at)(SMALL, ALIGN, 8, NULL, 0);
+        return p != NULL && (((uintptr_t)p + 8) & (ALIGN - 1)) == 0 && prove_made(crt, p, SMALL, 8);
     }
     }
 }
 
 static bool prove_takes(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     uint8_t *p = (uint8_t *)(fn >= MI_CRT_ALIGNED_MALLOC && fn <= MI_CRT_ALIGNED_OFFSET_RECALLOC
-                                 ? mi_alloc.alloc_aligned(24, 64, 0)
-                                 : mi_alloc.alloc(24));
+                                 ? mi_alloc.alloc_aligned(SMALL, ALIGN, 0)
+                                 : mi_alloc.alloc(SMALL));
     if (p == NULL)
         return false;
-    memset(p, 0x5A, 24);
+    memset(p, 0x5A, SMALL);
     switch (fn) {
     case MI_CRT_REALLOC:
         return prove_resized(
-            crt, ((void *(*)(void *, size_t, int, char *, int))at)(p, 4000, 1, NULL, 0), false);
+            crt, ((void *(*)(void *, size_t, int, char *, int))at)(p, LARGE, 1, NULL, 0), false);
     case MI_CRT_RECALLOC:
         return prove_resized(
-            crt, ((void *(*)(void *, size_t, size_t, int, char *, int))at)(p, 4, 1000, 1, NULL, 0),
+            crt,
+            ((void *(*)(void *, size_t, size_t, int, char *, int))at)(p, 4, LARGE / 4, 1, NULL, 0),
             true);
     case MI_CRT_ALIGNED_REALLOC:
         return prove_resized(
-            crt, ((void *(*)(void *, size_t, size_t, char *, int))at)(p, 4000, 64, NULL, 0), false);
-    case MI_CRT_ALIGNED_OFFSET_REALLOC:
-        return prove_resized(
-            crt,
-            ((void *(*)(void *, size_t, size_t, size_t, char *, int))at)(p, 4000, 64, 0, NULL, 0),
+            crt, ((void *(*)(void *, size_t, size_t, char *, int))at)(p, LARGE, ALIGN, NULL, 0),
             false);
+    case MI_CRT_ALIGNED_OFFSET_REALLOC:
+        return prove_resized(crt,
+                             ((void *(*)(void *, size_t, size_t, size_t, char *, int))at)(
+                                 p, LARGE, ALIGN, 0, NULL, 0),
+                             false);
     case MI_CRT_ALIGNED_RECALLOC:
-        return prove_resized(
-            crt,
-            ((void *(*)(void *, size_t, size_t, size_t, char *, int))at)(p, 4, 1000, 64, NULL, 0),
-            true);
+        return prove_resized(crt,
+                             ((void *(*)(void *, size_t, size_t, size_t, char *, int))at)(
+                                 p, 4, LARGE / 4, ALIGN, NULL, 0),
+                             true);
     case MI_CRT_ALIGNED_OFFSET_RECALLOC:
         return prove_resized(
-            crt, ((void *(*)(void *, size_t, size_t, size_t, size_t))at)(p, 4, 1000, 64, 0), true);
+            crt, ((void *(*)(void *, size_t, size_t, size_t, size_t))at)(p, 4, LARGE / 4, ALIGN, 0),
+            true);
     default:
         break;
     }
     bool is_good = true;
     if (fn == MI_CRT_MSIZE) {
         const size_t size = ((size_t(*)(void *))at)(p);
-        is_good = (size >= 24 && size <= mi_alloc.usable_size(p));
+        is_good = (size >= SMALL && size <= mi_alloc.usable_size(p));
     } else if (fn == MI_CRT_ALIGNED_MSIZE) {
-        const size_t size = ((size_t(*)(void *, size_t, size_t))at)(p, 64, 0);
-        is_good = (size >= 24 && size <= mi_alloc.usable_size(p));
+        const size_t size = ((size_t(*)(void *, size_t, size_t))at)(p, ALIGN, 0);
+        is_good = (size >= SMALL && size <= mi_alloc.usable_size(p));
     } else if (fn == MI_CRT_EXPAND) {
         is_good = (((void *(*)(void *, size_t, int, char *, int))at)(p, 20, 1, NULL, 0) == p);
     } else { // the functions that free
@@ -139,15 +153,15 @@ static bool prove_arrives(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
 static bool prove_inspects(mi_crt_t *crt, mi_crt_fn_t fn, uintptr_t at) {
     if (fn >= MI_CRT_CHECK_MEMORY)
         return prove_arrives(crt, fn, at);
-    void *p = mi_alloc.alloc(24);
+    void *p = mi_alloc.alloc(SMALL);
     bool is_good = (p != NULL);
     if (p == NULL)
         return false;
     if (fn == MI_CRT_SET_BLOCK_TYPE)
         ((void (*)(void *, int))at)(p, 1);
     else if (fn == MI_CRT_IS_MEMORY_BLOCK)
-        is_good =
-            (((int (*)(void *, unsigned, long *, char **, int *))at)(p, 24, NULL, NULL, NULL) == 1);
+        is_good = (((int (*)(void *, unsigned, long *, char **, int *))at)(p, SMALL, NULL, NULL,
+                                                                           NULL) == 1);
     else
         is_good = (((int (*)(void *))at)(p) == 1);
     mi_alloc.crt_free(p, &crt->ctx);

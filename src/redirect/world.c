@@ -79,7 +79,18 @@ void mi_world_resume(mi_world_t *w) {
     w->count = 0;
 }
 
+// One call of the system, where a pass takes four, each of which is a round trip to Wine's server.
+// A thread that has been made and not begun counts; one that has ended does not.
+bool mi_world_is_empty(void) {
+    ULONG is_last = 0;
+    return NtQueryInformationThread(GetCurrentThread(), MI_NT_THREAD_IS_LAST, &is_last,
+                                    sizeof(is_last), NULL) >= 0 &&
+           is_last != 0;
+}
+
 bool mi_world_stop(mi_world_t *w) {
+    if (w->count == 0 && mi_world_is_empty())
+        return !mi_fault("threads");
     for (int pass = 0; pass < PASSES_MAX; pass++) {
         const size_t first = w->count;
         const int stopped = world_pass(w);
@@ -104,19 +115,4 @@ uintptr_t mi_world_ip(const mi_world_t *w, size_t i) {
 #else
     return (uintptr_t)context.Pc;
 #endif
-}
-
-bool mi_world_is_empty(void) {
-    HANDLE thread = NULL, next;
-    bool is_alone = true;
-    while (NtGetNextThread(GetCurrentProcess(), thread, THREAD_QUERY_LIMITED_INFORMATION, 0, 0,
-                           &next) >= 0) {
-        if (thread != NULL)
-            CloseHandle(thread);
-        thread = next;
-        is_alone &= (GetThreadId(thread) == GetCurrentThreadId());
-    }
-    if (thread != NULL)
-        CloseHandle(thread);
-    return is_alone;
 }

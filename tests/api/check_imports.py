@@ -11,7 +11,7 @@ Where the knowledge comes from:
   msvcrt (the tool only): the system's msvcrt.dll of Windows XP and later, which mingw-w64's own start code relies on; its
       functions are in the C standard, or in Microsoft's documentation of Visual C++ 6. No level in the headers.
   ntdll: Microsoft documents LdrRegisterDllNotification, LdrUnregisterDllNotification (both Vista),
-      NtQueryInformationProcess, RtlGetCurrentPeb, RtlDllShutdownInProgress and memcpy's kind. LdrAddRefDll,
+      NtQueryInformationProcess, NtQueryInformationThread, RtlGetCurrentPeb, RtlDllShutdownInProgress and memcpy's kind. LdrAddRefDll,
       LdrLockLoaderLock, LdrUnlockLoaderLock, NtGetNextThread (Vista), NtYieldExecution, RtlAdjustPrivilege, RtlImageNtHeader and
       RtlQueryEnvironmentVariable_U have no page. No header has a level for either kind; that every version since Windows 7
       exports them is common knowledge, and not shown by anything on this machine.
@@ -27,7 +27,7 @@ LEVELS = {  # by _WIN32_WINNT, hexadecimal: Windows XP, Vista, 7. The first also
         CloseHandle ContinueDebugEvent CreateFileMappingW CreateFileW CreateProcessW DebugBreak
         DebugSetProcessKillOnExit DeleteCriticalSection DeleteFileW EnterCriticalSection FindClose
         FindFirstFileW FindNextFileW FlushFileBuffers FlushInstructionCache FormatMessageW FreeEnvironmentStringsW FreeLibrary
-        GetCommandLineW GetCurrentProcess GetCurrentProcessId GetCurrentThreadId GetEnvironmentVariableA
+        GetCommandLineW GetCurrentProcess GetCurrentProcessId GetCurrentThread GetCurrentThreadId GetEnvironmentVariableA
         GetEnvironmentStringsW GetEnvironmentVariableW GetExitCodeProcess GetFileAttributesW GetFileInformationByHandle GetFileSizeEx
         GetFileTime GetFullPathNameA GetFullPathNameW GetLastError GetModuleFileNameW GetModuleHandleA
         GetModuleHandleExW GetModuleHandleW GetNumaHighestNodeNumber GetProcAddress GetProcessHeap
@@ -55,7 +55,7 @@ LEVELS = {  # by _WIN32_WINNT, hexadecimal: Windows XP, Vista, 7. The first also
 KERNEL32 = " ".join(LEVELS.values())
 NTDLL = """
     LdrAddRefDll LdrLockLoaderLock LdrRegisterDllNotification LdrUnlockLoaderLock
-    LdrUnregisterDllNotification NtGetNextThread NtQueryInformationProcess NtYieldExecution
+    LdrUnregisterDllNotification NtGetNextThread NtQueryInformationProcess NtQueryInformationThread NtYieldExecution
     RtlAdjustPrivilege RtlDllShutdownInProgress RtlGetCurrentPeb RtlImageNtHeader RtlQueryEnvironmentVariable_U memcpy
     memmove memset
 """

@@ -36,7 +36,6 @@ static void read_exports(const mi_pe_t *pe) {
     mi_pe_export_t same;
     if (!mi_pe_exports_open(pe, &ex))
         return;
-    touch(ex.dll_name);
     for (uint32_t i = 0; i < ex.name_count && i < STEPS_MAX; i++) {
         if (!mi_pe_export_by_index(&ex, i, &e))
             continue;

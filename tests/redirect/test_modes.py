@@ -293,6 +293,10 @@ def odd_processes(m):
     out, _ = m.run("load ucrtbase.dll" + both + "load-many 600 veiled.dll json")
     modules = parse(out)["modules"]
     check("loaded 600" in out and len(out) > 70000 and len(modules) > 600, f"600 modules: {len(modules)} in {len(out)}")
+    # Many modules there before us: such as do not concern us, and more than are noted of those that may.
+    for dll in ("veiled.dll", f"standin-version{m.args.bits}.dll"):
+        out, _ = m.run(f"load-many 150 {dll} load ucrtbase.dll" + both + "malloc ucrtbase.dll json")
+        check("loaded 150" in out and ": ours" in out and parse(out)["reason"]["code"] == 0, f"150 of {dll} before us:\n{out}")
     # An image that goes without a notification, and comes back in the same place.
     out, _ = m.run("load ucrtbase.dll map synth_table.dll" + both + "malloc ucrtbase.dll unload synth_table.dll json status "
                    "disable enable load synth_table.dll malloc synth_table.dll malloc ucrtbase.dll")
