@@ -89,6 +89,15 @@ def in_folder(test):
         shutil.rmtree(folder)
 
 
+def check_changed_installer(folder):
+    """One that was injected in spite of the warning will refuse to start."""
+    (folder / "p.exe").write_bytes(make_pe.make(imports=CRT, overlay=make_pe.nsis_header(0)))
+    subprocess.run([*TOOL, "inject", "--force", "-i", "p.exe"], cwd=folder, capture_output=True, check=True)
+    answer = answer_of(folder, "p.exe")
+    found = next((f for f in answer["findings"] if f["code"] == "installer"), {"level": "none"})
+    check(answer["verdict"] == "not" and found["level"] == "bad", f"a changed installer: {answer['verdict']}, {found}")
+
+
 VC = ("Microsoft.VC99.CRT", "9.0.21022.8", "amd64", "1fc8b3b9a1e18e3b")
 SXS_CRT = (("msvcr99.dll", ("malloc", "free")),)
 CRT_DLL = make_pe.seeds()["crt-x64"]
@@ -417,6 +426,7 @@ def main():
     verdict("an original allocator of another name", make(imports=CRT + renamed), dict(halves, **{"second.dll": original}), 0, ["late"], late=True)
     verdict("only named like it", make(imports=renamed + CRT), dict(halves, **{"second.dll": make(dll=True, exports=("mi_version", "mi_malloc"))}), 31, ["not-injected"])
     verdict("second allocator", make(imports=OURS + CRT + (("tbbmalloc_proxy.dll", ("f",)),)), BOTH, 30, ["second-allocator", "not-found"])
+    verdict("second allocator in capitals", make(imports=OURS + CRT + (("TBBMalloc_Proxy.DLL", ("f",)),)), BOTH, 30, ["second-allocator"])
     verdict("two of ours", make(imports=OURS + CRT + (("LibMimalloc-old.dll", ("mi_free",)),)),
             dict(BOTH, **{"LibMimalloc-old.dll": ALLOCATOR}), 30, ["second-allocator"])
     verdict(".NET", make(imports=OURS + CRT, clr=1), BOTH, 31, ["dotnet"])
@@ -425,6 +435,7 @@ def main():
     verdict("signed", make(imports=OURS + CRT, cert=make_pe.CERT), BOTH, 0, ["signed"])
     verdict("overlay", make(imports=OURS + CRT, overlay=make_pe.ZIP_TAIL), BOTH, 0, ["overlay"])
     verdict("installer", make(imports=OURS + CRT, overlay=make_pe.nsis_header(0)), BOTH, 0, ["installer", "overlay"])
+    in_folder(check_changed_installer)
     verdict("installer without a checksum", make(imports=OURS + CRT, overlay=make_pe.nsis_header(4)), BOTH, 0, ["overlay"], ["installer"])
     verdict("hybrid by its relocations", make(machine="arm64", imports=CRT, config=True, dynamic=make_pe.dynamic_relocs(6)), BOTH, 31, ["hybrid"])
     verdict("delay", make(imports=OURS + CRT, delay=True), BOTH, 0, ["delay"])

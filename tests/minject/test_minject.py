@@ -434,6 +434,32 @@ def test_inplace(folder):
     refusal(["remove", "app.exe"], 21, ["was changed after"], folder, "remove from a changed file")
 
 
+def test_import_table_moved(folder):
+    """Another tool has moved the import table since: the record is found by its section, and everything put back."""
+    path, data = folder / "moved.exe", make_pe.make()
+    path.write_bytes(data)
+    minject("-i", "moved.exe", cwd=folder)
+    changed = bytearray(path.read_bytes())
+    directory = struct.unpack_from("<I", changed, 60)[0] + 24 + 112 + 8  # of a 64-bit image
+    rva, size = struct.unpack_from("<II", changed, directory)
+    struct.pack_into("<II", changed, directory, rva + 20, size - 20)
+    path.write_bytes(changed)
+    r = minject("remove", "moved.exe", cwd=folder)
+    check(r.returncode == 0 and path.read_bytes() == data, f"remove where the import table was moved: {r.stderr}")
+
+
+def test_section_in_headers(folder):
+    """The headers end behind the start of the first section, whose first bytes are zero: no header is put over them."""
+    data = bytearray(make_pe.make(room=False, code=bytes(64)))
+    nt = struct.unpack_from("<I", data, 60)[0]
+    headers = struct.unpack_from("<I", data, nt + 24 + 60)[0]
+    struct.pack_into("<I", data, nt + 24 + 60, headers + 0x200)
+    (folder / "zeros.exe").write_bytes(data)
+    r = minject("zeros.exe", cwd=folder)
+    after = (folder / "zeros-mi.exe").read_bytes() if r.returncode == 0 else bytes(data)
+    check(after[headers:headers + 64] == data[headers:headers + 64], "a section's header lies over the first section")
+
+
 def test_debug_runtime(folder):
     """A program on a debug runtime gets the debug DLL, unless --postfix says otherwise; and it is said."""
     (folder / "dbg.exe").write_bytes(make_pe.make(imports=(("VCRUNTIME140D.dll", ("f",)), ("ucrtbased.dll", ("malloc", "free")))))
@@ -492,6 +518,13 @@ def test_odd_names(folder):
     minject("kept.exe", cwd=folder)
     found = [d for d, *_ in Pe((folder / "kept-mi.exe").read_bytes()).imports()]
     check(found == ["mimalloc-redirect.dll", "MIMALLOC-Secure.DLL", "KERNEL32.dll"], f"kept and moved: {found}")
+    # Both are there, and one of them too late.
+    late = ("mimalloc-redirect.dll", ("mi_allocator_init",)), *make_pe.KERNEL, ("mimalloc.dll", ("mi_version",))
+    for n, order in enumerate((late, late[::-1], (late[2], late[0], *make_pe.KERNEL))):
+        (folder / f"late{n}.exe").write_bytes(make_pe.make(imports=order))
+        minject(f"late{n}.exe", cwd=folder)
+        found = [d for d, *_ in Pe((folder / f"late{n}-mi.exe").read_bytes()).imports()]
+        check(found == ["mimalloc-redirect.dll", "mimalloc.dll", "KERNEL32.dll"], f"put first: {found}")
     (folder / "other.exe").write_bytes(make_pe.make(imports=make_pe.KERNEL + (("mimallocator.dll", ("f",)), ("xmimalloc.dll", ("f",)))))
     minject("other.exe", "--postfix=debug", cwd=folder)
     found = [d for d, *_ in Pe((folder / "other-mi.exe").read_bytes()).imports()]
@@ -529,6 +562,8 @@ def test_words(folder):
             ("mixed", make_pe.make(imports=crt, clr=0), [], "only its native part is redirected"),
             ("static", make_pe.make(), [], "imports no C runtime DLL")):
         (folder / f"{name}.exe").write_bytes(data)
+        if words:
+            refusal([f"{name}.exe"], 14, words, folder, f"{name} without {words}")
         r = minject(f"{name}.exe", *words, cwd=folder)
         check(r.returncode == 0 and needle in r.stderr, f"{name}: {r.stderr}")
         check(minject(f"{name}.exe", "--quiet", *words, "--force", cwd=folder).stderr == "", f"{name}: --quiet")
@@ -729,7 +764,7 @@ def test_large(folder):
 
 
 def main():
-    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_output, test_in_use, test_installers, test_write_failure,
+    tests = [test_properties, test_bad_inputs, test_usage, test_manual, test_completion, test_inplace, test_import_table_moved, test_section_in_headers, test_debug_runtime, test_variants, test_odd_names, test_words, test_shortcomings, test_partners, test_output, test_in_use, test_installers, test_write_failure,
              test_full_disk, test_interrupted, test_links, test_ownership, test_progress, test_large, test_codes]
     for test in tests:
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-test-"))
