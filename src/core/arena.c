@@ -233,6 +233,8 @@ static size_t arena_find_guarded(mi_arena_t *a, size_t slices, size_t from) {
             *hint = (uint32_t)first;
         if (is_whole)
             return first;
+        if (first >= 32 && mi_bitmap_is(a->free, first - 32, 32, true))
+            continue;
         end_of_one = (end_of_one == MI_BITMAP_NONE ? first : end_of_one);
     }
     if (hint != NULL && end_of_one == MI_BITMAP_NONE && tries > 0)

@@ -72,5 +72,7 @@
 // Headroom for a block that grows in small steps: half of it more. In smaller ones it would be
 // memory that is touched; from two OS pages on, most of it is not.
 #define MI_STEP_MIN (8 * MI_KiB)
+// Slices in front of a guard that a growing block may take without moving it (secure build).
+#define MI_GROWTH_ROOM MI_LIMIT((size_t)32, (size_t)2)
 
 #endif

@@ -275,12 +275,29 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
     return page_found(theap, &span, MI_CLASS_HUGE, bytes);
 }
 
+// Slices of a span for a growing block that needs this many. Where a guard ends it, it holds
+// addresses to grow into, which nothing touches: a guard that moves is two system calls, and the
+// page that it covered comes in anew. Not where room is short or would be committed.
+static size_t page_roomy_slices(size_t slices, bool is_apart) {
+    if (!MI_SECURE || !MI_IS_64BIT || is_apart || mi_core_config.reserve_limit != 0 ||
+        mi_os_needs_commit())
+        return slices;
+    return slices + (3 * slices < MI_GROWTH_ROOM ? 3 * slices : MI_GROWTH_ROOM);
+}
+
 mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
     mi_span_t span;
+    const mi_heap_t *const heap = mi_theap_heap(theap);
+    const size_t slices = page_huge_slices(bytes);
+    const size_t roomy = page_roomy_slices(slices, mi_heap_arena(heap) != NULL);
     if (bytes > mi_core_config.span_max ||
-        !mi_arena_alloc(&span, page_huge_slices(bytes), 0, mi_theap_heap(theap)))
+        (!mi_arena_alloc(&span, roomy, 0, heap) &&
+         (roomy == slices || !mi_arena_alloc(&span, slices, 0, heap))))
         return NULL;
-    return page_found(theap, &span, MI_CLASS_HUGE, bytes);
+    mi_page_t *const page = page_found(theap, &span, MI_CLASS_HUGE, bytes);
+    if (page != NULL)
+        page->block_bytes = (slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    return page;
 }
 
 void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
@@ -339,10 +356,10 @@ void mi_page_forget(mi_page_t *page) {
     page_own_unlink(page);
 }
 
-bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
+// The span of a huge page becomes longer, where it stands.
+static bool page_extend_span(mi_page_t *page, size_t more, bool *is_zero) {
     uint8_t *const end = page->start + ((size_t)page->slices << MI_SLICE_SHIFT);
-    if (page->arena == NULL || page->class_index != MI_CLASS_HUGE ||
-        page->slices + more > UINT32_MAX ||
+    if (page->slices + more > UINT32_MAX ||
         !mi_arena_extend(page->arena, page->start, page->slices, more, is_zero))
         return false;
     if (!mi_page_map_set(end, more, page, MI_KEY_NONE)) {
@@ -350,8 +367,22 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
         return false;
     }
     page->slices += (uint32_t)more;
-    page->block_bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     *is_zero &= !MI_SECURE; // what the guard covered may be dirty
+    return true;
+}
+
+bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
+    if (page->arena == NULL || page->class_index != MI_CLASS_HUGE)
+        return false;
+    const size_t needed = ((page->block_bytes + MI_GUARD_BYTES) >> MI_SLICE_SHIFT) + more;
+    *is_zero = false;
+    if (needed > page->slices) {
+        const size_t roomy = page_roomy_slices(needed, mi_arena_stays_apart(page->arena));
+        if ((roomy == needed || !page_extend_span(page, roomy - page->slices, is_zero)) &&
+            !page_extend_span(page, needed - page->slices, is_zero))
+            return false;
+    }
+    page->block_bytes = (needed << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     return true;
 }
 
@@ -384,28 +415,64 @@ void mi_page_set_interior(mi_page_t *page) {
     (void)mi_page_map_set(page->start, page->slices, page, MI_KEY_NONE);
 }
 
-// Links fresh blocks in an order that an attacker cannot foresee; returns the first. Each block
-// goes behind one of those before it, or to the front: every order is as likely as any other.
+// The numbers below count in an order that nobody can foresee, every one as likely as any other
+// (Fisher and Yates). The number of each choice is a digit of the random number.
+static void page_shuffle(uint64_t random, uint8_t *order, uint32_t count) {
+    uint64_t digits = random;
+    order[0] = 0;
+    for (uint32_t i = 1; i < count; i++) {
+        const uint32_t at = (uint32_t)mi_mul_high64(digits, i + 1);
+        digits *= i + 1;
+        if (i % 8 == 0) { // eight digits of a byte are all that it holds
+            random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + 1;
+            digits = random;
+        }
+        order[i] = order[at];
+        order[at] = (uint8_t)i;
+    }
+}
+
+// The same for up to 16 numbers, each four bits of a register: loads from where something was just
+// stored, or not, are foreseen wrongly by the processor, and each time all after them starts anew.
+static uint64_t page_shuffle_few(uint64_t random, uint32_t count) {
+    uint64_t order = 0;
+    for (uint64_t i = 1; i < count; i++) { // 16! is less than 2^64: the digits suffice
+        const uint32_t at = 4 * (uint32_t)mi_mul_high64(random, i + 1);
+        random *= i + 1;
+        const uint64_t moved = (order >> at) & 15;
+        order |= moved << (4 * i);
+        order ^= (moved ^ i) << at;
+    }
+    return order;
+}
+
+// Links fresh blocks in random order; returns the first.
 static uint8_t *page_link_shuffled(mi_page_t *page, uint8_t *start, uint32_t count) {
     const size_t step = page->block_bytes;
     // Its owner's secrets: an extension is made by the owner.
-    uint64_t random = mi_secret_next(&mi_load_relaxed(&page->theap)->secrets);
-    mi_block_t *first = (mi_block_t *)start;
-    mi_block_set_next(page, first, NULL);
-    for (uint32_t i = 1; i < count; i++) {
-        mi_block_t *const block = (mi_block_t *)(start + i * step);
-        random = (random ^ (random >> 30)) * 0xBF58476D1CE4E5B9ull + 1;
-        const uint32_t at = (uint32_t)(((random >> 32) * (i + 1)) >> 32);
-        if (at == i) {
-            mi_block_set_next(page, block, first);
-            first = block;
-            continue;
+    const uint64_t random = mi_secret_next(&mi_load_relaxed(&page->theap)->secrets);
+    uint8_t order[MI_EXTEND_BYTES / MI_GRANULE_BYTES];
+    mi_block_t *next = NULL;
+    if (count <= 16) {
+        // The lines of large blocks share few sets of the caches, so they are far away, and come
+        // while the order is found.
+        for (uint32_t i = 0; i < count && step > MI_SLICE_BYTES / 4; i++)
+            __builtin_prefetch(start + i * step, 1);
+        uint64_t few = page_shuffle_few(random, count);
+        for (; count > 0; count--, few >>= 4) {
+            mi_block_t *const block = (mi_block_t *)(start + (few & 15) * step);
+            mi_block_set_next(page, block, next);
+            next = block;
         }
-        mi_block_t *const before = (mi_block_t *)(start + at * step);
-        mi_block_set_next(page, block, mi_block_next(page, before));
-        mi_block_set_next(page, before, block);
+        return (uint8_t *)next;
     }
-    return (uint8_t *)first;
+    page_shuffle(random, order, count);
+    while (count-- > 0) {
+        mi_block_t *const block = (mi_block_t *)(start + order[count] * step);
+        mi_block_set_next(page, block, next);
+        next = block;
+    }
+    return (uint8_t *)next;
 }
 
 // A page grows by 4 KiB of blocks: as much memory as one fault brings in anyway. When its memory

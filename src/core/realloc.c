@@ -51,8 +51,8 @@ static bool realloc_extend(const realloc_job_t *job) {
         return false;
     const size_t missing = job->size - job->room;
     const size_t least = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-    // Headroom costs addresses only; where there is a guard, each growth is two system calls.
-    size_t more = least + job->page->slices / (MI_SECURE ? 2 : 8);
+    // Headroom costs addresses only; where there is a guard, a growth may be two system calls.
+    size_t more = least + (job->page->block_bytes >> MI_SLICE_SHIFT) / (MI_SECURE ? 2 : 8);
     if (!mi_page_grow(job->page, more, &is_zero)) {
         more = least;
         if (!mi_page_grow(job->page, more, &is_zero))
@@ -71,7 +71,8 @@ static void *realloc_move_pages(const realloc_job_t *job) {
     if (MI_DEBUG || job->old_size < MI_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
         job->align > MI_SLICE_BYTES || job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
         return NULL;
-    const size_t old_bytes = (size_t)old->slices << MI_SLICE_SHIFT;
+    // Without what the span has in front of its guard to grow into.
+    const size_t old_bytes = mi_align_up(old->block_bytes + MI_GUARD_BYTES, MI_SLICE_BYTES);
     mi_page_t *page = NULL;
     if (job->size < UINT32_MAX / 2 || !realloc_is_exact(job)) // slack must fit its field
         page = mi_page_new_own(job->theap, 2 * job->size);

@@ -95,6 +95,67 @@ static void test_tails(void) {
     }
 }
 
+// A block that grows by little moves the guard behind it seldom: each time is two system calls.
+static void test_growth(void) {
+    unsigned moves = 0;
+    const uint8_t *end = NULL;
+    uint8_t *p = use_malloc(1024);
+    for (size_t size = 2048; size <= MI_MiB; size += 1024) {
+        p = mi_core_realloc(p, size, 0, NULL);
+        CHECK(p != NULL);
+        p[size - 1] = 1;
+        const mi_page_t *const page = mi_page_map_find(p);
+        const uint8_t *const guard = page->start + ((size_t)page->slices << MI_SLICE_SHIFT);
+        if (guard == end)
+            continue;
+        CHECK_MSG(is_guarded(p, size), "size %zu", size);
+        moves += (page->class_index == MI_CLASS_HUGE);
+        end = guard;
+    }
+    CHECK_MSG(is_guarded(p, MI_MiB), "at the end");
+    CHECK_MSG(moves <= 4, "%u guards", moves);
+    CHECK(use_free(p) == MI_FREE_OK);
+}
+
+// Fresh blocks come in an order that is different each time, all of them equally often: of four
+// blocks, that of the whole order is counted, of more that of the first block.
+static void test_order(void) {
+    enum { GROUPS = 4800 };
+    unsigned seen[256] = {0}, first[64] = {0};
+    const uint8_t *start = NULL;
+    for (unsigned n = 0; n < GROUPS;) {
+        unsigned order = 0;
+        for (unsigned i = 0; i < 4; i++) {
+            const uint8_t *const p = use_malloc(1024);
+            start = (i == 0 ? mi_page_map_find(p)->start : start);
+            order = order * 4 + (unsigned)((size_t)(p - start) / 1024) % 4;
+        }
+        seen[order]++;
+        n++;
+    }
+    unsigned orders = 0;
+    for (unsigned i = 0; i < 256; i++)
+        if (seen[i] != 0) {
+            orders++;
+            CHECK_MSG(seen[i] > 100 && seen[i] < 300, "order %x: %u", i, seen[i]);
+        }
+    CHECK_MSG(orders == 24, "%u orders", orders);
+    for (unsigned n = 0; n < 64 * 100; n++) {
+        uint32_t left = 0;
+        do {
+            const uint8_t *const p = use_malloc(64);
+            const mi_page_t *const page = mi_page_map_find(p);
+            if (left == 0) {
+                left = page->capacity % 64 == 0 ? 64 : page->capacity % 64;
+                if (left == 64)
+                    first[(size_t)(p - page->start) / 64 % 64]++;
+            }
+        } while (--left > 0);
+    }
+    for (unsigned i = 0; i < 64; i++)
+        CHECK_MSG(first[i] > 40 && first[i] < 170, "block %u first %u times", i, first[i]);
+}
+
 static size_t mapping_count(void) {
     FILE *const f = fopen("/proc/self/maps", "r");
     size_t count = 0;
@@ -133,6 +194,8 @@ int main(int argc, char **argv) {
         test_many(8000, 3 * 8192);
         return test_result();
     }
+    test_order(); // while all memory is fresh
+    test_growth();
     test_tails();
     test_mix(3000);
     // A kernel since 6.13 has room for all; before, as above.
