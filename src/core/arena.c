@@ -12,6 +12,7 @@
 
 mi_core_config_t mi_core_config = {.purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX};
 
+#define ARENA_ROOM  32                      // free slices before a run: a place to grow in
 #define ARENA_REACH ((uint64_t)24 * MI_GiB) // of hidden arenas to both sides of the first
 
 static mi_lock_t arena_lock;
@@ -210,34 +211,34 @@ static bool arena_has_guards(const mi_arena_t *a) {
 }
 
 // A run of free slices that ends with a guard and has none inside, so that neither must be moved:
-// the lowest of a few that was a span just so, else the lowest that was the end of one. Under the
-// lock.
+// the lowest of a few that was a span just so, else the lowest that was the end of one, unless so
+// much is free before it that a block may want to grow there. Under the lock.
 static size_t arena_find_guarded(mi_arena_t *a, size_t slices, size_t from) {
-    size_t end_of_one = MI_BITMAP_NONE;
-    size_t tries = 16;
+    size_t end_of_one = MI_BITMAP_NONE, tries = 16;
+    bool is_lowest = true; // no run was passed by yet
     uint32_t *const hint = (slices < MI_ARENA_HINTS ? &a->guarded_hint[slices] : NULL);
-    if (hint != NULL && *hint > from)
-        from = *hint;
+    from = (hint != NULL && *hint > from ? *hint : from);
     for (size_t at = from + slices - 1; tries > 0; at++) {
         at = mi_bitmap_next_both(a->free, a->guarded, a->slices, at);
         if (at >= a->slices)
             break;
-        tries--;
         const size_t first = at + 1 - slices;
+        tries--;
         if (!mi_bitmap_is(a->free, first, slices, true) ||
             !mi_bitmap_is(a->guarded, first, slices - 1, false))
             continue;
         const bool is_whole = (first == from || !mi_bitmap_get(a->free, first - 1) ||
                                mi_bitmap_get(a->guarded, first - 1));
-        if (hint != NULL && end_of_one == MI_BITMAP_NONE)
+        if (hint != NULL && is_lowest)
             *hint = (uint32_t)first;
+        is_lowest = false;
         if (is_whole)
             return first;
-        if (first >= 32 && mi_bitmap_is(a->free, first - 32, 32, true))
-            continue;
-        end_of_one = (end_of_one == MI_BITMAP_NONE ? first : end_of_one);
+        if (end_of_one == MI_BITMAP_NONE &&
+            (first < ARENA_ROOM || !mi_bitmap_is(a->free, first - ARENA_ROOM, ARENA_ROOM, true)))
+            end_of_one = first;
     }
-    if (hint != NULL && end_of_one == MI_BITMAP_NONE && tries > 0)
+    if (hint != NULL && is_lowest && tries > 0)
         *hint = (uint32_t)a->slices;
     return end_of_one;
 }
