@@ -3,6 +3,7 @@
 //   micro PATTERN [ms] [cpu]  runs it for about ms milliseconds (default 200) and prints
 //                         "PATTERN ns-per-operation peak-RSS-KiB operations"; with cpu, the least
 //                         user and system time of its trials, which a busy machine disturbs least
+//   micro PATTERN ms limit=SECONDS  ends with exit code 3 when it has not finished by then
 // An operation is what the pattern's line in the table says, for a pair one malloc and its free.
 // Every block is written at its first byte, so that an allocator cannot win by handing out
 // untouched memory. The program itself allocates nothing inside the timed part but what it
@@ -18,7 +19,9 @@
 #else
 #    include <pthread.h>
 #    include <sched.h>
+#    include <signal.h>
 #    include <time.h>
+#    include <unistd.h>
 #endif
 
 #ifdef MI_BENCH_DIRECT
@@ -43,6 +46,14 @@ static long peak_rss_kib(void) {
     return GetProcessMemoryInfo(GetCurrentProcess(), &m, sizeof m)
                ? (long)(m.PeakWorkingSetSize / 1024)
                : 0;
+}
+static DWORD WINAPI limit_main(LPVOID ms) {
+    Sleep((DWORD)(uintptr_t)ms);
+    TerminateProcess(GetCurrentProcess(), 3);
+    return 0;
+}
+static void limit_seconds(unsigned seconds) {
+    CreateThread(NULL, 0, limit_main, (LPVOID)(uintptr_t)(seconds * 1000), 0, NULL);
 }
 static void *aligned_alloc_any(size_t align, size_t size) {
     return _aligned_malloc(size, align);
@@ -73,6 +84,14 @@ static long peak_rss_kib(void) {
     if (f != NULL)
         fclose(f);
     return kib;
+}
+static void limit_reached(int number) {
+    (void)number;
+    _exit(3);
+}
+static void limit_seconds(unsigned seconds) {
+    signal(SIGALRM, limit_reached);
+    alarm(seconds);
 }
 static void *aligned_alloc_any(size_t align, size_t size) {
     return aligned_alloc(align, size);
@@ -479,14 +498,17 @@ static void measure(const pattern_t *p, double budget_ms, int is_least) {
             break;
         count *= 2;
     }
-    const int trials = (p->least == 1 ? 1 : 5);
+    // A trial that took as long as all of them may is not repeated.
+    const int is_long = (ns[0] * (double)done > budget_ms * 1e6 * 10);
+    const int trials = (p->least == 1 ? 1 : is_long ? 0 : 5);
     for (int i = 0; i < trials; i++) {
         const double start = now_ns();
         done = p->run(p->param, count);
         ns[i] = (now_ns() - start) / (double)done;
         total += done;
     }
-    qsort(ns, (size_t)trials, sizeof(ns[0]), compare_double);
+    if (trials != 0)
+        qsort(ns, (size_t)trials, sizeof(ns[0]), compare_double);
     printf("%s %.2f %ld %llu\n", p->name, ns[is_least ? 0 : trials / 2], peak_rss_kib(),
            (unsigned long long)total);
 }
@@ -501,6 +523,8 @@ int main(int argc, char **argv) {
     // "count PATTERN N" runs exactly N operations, for instruction counting.
     const int is_count = (argc == 4 && strcmp(argv[1], "count") == 0);
     const int is_cpu = (argc == 4 && strcmp(argv[3], "cpu") == 0);
+    if (argc == 4 && strncmp(argv[3], "limit=", 6) == 0)
+        limit_seconds((unsigned)atoi(argv[3] + 6));
 #ifndef _WIN32
     if (is_cpu)
         clock_used = CLOCK_PROCESS_CPUTIME_ID;
@@ -515,7 +539,7 @@ int main(int argc, char **argv) {
             measure(&patterns[i], budget_ms, is_cpu);
         return 0;
     }
-    fprintf(stderr, "usage: micro list | micro PATTERN [milliseconds] [cpu] | "
+    fprintf(stderr, "usage: micro list | micro PATTERN [milliseconds] [cpu | limit=SECONDS] | "
                     "micro count PATTERN OPERATIONS\n");
     return 2;
 }

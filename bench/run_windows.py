@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
 """The micro patterns on Windows or under Wine: the C runtime's own heap, mi_malloc called directly, and malloc through
-the redirection; interleaved, medians of the rounds.
+the redirection; interleaved, the least of the rounds (the machine may do other things, too).
 
-usage: run_windows.py [--rounds N] [--ms N] [--only WORD[,WORD]] [--preset NAME]
-Exit code 2: something that is needed is missing. Each pattern runs in a process of its own; its start is not timed.
+usage: run_windows.py [--rounds N] [--ms N] [--limit SECONDS] [--only WORD[,WORD]] [--preset NAME]
+Each pattern runs in a process of its own; its start is not timed. One that takes longer than the limit (default 6) is
+ended, is shown as "> limit" and is not run again; the means are of the other patterns.
+Exit code 2: something that is needed is missing.
 """
 import argparse
+import contextlib
 import os
 import pathlib
 import shutil
@@ -13,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import run as linux
 
@@ -20,9 +24,40 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = ("own heap", "mi_ direct", "redirected")
 
 
+RUNNER = [] if os.name == "nt" else [str(ROOT / "scripts" / "wine-run")]
+
+
 def command(program, *args):
-    prefix = [] if os.name == "nt" else [str(ROOT / "scripts" / "wine-run")]
-    return subprocess.run(prefix + [str(program), *args], capture_output=True, text=True)
+    return subprocess.run(RUNNER + [str(program), *args], capture_output=True, text=True)
+
+
+@contextlib.contextmanager
+def wine_kept(work):
+    """Wine stays up, by a program that waits, in a prefix of this run: to start it for each pattern is most of the time."""
+    if not RUNNER:
+        yield
+        return
+    os.environ["MI_WINE_RUN_PREFIX"] = str(work / "prefix")
+    command("cmd", "/c", "exit")
+    keeper = subprocess.Popen([*RUNNER, "cmd", "/c", "set", "/p", "x="], stdin=subprocess.PIPE,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    os.environ["MI_WINE_KEPT"] = "1"
+    try:
+        yield
+    finally:
+        keeper.stdin.close()
+        keeper.wait()
+
+
+def measure(program, name, ms, limit):
+    """Nanoseconds per operation; None = it took longer than the limit."""
+    # The program ends itself: what is killed here is the runner, not what it started.
+    done = command(program, name, str(ms), f"limit={limit}")
+    if done.returncode == 3:
+        return None
+    if done.returncode != 0:
+        raise SystemExit(f"{name}, {program}: exit code {done.returncode}: {done.stderr[-400:]}")
+    return float(done.stdout.split()[1])
 
 
 def prepare(build, work):
@@ -41,10 +76,30 @@ def prepare(build, work):
         yield column, folder / "micro.exe"
 
 
+def show(names, cells, limit):
+    print("| ns per operation | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
+    ratios = {column: [] for column in COLUMNS}
+    for name in names:
+        values = [None if None in cells[name, c] else min(cells[name, c]) for c in COLUMNS]
+        row = [f"> {limit} s" if v is None else f"{v:.4g}" for v in values]
+        if values[0] is not None:
+            row = [text if v is None else f"{text} ({v / values[0]:.2f})" for text, v in zip(row, values)]
+        if None not in values:
+            for column, v in zip(COLUMNS, values):
+                ratios[column].append(v / values[0])
+        print(f"| {name} | " + " | ".join(row) + " |")
+    if ratios[COLUMNS[0]]:
+        print("| geometric mean | " + " | ".join(f"{linux.geomean(ratios[c]):.3f}" for c in COLUMNS) + " |")
+    spread = [(max(v) - min(v)) / statistics.median(v) for v in cells.values() if len(v) > 1 and None not in v]
+    if spread:
+        print(f"\nnoise floor {100 * statistics.median(spread):.1f} %")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--ms", type=int, default=60)
+    parser.add_argument("--ms", type=int, default=20)
+    parser.add_argument("--limit", type=int, default=6)
     parser.add_argument("--only", default="")
     parser.add_argument("--preset", default="windows-x64-release")
     args = parser.parse_args()
@@ -55,7 +110,8 @@ def main():
     if missing:
         print("missing: " + ", ".join(missing), file=sys.stderr)
         return 2
-    with tempfile.TemporaryDirectory() as work:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as work, wine_kept(pathlib.Path(work)):
         programs = dict(prepare(build, pathlib.Path(work)))
         names = command(programs["own heap"], "list").stdout.split()
         names = [n for n in names if not args.only or any(w in n for w in args.only.split(","))]
@@ -63,24 +119,11 @@ def main():
         for _ in range(args.rounds):
             for name in names:
                 for column, program in programs.items():
-                    done = command(program, name, str(args.ms))
-                    if done.returncode != 0:
-                        raise SystemExit(f"{name}, {column}: exit code {done.returncode}: {done.stderr[-400:]}")
-                    cells.setdefault((name, column), []).append(float(done.stdout.split()[1]))
-    print("| ns per operation | " + " | ".join(COLUMNS) + " |\n|---|" + "---|" * len(COLUMNS))
-    ratios = {column: [] for column in COLUMNS}
-    for name in names:
-        base = statistics.median(cells[(name, COLUMNS[0])])
-        row = []
-        for column in COLUMNS:
-            value = statistics.median(cells[(name, column)])
-            ratios[column].append(value / base)
-            row.append(f"{value:.6g} ({value / base:.2f})")
-        print(f"| {name} | " + " | ".join(row) + " |")
-    print("| geometric mean | " + " | ".join(f"{linux.geomean(ratios[c]):.3f}" for c in COLUMNS) + " |")
-    spread = [(max(v) - min(v)) / statistics.median(v) for v in cells.values() if len(v) > 1]
-    if spread:
-        print(f"\nnoise floor {100 * statistics.median(spread):.1f} %")
+                    cell = cells.setdefault((name, column), [])
+                    if None not in cell:
+                        cell.append(measure(program, name, args.ms, args.limit))
+    show(names, cells, args.limit)
+    print(f"{args.rounds} rounds in {time.monotonic() - start:.0f} s")
     return 0
 
 
