@@ -179,6 +179,13 @@ bool mi_pe_section_at(const mi_pe_t *pe, uint32_t index, mi_pe_section_t *out) {
     out->raw_bytes = mi_pe_u32(h + 16);
     out->raw_offset = mi_pe_u32(h + 20);
     out->flags = mi_pe_u32(h + 36);
+    // No place in the file, and a length: zeros of that length, as GNU's and older linkers write
+    // them. The loader reads nothing for such a section.
+    if (out->raw_offset == 0) {
+        if (out->virtual_bytes == 0)
+            out->virtual_bytes = out->raw_bytes;
+        out->raw_bytes = 0;
+    }
     return true;
 }
 

@@ -70,7 +70,7 @@ typedef struct mi_pe_section_s {
     uint32_t rva;
     uint32_t virtual_bytes;
     uint32_t raw_offset; // as written in the header
-    uint32_t raw_bytes;  // as written in the header
+    uint32_t raw_bytes;  // in the file; 0 where the header names no place
     uint32_t flags;      // MI_PE_SECTION_*
 } mi_pe_section_t;
 

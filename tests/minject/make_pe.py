@@ -228,7 +228,8 @@ DEFAULTS = dict(machine="x64", imports=KERNEL, stamp=0, has_lookup=True, has_iat
                 config=False, chpe=False, exports=(), clr=None, debug=False, checksum=True, cert=b"", overlay=b"",
                 symbols=0, bound=False, room=True, extra_sections=0, bss=0, dll=False, subsystem=3, file_align=0x200,
                 section_align=0x1000, text_bytes=0, characteristics=0, dll_flags=0x8160, junk_in_header=False,
-                iat_blob=None, first_rva=0x1000, resources={}, rich=(), groups=(), strings=b"", export_step=0, code=b"", dynamic=b"", burn=False)
+                iat_blob=None, first_rva=0x1000, resources={}, rich=(), groups=(), strings=b"", export_step=0, code=b"", dynamic=b"", burn=False,
+                bss_raw=None)
 
 
 def section_list(o, rdata):
@@ -279,7 +280,10 @@ def make(**given):
     out, table, rva, raw = bytearray(headers), b"", text_rva, headers
     for name, contents, virtual, flags in rows:
         size = align(len(contents), fa)
-        table += struct.pack("<8s6IHHI", name, virtual, rva, size, raw if size else 0, 0, 0, 0, 0, flags)
+        # As GNU's linkers write a section of zeros: a size, and no place in the file; older ones without another size.
+        is_raw = name == b".bss" and o["bss_raw"]
+        stated = (0, virtual) if is_raw and o["bss_raw"] == "old" else (virtual, virtual if is_raw else size)
+        table += struct.pack("<8s6IHHI", name, stated[0], rva, stated[1], raw if size else 0, 0, 0, 0, 0, flags)
         if name == b".rdata":
             rdata_raw = raw
         out += contents.ljust(size, b"\0")
@@ -372,6 +376,8 @@ def corpus():
         "no-room-bss": make(room=False, bss=0x5432), "no-room-overlay": make(room=False, overlay=ZIP_TAIL),
         "no-room-debug": make(room=False, debug=True, overlay=b"old debug data"),
         "junk-in-header": make(junk_in_header=True), "sections-96": make(extra_sections=93, first_rva=0x2000), "sections-95": make(extra_sections=92, first_rva=0x2000),
+        "bss-raw": make(bss=0x10000, bss_raw="new"), "bss-raw-old": make(bss=0x10000, bss_raw="old"),
+        "bss-raw-x86": make(machine="x86", bss=0x10000, bss_raw="new"), "bss-raw-no-room": make(room=False, bss=0x5432, bss_raw="new"),
         "bss-last": make(bss=0x10000), "bound": make(bound=True, stamp=0xFFFFFFFF), "bound-no-room": make(bound=True, room=False, stamp=0xFFFFFFFF),
         "bound-x86": make(machine="x86", bound=True, stamp=0xFFFFFFFF), "delay": make(delay=True), "tls": make(tls=True),
         "tls-x86": make(machine="x86", tls=True), "symbols": make(symbols=100), "symbols-overlay": make(symbols=100, overlay=ZIP_TAIL),
@@ -455,7 +461,7 @@ def refused():
     tangled[name:name + 8] = b"AB\x10\0\0\0\0\0"
     shown = bytearray(make(room=False))  # its last section shows the headers (a finding of the fuzzer)
     row = shown.index(b".reloc\0\0")
-    struct.pack_into("<II", shown, row + 16, 0x200, 0)
+    struct.pack_into("<II", shown, row + 16, 0x200, 0x10)  # rounded down by the loader
     ne = bytearray(0x200)
     ne[0:2], ne[0x80:0x82] = b"MZ", b"NE"
     struct.pack_into("<I", ne, 0x3C, 0x80)

@@ -152,7 +152,7 @@ def judge_layout(name, before, after, old, new):
     for s in new.sections:
         check(s[2] >= end and s[2] % new.section_align == 0, f"{name}: section {s[0]} address")
         end = s[2] + s[1]
-        check(s[3] == 0 or s[4] + s[3] <= len(after), f"{name}: section {s[0]} is in the file")
+        check(0 in (s[3], s[4]) or s[4] + s[3] <= len(after), f"{name}: section {s[0]} is in the file")
         check(s[3] == 0 or s[4] % 512 == 0, f"{name}: section {s[0]} is aligned in the file")
     check(new.image_size == make_pe.align(end, new.section_align), f"{name}: SizeOfImage")
     check(len(new.sections) <= 96 and new.table_end <= new.header_size, f"{name}: section table")
