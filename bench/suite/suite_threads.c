@@ -340,6 +340,72 @@ static void run_sets_2(int scale) {
     suite_parallel(2, sets_run, arg, sizeof(arg[0]));
 }
 
+// ---- trade: each thread keeps blocks of 16 to 16000 bytes, small ones more often, and replaces
+// them in strides; every other round it hands a chain of fresh ones to its neighbour, and frees the
+// chains that came (what the public "rptest" is told to do)
+enum { TRADE_BLOCKS = 1000, TRADE_STRIDE = 7 };
+typedef struct trade_block_s {
+    struct trade_block_s *next;
+} trade_block_t;
+typedef struct trade_s {
+    struct trade_s *all;
+    int me, threads, rounds;
+    uint64_t seed;
+    trade_block_t *_Atomic chain; // from another thread
+} trade_t;
+
+static void *trade_get(uint64_t *s) {
+    const size_t a = (size_t)suite_random(s) % 15985;
+    const size_t b = (size_t)suite_random(s) % 15985;
+    return suite_get(16 + (a < b ? a : b));
+}
+
+static void trade_free(trade_block_t *chain) {
+    while (chain != NULL) {
+        trade_block_t *const next = chain->next;
+        free(chain);
+        chain = next;
+    }
+}
+
+static void *trade_run(void *arg) {
+    trade_t *t = arg;
+    void *slot[TRADE_BLOCKS] = {NULL};
+    size_t at = 0;
+    for (int round = 0; round < t->rounds; round++) {
+        for (int i = 0; i < TRADE_BLOCKS / 2; i++) {
+            at = (at + TRADE_STRIDE) % TRADE_BLOCKS;
+            free(slot[at]);
+            slot[at] = NULL;
+        }
+        trade_block_t *chain = NULL;
+        for (int i = 0; round % 2 == 0 && i < TRADE_BLOCKS / 4; i++) {
+            trade_block_t *const b = trade_get(&t->seed);
+            b->next = chain;
+            chain = b;
+        }
+        trade_t *const to = &t->all[(t->me + 1) % t->threads];
+        if (chain != NULL)
+            trade_free(__atomic_exchange_n((trade_block_t **)&to->chain, chain, __ATOMIC_ACQ_REL));
+        trade_free(__atomic_exchange_n((trade_block_t **)&t->chain, NULL, __ATOMIC_ACQ_REL));
+        for (int i = 0; i < TRADE_BLOCKS; i++)
+            if (slot[i] == NULL)
+                slot[i] = trade_get(&t->seed);
+    }
+    for (int i = 0; i < TRADE_BLOCKS; i++)
+        free(slot[i]);
+    return NULL;
+}
+
+static void run_trade_2(int scale) {
+    trade_t t[2];
+    for (int i = 0; i < 2; i++)
+        t[i] = (trade_t){t, i, 2, scale * 20, 31415926 + (uint64_t)i, NULL};
+    suite_parallel(2, trade_run, t, sizeof(t[0]));
+    for (int i = 0; i < 2; i++)
+        trade_free((trade_block_t *)t[i].chain);
+}
+
 // ---- comers: threads that come, allocate a little, leave some of it to others, and go
 static void *comer_run(void *arg) {
     void **left = arg;
@@ -375,5 +441,6 @@ const suite_program_t suite_threads[] = {{"server-2", run_server_2},
                                          {"thrash-2", run_thrash_2},
                                          {"handover-4", run_handover},
                                          {"sets-2", run_sets_2},
+                                         {"trade-2", run_trade_2},
                                          {"comers", run_comers},
                                          {NULL, NULL}};
