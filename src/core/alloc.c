@@ -71,13 +71,24 @@ static void *alloc_in(mi_theap_t *theap, size_t size, unsigned how) {
     return size > MI_REQUEST_MAX ? NULL : alloc_block(theap, size, mi_padded(size), how);
 }
 
+// The thread heap of plain allocations.
+static mi_theap_t *alloc_theap(void) {
+    mi_theap_t *const theap = mi_theap_real();
+    return MI_LIKELY(theap != NULL && theap->default_heap == NULL) ? theap
+                                                                   : mi_heap_thread_part(NULL);
+}
+
 void *mi_core_malloc(size_t size, bool zero) {
     if (MI_THREAD_SLOT_MAY_BE_FAR && mi_thread_is_far() && !zero) {
         void *const p = mi_malloc_try_in(mi_theap_get(), size);
         if (p != NULL)
             return p;
     }
-    return alloc_in(mi_heap_thread_part(NULL), size, zero);
+    mi_theap_t *const theap = alloc_theap();
+    if (MI_DEBUG || zero || theap == NULL || size > MI_REQUEST_MAX)
+        return alloc_in(theap, size, zero);
+    bool is_zero;
+    return mi_theap_alloc(theap, mi_padded(size), 0, &is_zero);
 }
 
 void *mi_core_malloc_exact(size_t size, bool zero) {

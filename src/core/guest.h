@@ -42,6 +42,13 @@ MI_INLINE uint8_t mi_guest_class(uint32_t class_index) {
 mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class);
 // The list for a class, when it has enough blocks to allocate from; NULL = it has not.
 mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index);
+// false = mi_guest_serve would have nothing to do and return NULL.
+MI_INLINE bool mi_guest_may_serve(const mi_theap_t *theap, uint32_t class_index) {
+    if (MI_LIKELY(theap->guests == NULL))
+        return false;
+    const mi_page_t *const list = &theap->guests[mi_guest_class(class_index)];
+    return list->free != NULL || (list->capacity == 0 && list->block_bytes != 0);
+}
 // Takes all blocks out of the theap's next list that has any; NULL = all are empty. *at: where to
 // go on, 0 at first.
 mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at);

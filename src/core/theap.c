@@ -88,6 +88,17 @@ static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t
         direct[i] = page;
 }
 
+// A page that no thread heap lists any more, since it is full. Worth a visit again when a sixteenth
+// of it was freed, so that a program that replaces blocks at random does not take the slow path for
+// each.
+MI_INLINE void page_wait(mi_page_t *page, uint32_t live) {
+    const uint32_t share = page->reserved / MI_FULL_SHARE;
+    const uint32_t wait = (share == 0 ? 1 : share > live ? live : share);
+    page->state = MI_PAGE_FULL;
+    page->used = wait;
+    page->hidden = live - wait;
+}
+
 // The page stops being current: nothing allocates from it any more until it is current again.
 static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
     if (page == &mi_page_empty || page->state == MI_PAGE_GUESTS)
@@ -100,13 +111,7 @@ static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
             mi_theap_retire(theap, page);
         return;
     }
-    // Full. Worth a visit again when a sixteenth of it was freed, so that a program that replaces
-    // blocks at random does not take the slow path for each.
-    const uint32_t share = page->reserved / MI_FULL_SHARE;
-    const uint32_t wait = (share == 0 ? 1 : share > live ? live : share);
-    page->state = MI_PAGE_FULL;
-    page->used = wait;
-    page->hidden = live - wait;
+    page_wait(page, live);
 }
 
 static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
@@ -230,6 +235,14 @@ void mi_theap_tick(mi_theap_t *theap) {
     mi_arena_purge(false);
 }
 
+// Most slow paths do not look at the clock.
+MI_INLINE void theap_tick(mi_theap_t *theap) {
+    if (MI_UNLIKELY(mi_core_config.collect_every != 0 || (theap->tick + 1) % MI_TICKS == 0))
+        mi_theap_tick(theap);
+    else
+        theap->tick++;
+}
+
 // ---- Pages that change their class
 // -----------------------------------------------------------------------
 // A page without live blocks serves another class that needs a page of the same length: its memory
@@ -292,6 +305,30 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
     return page;
 }
 
+// The usual case of theap_refill, by itself since a program that replaces blocks at random has it
+// at every fifth: the current page is full, and the first of its queue takes its place. NULL = it
+// is another case.
+MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
+    mi_page_queue_t *const q = &theap->queue[class_index];
+    mi_page_t *const page = q->first;
+    mi_page_t *const old = theap->current[class_index];
+    if (page == NULL || page->free == NULL || page->used == 0 || class_index > MI_CLASS_SHARED ||
+        old->state != MI_PAGE_CURRENT || old->capacity != old->reserved || old == &mi_page_empty ||
+        mi_load_relaxed(&theap->pending) != NULL || mi_guest_may_serve(theap, class_index))
+        return NULL;
+    q->first = page->next;
+    if (page->next != NULL)
+        page->next->prev = NULL;
+    else
+        q->last = NULL;
+    page->next = NULL;
+    page->used++;
+    page->state = MI_PAGE_CURRENT;
+    theap_set_current(theap, class_index, page);
+    page_wait(old, old->used - 1);
+    return page;
+}
+
 // Makes a page current that can serve a block of this class: it has one in its free list. *is_zero:
 // that block reads as zero but for its link. NULL = no memory.
 static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
@@ -348,11 +385,13 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
     if (MI_SECURE && !is_huge)
         mi_page_check_list(theap->current[class_index]);
     const uint32_t was = mi_theap_enter(theap);
-    mi_theap_tick(theap);
+    theap_tick(theap);
     if (is_huge) {
         p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero) : NULL);
     } else {
-        mi_page_t *const page = theap_refill(theap, class_index, is_zero);
+        mi_page_t *page = theap_next(theap, class_index);
+        if (page == NULL)
+            page = theap_refill(theap, class_index, is_zero);
         if (page != NULL)
             p = mi_page_pop(page);
     }
@@ -383,7 +422,7 @@ void mi_page_used_up(mi_page_t *page) {
     }
     if (page->used == 0)
         mi_theap_retire(theap, page);
-    mi_theap_tick(theap);
+    theap_tick(theap);
     mi_theap_leave(theap, was);
 }
 
