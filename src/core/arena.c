@@ -47,8 +47,7 @@ uint32_t mi_arena_pressure(void) {
     return mi_load_relaxed(&arena_pressure);
 }
 
-// ---- Making arenas
-// -----------------------------------------------------------------------------------------
+// ---- Making arenas ------------------------------------------------------------
 
 mi_arena_t *mi_arena_at(size_t i) {
     return mi_load_acquire(&mi_arena_all[i].arena); // with arena_publish
@@ -144,8 +143,7 @@ static bool arena_grow(size_t slices, size_t align_slices) {
     }
 }
 
-// ---- Spans
-// -------------------------------------------------------------------------------------------------
+// ---- Spans ------------------------------------------------------------
 
 // Slices leave the set of those that wait for their purge.
 static void arena_unlist(mi_arena_t *a, size_t first, size_t count) {
@@ -303,8 +301,7 @@ static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     return is_good;
 }
 
-// ---- Guards: the last OS page of a span that is in use (secure build)
-// ----------------------------------------
+// ---- Guards: the last OS page of a span that is in use (secure build) ----
 
 static uint8_t *arena_guard_at(const mi_arena_t *a, size_t slice) {
     return a->base + ((slice + 1) << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
@@ -478,8 +475,7 @@ bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, 
     return true;
 }
 
-// ---- Purging
-// -----------------------------------------------------------------------------------------------
+// ---- Purging ------------------------------------------------------------
 
 // *is_zero: it reads as zero when it is used again.
 static bool arena_purge_memory(const mi_arena_t *a, size_t first, size_t count, bool *is_committed,
@@ -579,8 +575,7 @@ void mi_arena_purge(bool is_forced) {
     mi_unlock(&arena_lock);
 }
 
-// ---- Everything else
-// ---------------------------------------------------------------------------------------
+// ---- Everything else ------------------------------------------------------------
 
 // The next page at or after a slice that is taken, and its slice; NULL = none. Under the lock the
 // arena cannot be unloaded.
@@ -685,8 +680,7 @@ void mi_arena_stats(mi_core_stats_t *stats) {
     mi_unlock(&arena_lock);
 }
 
-// ---- Unloading
-// ---------------------------------------------------------------------------------------------
+// ---- Unloading ------------------------------------------------------------
 
 static arena_slot_t *arena_slot_of(const mi_arena_t *a) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
