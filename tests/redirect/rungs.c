@@ -4,6 +4,8 @@
 //   rungs tables redirect.dll allocator.dll crt.dll importer.dll
 //   rungs escape redirect-faults.dll allocator.dll crt.dll importer.dll   the proof of a function
 //         fails while a thread allocates: its blocks must come home all the same
+//   rungs delayed redirect.dll allocator.dll crt.dll importer.dll entry|tables   the CRT comes with
+//         the module's first delayed call, long after the halves
 #include "wtest.h"
 
 typedef struct module_s {
@@ -261,8 +263,29 @@ static void escape(void) {
     CHECK(debug_bad == 0 || ((LONG(*)(void))debug_bad)() == 0);
 }
 
+// ---- a CRT that comes with the first delayed call ----
+
+static void delayed(void) {
+    load_halves(argument(6));
+    CHECK(GetModuleHandleA(argument(4)) == NULL);
+    const module_t lazy = load_module(argument(5));
+    CHECK(GetModuleHandleA(argument(4)) == NULL);
+    void *first = lazy.make(100);
+    crt = GetModuleHandleA(argument(4));
+    CHECK(crt != NULL && is_ours(first));
+    CHECK(
+        status_has(mi_str_eq(argument(6), "entry") ? "\"rung\":\"entry\"" : "\"rung\":\"tables\""));
+    lazy.drop(first);
+    check_user(&lazy, "delayed");
+    if (mi_str_eq(argument(6), "tables"))
+        check_inside(&lazy);
+    CHECK(status_has("\"unknown_pointers\":0"));
+}
+
 void mainCRTStartup(void) {
-    if (mi_str_eq(argument(1), "tables"))
+    if (mi_str_eq(argument(1), "delayed"))
+        delayed();
+    else if (mi_str_eq(argument(1), "tables"))
         by_tables();
     else if (mi_str_eq(argument(1), "escape"))
         escape();

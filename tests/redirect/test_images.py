@@ -88,6 +88,13 @@ def entries(p):
     free = image.add("free", b"\x90" * 16 + b"\xc3")
     image.unwind = [(free + 0x100 + 16 * k, free + 0x110 + 16 * k) for k in range(8)] + [(free + 4, free + 17)]
     p.wants("x64: an unwind table out of order", image.add_core(), "overlap", "free", "refused")
+    # A CRT among twenty thousand exports; and one name of the family among them, which is none.
+    for names, reason in ((CORE, "none"), (("malloc",), "not-a-crt")):
+        image = Image("x64")
+        image.add([f"function_{k:05}" for k in range(20000)], BODY["x64"])
+        for name in names:
+            image.add(name, BODY["x64"])
+        p.wants(f"20000 exports, {len(names)} of the family", image, reason)
     image = Image("x64")
     image.add("_heapmin", bytes.fromhex("e306 90 9090 9090 90 c3"))  # jrcxz cannot be made longer
     p.wants("an original that cannot be moved", image.add_core(), "none", "_heapmin", "left", "not-relocatable")
