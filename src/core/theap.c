@@ -77,7 +77,6 @@ static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t
     theap->current[class_index] = page;
     theap_home(theap, class_index);
     mi_page_t **const direct = (is_exact ? theap->exact_direct : theap->direct);
-    theap->has_exact |= is_exact;
     const size_t last = mi_class_bytes(plain) >> MI_GRANULE_SHIFT;
     if (last >= MI_DIRECT_COUNT)
         return;
@@ -190,23 +189,26 @@ static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
     }
 }
 
-void mi_theap_trim(mi_theap_t *theap, bool all) {
-    const uint32_t end = (theap->has_exact ? MI_CLASS_TOTAL : MI_CLASS_COUNT);
-    for (uint32_t c = 1; c < end; c++) {
-        for (mi_page_t *page = theap->queue[c].last, *prev; page != NULL; page = prev) {
-            prev = page->prev;
-            if (page->used != 0)
-                continue;
-            mi_theap_detach(theap, page);
-            mi_page_release(page);
-        }
-        mi_page_t *const page = theap->current[c];
-        if (page->state == MI_PAGE_CURRENT && page->used == 1 &&
-            (all || page_touched(page) > MI_CURRENT_KEEP)) {
-            mi_theap_detach(theap, page);
-            mi_page_release(page);
-        }
+static void theap_trim_class(mi_theap_t *theap, uint32_t class_index, bool all) {
+    for (mi_page_t *page = theap->queue[class_index].last, *prev; page != NULL; page = prev) {
+        prev = page->prev;
+        if (page->used != 0)
+            continue;
+        mi_theap_detach(theap, page);
+        mi_page_release(page);
     }
+    mi_page_t *const page = theap->current[class_index];
+    if (page->state == MI_PAGE_CURRENT && page->used == 1 &&
+        (all || page_touched(page) > MI_CURRENT_KEEP)) {
+        mi_theap_detach(theap, page);
+        mi_page_release(page);
+    }
+}
+
+void mi_theap_trim(mi_theap_t *theap, bool all) {
+    for (uint32_t i = 0; i < sizeof(theap->homes) / sizeof(theap->homes[0]); i++)
+        for (uint64_t homes = theap->homes[i]; homes != 0; homes &= homes - 1)
+            theap_trim_class(theap, i * 64 + (uint32_t)mi_ctz64(homes), all);
 }
 
 // ---- The slow path of malloc

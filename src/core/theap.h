@@ -71,7 +71,6 @@ struct mi_theap_s {
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
     _Atomic(size_t) page_count;        // owner writes: pages it owns
     _Atomic(uint64_t) page_total;      // owner writes: pages it ever made
-    bool has_exact;                    // ever had a page with exact sizes
     uint32_t collect_tick;             // slow paths since the last collection by their number
     uint32_t tick;                     // slow paths taken; paces the clock checks
     uint16_t lent_at[MI_CLASS_COUNT];  // tick at which another class took this one's page
