@@ -227,6 +227,9 @@ static void test_dump(void) {
     CHECK(heard("original block") == 0);
     dump_since(&after);
     CHECK(heard(" normal block at 0x") == 1 && heard(", 40 bytes long.") == 1);
+    const mem_state_t newest = state_now();
+    dump_since(&newest);
+    CHECK(heard(" block at 0x") == 0);
     const int flag = set_flag(-1);
     set_flag(flag | CHECK_CRT);
     dump_since(&before);
@@ -296,6 +299,9 @@ static void test_check(void) {
     p = (uint8_t *)make(33);
     drop(p);
     CHECK(p[0] == 0xDD && p[32] == 0xDD && !is_valid(p));
+    hush();
+    drop(p);
+    CHECK(heard("A block is freed twice") == 1);
     set_flag(flag);
     const mem_state_t after = state_now();
     CHECK(after.counts[0] == before.counts[0] + 1);
@@ -397,6 +403,15 @@ static void on_client(void *p, void *arg) {
     drop(p); // a program may do that
 }
 
+static void *to_go; // by the next dump of a client block
+
+static void drop_other(void *p, size_t size) {
+    (void)p;
+    (void)size;
+    drop(to_go);
+    to_go = NULL;
+}
+
 static void test_clients(void) {
     void *(*const set)(void *) = (void *(*)(void *))fn("_CrtSetDumpClient");
     const mem_state_t before = state_now();
@@ -408,10 +423,17 @@ static void test_clients(void) {
     CHECK(dumped == 2 && heard("client.c(1) : {") == 1 &&
           heard(", subtype 2, 15 bytes long.\n") == 1);
     CHECK(heard(" Data: <") == 1); // of the normal block
+    // What goes while the dump is under way is not read any more.
+    const mem_state_t later = state_now();
+    to_go = make_dbg(15, NORMAL_BLOCK, "gone.c", 1);
+    (void)make_dbg(15, CLIENT_BLOCK, "client.c", 4); // the newest comes first
+    (void)set((void *)(uintptr_t)drop_other);
+    dump_since(&later);
+    CHECK(to_go == NULL && heard("client.c(4) : {") == 1 && heard("gone.c") == 0);
     (void)set(NULL);
     ((void (*)(void (*)(void *, void *), void *))fn("_CrtDoForAllClientObjects"))(on_client,
                                                                                   &visited);
-    CHECK(visited == 2);
+    CHECK(visited == 3);
     drop(p);
 }
 

@@ -1,6 +1,7 @@
 // The transaction over code of our own making: patches that share a page, cross from one page into
 // the next and end with a page, in every order; each step fails once; pages whose rights differ; a
-// process that forbids new code; a thread that is born while the others are being stopped.
+// process that forbids new code; a thread that is born while the others are being stopped; one that
+// stands inside a patch.
 //
 //   patches redirect.dll allocator.dll crt.dll
 //
@@ -281,6 +282,65 @@ static void test_redirection(void) {
     CHECK(says(redirect, "heap guard: off"));
 }
 
+// ---- a thread that stands inside ----
+
+static uintptr_t stands_at(HANDLE thread) {
+    CONTEXT context;
+    context.ContextFlags = CONTEXT_CONTROL;
+    (void)SuspendThread(thread);
+    const BOOL is_known = GetThreadContext(thread, &context);
+    (void)ResumeThread(thread);
+#if MI_ARCH_X64
+    return is_known ? (uintptr_t)context.Rip : 0;
+#elif MI_ARCH_X86
+    return is_known ? (uintptr_t)context.Eip : 0;
+#else
+    return is_known ? (uintptr_t)context.Pc : 0;
+#endif
+}
+
+// A thread that does not leave one instruction, and a patch around it: while it would go on in the
+// middle of what is written, nothing is written. Before the first byte and behind the last one it
+// may stand.
+static void test_inside(const DWORD rights[PAGES]) {
+    static const DWORD writable[PAGES] = {PAGE_READWRITE, PAGE_READWRITE, PAGE_READWRITE,
+                                          PAGE_READWRITE};
+    enum { INSN = (MI_ARCH_ARM64 ? 4 : 1) }; // where instructions may lie
+    uint8_t loop[4] = {0xEB, 0xFE};
+    if (MI_ARCH_ARM64)
+        memcpy(loop, "\0\0\0\x14", 4);
+    for (size_t at = 0; at <= 8; at += INSN) {
+        if (at % 4 > 1) // each refusal comes after two thousand looks
+            continue;
+        uint8_t *const here = code + 0x100;
+        mi_patch_t patch = {.at = here, .bytes = (MI_ARCH_ARM64 ? 4 : PATCH_BYTES)};
+        rights_set(writable);
+        memset(here, 0x90, 32);
+        memcpy(here + at, loop, MI_ARCH_ARM64 ? 4 : 2);
+        memcpy(patch.before, here, patch.bytes);
+        memset(patch.after, 0x90, patch.bytes);
+        memcpy(patch.after, loop, MI_ARCH_ARM64 ? 4 : 2); // for the one at the first byte
+        rights_set(rights);
+        const HANDLE thread =
+            CreateThread(NULL, 0, (LPTHREAD_START_ROUTINE)(uintptr_t)(here + at), NULL, 0, NULL);
+        while (stands_at(thread) != (uintptr_t)here + at)
+            SwitchToThread();
+        (void)SuspendThread(thread); // it stays there, and takes nobody's time
+        const bool is_inside = (at > 0 && at < patch.bytes);
+        const mi_reason_t reason = mi_patch_apply(&patch, 1, NULL);
+        CHECK(reason == (is_inside ? MI_REASON_THREAD_IN_RANGE : MI_REASON_NONE));
+        const uint8_t *const wanted = (is_inside ? patch.before : patch.after);
+        for (size_t i = 0; i < patch.bytes; i++)
+            CHECK(here[i] == wanted[i]);
+        CHECK(stands_at(thread) == (uintptr_t)here + at && rights_are(rights));
+        (void)TerminateThread(thread, 0);
+        (void)WaitForSingleObject(thread, INFINITE);
+        CloseHandle(thread);
+    }
+    rights_set(writable);
+    memcpy(code, original, sizeof(original));
+}
+
 void mainCRTStartup(void) {
     static const DWORD same[PAGES] = {PAGE_EXECUTE_READ, PAGE_EXECUTE_READ, PAGE_EXECUTE_READ,
                                       PAGE_EXECUTE_READ};
@@ -298,6 +358,7 @@ void mainCRTStartup(void) {
         test_blocked(same);
         test_blocked(other);
         test_born(same);
+        test_inside(same);
     }
     finish();
 }

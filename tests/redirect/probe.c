@@ -9,7 +9,8 @@
 //   or theirs) | free-stack CRT | disable | enable | status | json | active | wait (for the end of
 //   standard input) guard CRT (heap functions on its blocks) | guard-off CRT | handler CRT
 //   (new-handler and new-mode) | pairs (every two of the CRTs loaded) | entry CRT (where malloc's
-//   first instruction leads) | ntdll (once before, once after: changed code)
+//   first instruction leads) | outstanding CRT (blocks held while the redirection goes) | ntdll
+//   (once before, once after: changed code)
 #include "base/atomic.h"
 #include "halves.h"
 
@@ -223,6 +224,61 @@ static long elapsed_ps(LARGE_INTEGER start, double count) {
     return (long)((double)(end.QuadPart - start.QuadPart) * 1e12 / (double)rate.QuadPart / count);
 }
 
+// Blocks of ours that are held when the redirection is taken back: every function goes on to know
+// them, and all of them come home.
+static void outstanding_blocks(const char *crt, size_t size) {
+    const HMODULE c = GetModuleHandleA(crt);
+    void *(*const resize)(void *, size_t) = (void *(*)(void *, size_t))proc(c, "realloc");
+    void *(*const resize_zeroed)(void *, size_t, size_t) =
+        (void *(*)(void *, size_t, size_t))proc(c, "_recalloc");
+    void *(*const expand)(void *, size_t) = (void *(*)(void *, size_t))proc(c, "_expand");
+    size_t (*const measure)(void *) = (size_t(*)(void *))proc(c, "_msize");
+    void *(*const make_aligned)(size_t, size_t) =
+        (void *(*)(size_t, size_t))proc(c, "_aligned_malloc");
+    void *(*const resize_aligned)(void *, size_t, size_t) =
+        (void *(*)(void *, size_t, size_t))proc(c, "_aligned_realloc");
+    void (*const drop_aligned)(void *) = (void (*)(void *))proc(c, "_aligned_free");
+    uint8_t *p[7];
+    for (unsigned i = 0; i < 7; i++) {
+        p[i] = (uint8_t *)(i < 5 ? make(crt, size) : make_aligned(size, 64));
+        CHECK_AT(is_ours(p[i]), crt);
+        pattern_fill(p[i], size);
+    }
+    const size_t measured = measure(p[0]);
+    ((void (*)(void))proc(redirect_module(), "mi_redirect_disable"))();
+    void *theirs = make(crt, size);
+    CHECK_AT(!is_ours(theirs), crt);
+    drop(crt, theirs);
+    CHECK_AT(measure(p[0]) == measured && expand(p[1], size) == p[1], crt);
+    p[2] = (uint8_t *)resize(p[2], 2 * size);
+    p[3] = (uint8_t *)(resize_zeroed != NULL ? resize_zeroed(p[3], 2, size) : p[3]);
+    CHECK_AT(resize(p[4], 0) == NULL, crt);
+    p[5] = (uint8_t *)resize_aligned(p[5], 2 * size, 64);
+    CHECK_AT(((uintptr_t)p[5] & 63) == 0, crt);
+    for (unsigned i = 0; i < 7; i++)
+        CHECK_AT(i == 4 || pattern_is(p[i], size, size), crt);
+    CHECK_AT(resize_zeroed == NULL || (p[3][size] == 0 && p[3][2 * size - 1] == 0), crt);
+    for (unsigned i = 0; i < 4; i++)
+        drop(crt, p[i]);
+    drop_aligned(p[5]);
+    drop_aligned(p[6]);
+    ((void (*)(void))proc(redirect_module(), "mi_redirect_enable"))();
+    void *ours = make(crt, size);
+    CHECK_AT(is_ours(ours), crt);
+    drop(crt, ours);
+}
+
+static void outstanding(const char *crt) {
+    uint64_t (*const live_count)(void) = (uint64_t(*)(void))proc(
+        GetModuleHandleA(sizeof(void *) == 8 ? "standin.dll" : "standin32.dll"),
+        "standin_live_count");
+    outstanding_blocks(crt, 24); // whatever the CRT makes once, it has made
+    const uint64_t before = live_count();
+    for (size_t size = 24; size < 100000; size *= 7)
+        outstanding_blocks(crt, size);
+    CHECK_AT(live_count() == before, crt);
+}
+
 // Ownership of ten million values: none of them is touched, none that is not ours is taken for
 // ours.
 static void fuzz(const char *allocator) {
@@ -242,6 +298,10 @@ static void fuzz(const char *allocator) {
     }
     for (unsigned i = 0; i < sizeof(odd) / sizeof(odd[0]); i++)
         CHECK(!owns((void *)odd[i]));
+    // One bit off, above all addresses that a process has.
+    for (unsigned i = 0; i < 64; i++)
+        for (unsigned bit = 47; bit < 8 * sizeof(void *); bit++)
+            CHECK(!owns((void *)(ours[i] ^ ((uintptr_t)1 << bit))));
     const uintptr_t pages = (uintptr_t)VirtualAlloc(NULL, 1 << 20, MEM_RESERVE, PAGE_NOACCESS);
     unsigned wrong = 0, hits = 0;
     for (unsigned i = 0; i < 10000000; i++) {
@@ -625,6 +685,10 @@ static unsigned run(unsigned i) {
     }
     if (mi_str_eq(word, "entry")) {
         entry_of(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "outstanding")) {
+        outstanding(name);
         return 2;
     }
     if (mi_str_eq(word, "fuzz")) {

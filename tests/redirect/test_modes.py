@@ -256,6 +256,15 @@ def behaviour(m):
     if os.path.exists(os.path.join(m.folder, "mimalloc.dll")):
         out, _ = m.run("active malloc msvcrt.dll status", exe="probe_ordinal.exe")
         check("active: yes" in out and ": ours" in out and "early" in out, "imported by ordinal 1:\n" + out)
+    # Taken back while blocks are held: whatever is done with them then.
+    for rung in ("entry", "tables"):
+        for name in ("ucrtbase.dll", "msvcrt.dll", "msvcr120.dll"):
+            out, _ = m.run(f"load {name}" + both + f"outstanding {name}", {"MIMALLOC_REDIRECT_RUNG": rung})
+            check(" 0 failed" in out, f"blocks outstanding, {rung}, {name}:\n{out}")
+    # What is patched stays, whoever lets go of it.
+    for order in (f"unload {m.redirect} unload {m.standin} ", f"unload {m.standin} unload {m.redirect} "):
+        out, _ = m.run("load ucrtbase.dll" + both + order * 2 + "malloc ucrtbase.dll load msvcrt.dll malloc msvcrt.dll")
+        check(out.count(": ours") == 2, f"{order}: gone with its library:\n{out}")
     # Any file name.
     out, _ = m.run("load ucrtbase.dll load another.dll load renamed.dll enable malloc ucrtbase.dll")
     check(": ours" in out, "renamed DLLs do not find each other:\n" + out)

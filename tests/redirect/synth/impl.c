@@ -14,6 +14,8 @@ static int (*new_handler)(size_t);
 
 #define API __declspec(dllexport)
 
+void *memset(void *to, int value, size_t bytes);
+
 static DWORD thread_slot;
 static size_t thread_bytes = 64;
 void *calloc(size_t n, size_t size); // the exported one
@@ -206,24 +208,31 @@ void *impl_recalloc(void *p, size_t n, size_t size) {
     return q;
 }
 
-// ---- aligned: the start of the block in the aligned word below ----
+// ---- aligned: the start of the block in the aligned word below; in the debug variant guard bytes
+// lie between ----
 
 #define WORD sizeof(void *)
+#ifdef SYNTH_DEBUG
+#    define PLACE (2 * WORD)
+#else
+#    define PLACE WORD
+#endif
 
 void *impl_aligned_offset_malloc(size_t size, size_t align, size_t offset);
 void *impl_aligned_offset_malloc(size_t size, size_t align, size_t offset) {
     align = (align > WORD ? align : WORD) - 1;
     const size_t gap = (0 - offset) & (WORD - 1);
-    uint8_t *start = (uint8_t *)ALLOC(WORD + gap + align + size);
+    uint8_t *start = (uint8_t *)ALLOC(PLACE + gap + align + size);
     if (start == NULL)
         return NULL;
-    const uintptr_t p = (((uintptr_t)start + WORD + gap + align + offset) & ~align) - offset;
-    ((void **)(p - gap))[-1] = start;
+    const uintptr_t p = (((uintptr_t)start + PLACE + gap + align + offset) & ~align) - offset;
+    memset((void *)(p - gap - PLACE), 0xED, PLACE);
+    *(void **)(p - gap - PLACE) = start;
     return (void *)p;
 }
 
 static void *aligned_start(const void *p) {
-    return *(void **)((((uintptr_t)p & ~(WORD - 1)) - WORD));
+    return *(void **)((((uintptr_t)p & ~(WORD - 1)) - PLACE));
 }
 
 void impl_aligned_free(void *p);
@@ -235,7 +244,7 @@ void impl_aligned_free(void *p) {
 size_t impl_aligned_msize(void *p, size_t align, size_t offset);
 size_t impl_aligned_msize(void *p, size_t align, size_t offset) {
     const size_t gap = (0 - offset) & (WORD - 1);
-    return MSIZE(aligned_start(p)) - gap - WORD - ((align > WORD ? align : WORD) - 1);
+    return MSIZE(aligned_start(p)) - gap - PLACE - ((align > WORD ? align : WORD) - 1);
 }
 
 void *impl_aligned_offset_realloc(void *p, size_t size, size_t align, size_t offset);
@@ -260,7 +269,6 @@ void *impl_aligned_offset_recalloc(void *p, size_t n, size_t size, size_t align,
     return q;
 }
 
-void *memset(void *to, int value, size_t bytes);
 void *memset(void *to, int value, size_t bytes) {
     for (size_t i = 0; i < bytes; i++)
         ((volatile uint8_t *)to)[i] = (uint8_t)value;
