@@ -11,7 +11,7 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(_MSC_VER)
 #    include <stdlib.h>
 #endif
 
@@ -48,7 +48,18 @@ static void module_ends(void) {
 
 // The loader calls what lies in this section; the C runtimes frame it. An MSVC const_seg pragma
 // does not work for windows-gnu targets, a section attribute does.
-#if defined(_MSC_VER) && !defined(__clang__)
+#if defined(_MSC_VER)
+// Microsoft's linker makes a TLS directory only for a program that has thread-local variables, or
+// that asks for the runtime's _tls_used; and it may drop what nothing names.
+#    if defined(_M_IX86)
+#        pragma comment(linker, "/include:__tls_used")
+#        pragma comment(linker, "/include:_mi_tls_callback")
+#        pragma comment(linker, "/include:_mi_module_begins")
+#    else
+#        pragma comment(linker, "/include:_tls_used")
+#        pragma comment(linker, "/include:mi_tls_callback")
+#        pragma comment(linker, "/include:mi_module_begins")
+#    endif
 #    pragma const_seg(".CRT$XLM")
 extern const PIMAGE_TLS_CALLBACK mi_tls_callback;
 const PIMAGE_TLS_CALLBACK mi_tls_callback = thread_callback;
