@@ -227,7 +227,9 @@ mi_decl_export void mi_register_error(mi_error_fun *fun, void *arg);
 // Gives back what the calling thread does not need: empty pages and pending frees; with force also
 // everything that is kept at hand, down to the OS.
 mi_decl_export void mi_collect(bool force) mi_attr_noexcept;
-// Collects until the calling thread owns at most about target_thread_owned bytes of free memory.
+// Gives back pages of the main heap that the calling thread keeps without a live block, those of
+// the largest blocks first, until at most target_thread_owned bytes of them are left that were ever
+// used; to the OS at once. Free blocks beside live ones stay where they are.
 mi_decl_export void mi_collect_reduce(size_t target_thread_owned) mi_attr_noexcept;
 // The library's MI_MALLOC_VERSION: major * 10000 + minor * 100 + patch.
 mi_decl_export int mi_version(void) mi_attr_noexcept;

@@ -123,6 +123,9 @@ bool mi_core_set_default_heap(mi_heap_t *heap);
 // Gives back what is free: this thread's empty pages, those of dead threads, and, when forced, all
 // free memory to the OS at once.
 void mi_core_collect(bool is_forced);
+// Gives back so many of the calling thread's pages without live blocks, in the main heap, that what
+// was touched of the others is at most so many bytes; to the OS at once.
+void mi_core_reduce(size_t most);
 
 // ---- Arenas by request
 // -------------------------------------------------------------------------------------

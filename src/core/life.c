@@ -349,6 +349,20 @@ void mi_core_collect(bool is_forced) {
     mi_arena_purge(is_forced);
 }
 
+void mi_core_reduce(size_t most) {
+    mi_theap_t *const theap = mi_theap_real();
+    bool has_given = false;
+    if (theap == NULL)
+        return;
+    const uint32_t was = mi_theap_enter(theap);
+    mi_remote_flush(theap);
+    mi_remote_collect(theap);
+    (void)mi_theap_reduce(theap, most, &has_given);
+    mi_theap_leave(theap, was);
+    if (has_given)
+        mi_arena_purge(true);
+}
+
 void mi_core_stats(mi_core_stats_t *stats) {
     mi_memzero(stats, sizeof(*stats));
     mi_page_stats(stats);

@@ -211,6 +211,40 @@ void mi_theap_trim(mi_theap_t *theap, bool all) {
             theap_trim_class(theap, i * 64 + (uint32_t)mi_ctz64(homes), all);
 }
 
+// What is touched of a page that has no live block and that trim may give back.
+static size_t page_idle(const mi_page_t *page) {
+    const bool is_idle = (page->state == MI_PAGE_CURRENT || page->state == MI_PAGE_AVAILABLE) &&
+                         mi_page_live(page) == 0;
+    return is_idle ? page_touched(page) : 0;
+}
+
+static size_t theap_give(mi_theap_t *theap, mi_page_t *page, bool *has_given) {
+    const size_t bytes = page_idle(page);
+    if (bytes == 0)
+        return 0;
+    mi_theap_detach(theap, page);
+    mi_page_release(page);
+    *has_given = true;
+    return bytes;
+}
+
+size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given) {
+    const uint32_t end = (theap->has_exact ? MI_CLASS_TOTAL : MI_CLASS_COUNT);
+    size_t idle = theap->empty_bytes;
+    for (uint32_t c = 1; c < end; c++)
+        idle += page_idle(theap->current[c]);
+    for (uint32_t c = end; c-- > 1;) {
+        mi_page_t *page = theap->queue[c].last;
+        for (mi_page_t *prev; page != NULL && idle > most; page = prev) {
+            prev = page->prev;
+            idle -= theap_give(theap, page, has_given);
+        }
+        if (idle > most)
+            idle -= theap_give(theap, theap->current[c], has_given);
+    }
+    return idle;
+}
+
 // ---- The slow path of malloc
 // -------------------------------------------------------------------------------
 

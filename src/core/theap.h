@@ -182,6 +182,9 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page);
 // Gives back pages without live blocks: the kept ones and, when all, the current ones too.
 void mi_theap_trim(mi_theap_t *theap, bool all);
+// Gives back pages without live blocks, those of the largest blocks first, until what was touched
+// of the others is at most so many bytes. Returns how many; *has_given: it gave any back.
+size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given);
 // Now and then, from slow paths: gives back what has lain idle long enough. The theap is marked
 // busy.
 void mi_theap_tick(mi_theap_t *theap);

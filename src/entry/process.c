@@ -171,9 +171,8 @@ void mi_collect(bool force) mi_attr_noexcept {
 }
 
 void mi_collect_reduce(size_t target_thread_owned) mi_attr_noexcept {
-    mi_core_stats_t stats;
-    mi_core_stats(&stats);
-    mi_core_collect(stats.committed_bytes > target_thread_owned);
+    mi_deferred_run(false);
+    mi_core_reduce(target_thread_owned);
 }
 
 int mi_version(void) mi_attr_noexcept {

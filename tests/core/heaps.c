@@ -1,5 +1,6 @@
 // First-class heaps: used from several threads, visited, deleted, destroyed.
 #include "use.h"
+#include "core/arena.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -193,7 +194,50 @@ static void test_shared_memory(void) {
     mi_core_heap_destroy(heap);
 }
 
+static size_t idle_bytes, idle_most;
+static bool count_idle(mi_page_t *page, void *arg) {
+    (void)arg;
+    const size_t bytes = page->capacity * page->block_bytes;
+    if (mi_page_live(page) == 0) {
+        idle_bytes += bytes;
+        idle_most = (bytes > idle_most ? bytes : idle_most);
+    }
+    return true;
+}
+static size_t idle_now(void) {
+    idle_bytes = idle_most = 0;
+    (void)mi_arena_visit_pages(mi_theap_real(), count_idle, NULL);
+    return idle_bytes;
+}
+
+// What a thread keeps at hand is reduced to what is asked for, and by no more than a page too much.
+static void test_reduce(void) {
+    enum { SIZES = 24, EACH = 40 };
+    static void *blocks[SIZES][EACH];
+    for (int turn = 0; turn < 3; turn++) {
+        for (size_t i = 0; i < SIZES; i++)
+            for (size_t k = 0; k < EACH; k++)
+                blocks[i][k] = use_malloc(16 + i * i * 30);
+        for (size_t i = 0; i < SIZES; i++)
+            for (size_t k = 0; k < EACH; k++)
+                CHECK(use_free(blocks[i][k]) == MI_FREE_OK);
+        const size_t had = idle_now();
+        mi_core_reduce(had);
+        CHECK_MSG(idle_now() == had, "%zu of %zu", idle_bytes, had);
+        for (size_t most = had * 3 / 4; most > 4096; most = most / 2) {
+            const size_t before = idle_now(), largest = idle_most;
+            mi_core_reduce(most);
+            CHECK_MSG(idle_now() <= most && (before <= most || idle_bytes + largest > most),
+                      "%zu of %zu, before %zu", idle_bytes, most, before);
+        }
+        mi_core_reduce(0);
+        CHECK_MSG(idle_now() == 0, "%zu", idle_bytes);
+        CHECK_MSG(had > 64 * MI_KiB, "%zu", had);
+    }
+}
+
 int main(void) {
+    test_reduce();
     for (int i = 0; i < 10; i++)
         test_threads_share(i % 2 == 0);
     test_many();
