@@ -140,6 +140,11 @@ def edges(p):
             is_into = 0 < at < 5
             p.wants(f"{machine}, a jump to +{at}", image.add_core(), "branch-into" if is_into else "none", "free",
                     "refused" if is_into else "patch")
+        for bytes_ in range(1, 7):
+            image = Image(machine)
+            image.add("free", NOP[machine] * (bytes_ - 1) + RETURN[machine])
+            p.wants(f"{machine}, {bytes_} bytes and no more", image.add_core(), "too-short" if bytes_ < 5 else "none", "free",
+                    "refused" if bytes_ < 5 else "patch")
         for what in ("exported", "known"):  # by its export, or as a function of the family
             for at in range(1, 6):
                 image = Image(machine)
@@ -167,6 +172,13 @@ def edges(p):
             image.unwind = [(free, free + at)] * ends + [(free + at, free + 17)] * begins
             p.wants(f"x64: by the unwind table the function ends at +{at}, {ends}{begins}", image.add_core(), "overlap" if at < 5 else "none", "free",
                     "refused" if at < 5 else "patch")
+    # An operand that counts from the end of its instruction, with a constant of 0, 1 or 4 bytes behind it.
+    for code, tail in (("8b05", ""), ("803d", "07"), ("813d", "07000000")):
+        image = Image("x64")
+        free = image.add("free", bytes.fromhex(code + "10000000" + tail + "c3"))
+        _, sites = p.wants(f"{code} {tail}", image.add_core(), "none", "free", "patch")
+        moved = code + struct.pack("<i", free + 0x10 - 0x400000).hex() + tail
+        check(sites["free"][5].startswith(moved), f"{code} {tail}: moved to {sites['free'][5]}, wanted {moved}")
     # A jump to the start of a function leads to a second site, one into the middle of a function does not.
     for at in (0, 4):
         image = Image("x64")
