@@ -233,22 +233,37 @@ static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *sit
         site->verdict = MI_SITE_LEFT;
 }
 
+// Is the site's own name the only one that leads there? As a rule it is. Both loops compare several
+// at a time.
+static bool has_one_name(const mi_pe_exports_t *ex, const mi_plan_site_t *site) {
+    mi_pe_export_t e;
+    uint32_t functions = 0, names = 0;
+    if (site->is_derived || !mi_plan_export(ex, site->name, &e) || e.rva != site->rva)
+        return false;
+    const uint16_t index = (uint16_t)(e.ordinal - ex->ordinal_base);
+    for (uint32_t k = 0; k < ex->function_count; k++)
+        functions += (mi_pe_u32(ex->functions + (size_t)k * 4) == site->rva);
+    for (uint32_t i = 0; i < ex->name_count; i++)
+        names += (mi_pe_u16(ex->ordinals + (size_t)i * 2) == index);
+    return functions == 1 && names == 1;
+}
+
 // The _dbg names of a release CRT and the functions about its whole heap may be empty stubs that
 // the linker has folded with quite other functions.
-static bool plan_is_shared_stub(const mi_pe_t *pe, const mi_plan_t *plan,
+static bool plan_is_shared_stub(const mi_pe_exports_t *ex, const mi_plan_t *plan,
                                 const mi_plan_site_t *site) {
-    mi_pe_exports_t ex;
     mi_pe_export_t e;
     const bool may_be_stub = ((site->flags & MI_CRT_DEBUG) != 0 && !plan->is_debug) ||
                              mi_crt_functions[site->fn].kind == MI_CRT_SURVEYS;
-    if (!may_be_stub || !mi_pe_exports_open(pe, &ex))
+    if (!may_be_stub || has_one_name(ex, site))
         return false;
-    for (uint32_t i = 0; i < ex.name_count; i++) {
+    for (uint32_t i = 0; i < ex->name_count; i++) {
         // The names are read where the address is the one: there are a thousand of them.
-        const uint32_t index = mi_pe_u16(ex.ordinals + (size_t)i * 2);
-        if (index >= ex.function_count || mi_pe_u32(ex.functions + (size_t)index * 4) != site->rva)
+        const uint32_t index = mi_pe_u16(ex->ordinals + (size_t)i * 2);
+        if (index >= ex->function_count ||
+            mi_pe_u32(ex->functions + (size_t)index * 4) != site->rva)
             continue;
-        if (mi_pe_export_by_index(&ex, i, &e) && e.forwarder == NULL &&
+        if (mi_pe_export_by_index(ex, i, &e) && e.forwarder == NULL &&
             mi_crt_name_find(e.name) == NULL)
             return true;
     }
@@ -256,8 +271,9 @@ static bool plan_is_shared_stub(const mi_pe_t *pe, const mi_plan_t *plan,
 }
 
 // One function of its own address: its verdict, and whether tables may redirect it.
-static void plan_verify_site(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *site) {
-    const bool is_stub = plan_is_shared_stub(pe, plan, site);
+static void plan_verify_site(const mi_pe_t *pe, const mi_pe_exports_t *ex, mi_plan_t *plan,
+                             mi_plan_site_t *site) {
+    const bool is_stub = plan_is_shared_stub(ex, plan, site);
     if (is_stub || !plan_is_wanted(plan, site)) {
         site->verdict = MI_SITE_LEFT;
         site->reason = (uint8_t)(is_stub ? MI_REASON_ALIAS_CONFLICT : MI_REASON_NONE);
@@ -282,11 +298,12 @@ static void plan_verify_site(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t 
     }
 }
 
-static void plan_verify(const mi_pe_t *pe, mi_plan_t *plan) {
+static void plan_verify(const mi_pe_t *pe, const mi_pe_exports_t *ex, mi_plan_t *plan) {
+    mi_plan_note_near(ex, plan);
     for (uint32_t k = 0; k < plan->site_count; k++) {
         mi_plan_site_t *site = &plan->sites[k];
         if (site->verdict == MI_SITE_PATCH)
-            plan_verify_site(pe, plan, site);
+            plan_verify_site(pe, ex, plan, site);
         if (site->verdict == MI_SITE_PATCH)
             plan->patch_count++;
         // What bars both rungs is said before what bars one.
@@ -343,7 +360,7 @@ static bool plan_hybrid(const mi_pe_t *pe, const mi_pe_exports_t *ex, mi_plan_t 
         plan->reason = family;
     if (plan->reason != MI_REASON_HYBRID)
         return plan_unjudged(plan);
-    plan_verify(pe, plan);
+    plan_verify(pe, ex, plan);
     return false;
 }
 
@@ -353,6 +370,7 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     plan->patch_count = 0;
     plan->table_count = 0;
     plan->reason_site = 0;
+    plan->near_count = 0;
     plan->is_debug = plan->is_sorted = false;
     plan->reason = plan_open(pe, plan, &ex);
     if (plan->reason == MI_REASON_HYBRID)
@@ -368,7 +386,7 @@ bool mi_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     plan->is_sorted = mi_pe_functions_are_sorted(pe);
     if (!plan->is_debug)
         plan_derive(pe, plan);
-    plan_verify(pe, plan);
+    plan_verify(pe, &ex, plan);
     return plan->reason == MI_REASON_NONE;
 }
 

@@ -26,6 +26,7 @@
 #include "pe/plan_reason.h"
 
 #define MI_PLAN_SITES_MAX   160
+#define MI_PLAN_NEAR_MAX    128
 #define MI_PLAN_ENTRY_BYTES 16 // saved from each entry, for display and for comparison
 #define MI_PLAN_PATCH_X86   5  // E9 rel32
 #define MI_PLAN_PATCH_ARM64 4  // b
@@ -69,6 +70,10 @@ typedef struct mi_plan_s {
     uint32_t site_count;
     uint32_t patch_count; // sites with MI_SITE_PATCH
     uint32_t table_count; // sites that are in_tables
+    // The exports that may begin inside a patch, and some that do not. 0 = not noted,
+    // MI_PLAN_NEAR_MAX = too many: then all are looked at for each site.
+    uint32_t near_count;
+    uint32_t near_rva[MI_PLAN_NEAR_MAX];
     mi_plan_site_t sites[MI_PLAN_SITES_MAX];
 } mi_plan_t;
 
@@ -92,6 +97,10 @@ bool mi_plan_cpu(const mi_pe_t *pe, mi_cpu_t *cpu);
 void mi_plan_judge(const mi_pe_t *pe, const mi_plan_t *plan, mi_plan_site_t *site);
 
 const char *mi_site_verdict_text(mi_site_verdict_t verdict);
+
+// Notes in the plan, whose sites are complete, what mi_plan_judge would else look for among all
+// exports at each site.
+void mi_plan_note_near(const mi_pe_exports_t *ex, mi_plan_t *plan);
 
 // Finds an export by binary search, as the system does; false = absent.
 bool mi_plan_export(const mi_pe_exports_t *ex, const char *name, mi_pe_export_t *out);

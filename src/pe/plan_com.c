@@ -133,6 +133,7 @@ static void plan_judge(const mi_pe_t *pe, mi_plan_t *plan, uint32_t index) {
 bool mi_com_plan_make(const mi_pe_t *pe, mi_plan_t *plan) {
     mi_pe_exports_t ex;
     plan->site_count = plan->patch_count = plan->table_count = plan->reason_site = 0;
+    plan->near_count = 0;
     plan->is_debug = plan->is_sorted = false;
     plan->reason = MI_REASON_COM_ABSENT;
     if (!mi_plan_cpu(pe, &plan->cpu) || !mi_pe_exports_open(pe, &ex) || !mi_com_is_owner(pe))

@@ -8,6 +8,8 @@ enum {
     WALK_SHORT = 256, // so long a walk asks nothing that costs time
     WALK_PENDING_MAX = 128,
     WALK_PATHS_MAX = 256,
+    NEAR_BYTES = 8, // a patch and more, so that it lies in two slots at most
+    NEAR_SLOTS = 4096,
     HOOK_HOPS_MAX = 4 // jumps inside the module that a patch may go over
 };
 
@@ -251,6 +253,49 @@ static bool begins_between(const mi_pe_t *pe, const mi_plan_t *plan, uint32_t rv
     return false;
 }
 
+// Each address falls into one of many slots; a bit says whether a patch lies in one of them.
+static void near_add(uint32_t bits[NEAR_SLOTS / 32], uint32_t rva) {
+    const uint32_t slot = rva / NEAR_BYTES % NEAR_SLOTS;
+    bits[slot / 32] |= 1u << (slot % 32);
+}
+
+static bool near_has(const uint32_t bits[NEAR_SLOTS / 32], uint32_t rva) {
+    const uint32_t slot = rva / NEAR_BYTES % NEAR_SLOTS;
+    return (bits[slot / 32] >> (slot % 32) & 1) != 0;
+}
+
+void mi_plan_note_near(const mi_pe_exports_t *ex, mi_plan_t *plan) {
+    uint32_t bits[NEAR_SLOTS / 32] = {0};
+    plan->near_count = 0;
+    for (uint32_t k = 0; k < plan->site_count; k++) {
+        near_add(bits, plan->sites[k].rva);
+        near_add(bits, plan->sites[k].rva + NEAR_BYTES - 1);
+    }
+    for (uint32_t k = 0; k < ex->function_count && plan->near_count < MI_PLAN_NEAR_MAX; k++) {
+        const uint32_t rva = mi_pe_u32(ex->functions + (size_t)k * 4);
+        if (near_has(bits, rva))
+            plan->near_rva[plan->near_count++] = rva;
+    }
+}
+
+// Does an export begin behind the one RVA and before the other?
+static bool is_export_between(const mi_pe_t *pe, const mi_plan_t *plan, uint32_t rva,
+                              uint32_t end) {
+    uint32_t inside = 0;
+    mi_pe_exports_t ex;
+    // Without a way out, so that the compiler compares several at a time.
+    if (plan->near_count > 0 && plan->near_count < MI_PLAN_NEAR_MAX) {
+        for (uint32_t k = 0; k < plan->near_count; k++)
+            inside |= (plan->near_rva[k] - (rva + 1) < end - rva - 1);
+        return inside != 0;
+    }
+    if (!mi_pe_exports_open(pe, &ex))
+        return false;
+    for (uint32_t k = 0; k < ex.function_count; k++)
+        inside |= (mi_pe_u32(ex.functions + (size_t)k * 4) - (rva + 1) < end - rva - 1);
+    return inside != 0;
+}
+
 // Does a function other than this one begin inside the patch?
 static bool site_is_overlapped(const mi_pe_t *pe, const mi_plan_t *plan,
                                const mi_plan_site_t *site) {
@@ -265,15 +310,7 @@ static bool site_is_overlapped(const mi_pe_t *pe, const mi_plan_t *plan,
     for (uint32_t k = 0; k < plan->site_count; k++)
         if (plan->sites[k].rva > site->rva && plan->sites[k].rva < end)
             return true;
-    mi_pe_exports_t ex;
-    if (!mi_pe_exports_open(pe, &ex))
-        return false;
-    // Without a way out, so that the compiler compares several at a time: a CRT has more than a
-    // thousand exports, and this is done for each site.
-    uint32_t inside = 0;
-    for (uint32_t k = 0; k < ex.function_count; k++)
-        inside |= (mi_pe_u32(ex.functions + (size_t)k * 4) - (site->rva + 1) < end - site->rva - 1);
-    return inside != 0;
+    return is_export_between(pe, plan, site->rva, end);
 }
 
 static bool site_is_movable(const mi_pe_t *pe, mi_cpu_t cpu, const mi_plan_site_t *site) {

@@ -25,6 +25,7 @@ class Image:
         self.dynamic = None     # symbols of the dynamic relocations
         self.import_cells = None  # (rva, size)
         self.is_export_broken = False
+        self.is_folded = False  # names of one place share an ordinal
         self.text_flags = 0x60000020
         self.base = 0x180000000 if machine != "x86" else 0x10000000
 
@@ -63,9 +64,10 @@ class Image:
                 text += self.forwarders[name].encode() + b"\0"
             else:
                 addresses.append(self.exports[name])
+        indices = [addresses.index(a) if self.is_folded else k for k, a in enumerate(addresses)]
         out += struct.pack("<IIHHIIIIIII", 0, 0, 0, 0, rva + strings, 1, count, count,
                            0x7FFFFFF0 if self.is_export_broken else rva + functions, rva + table, rva + ordinals)
-        out += struct.pack(f"<{count}I{count}I{count}H", *addresses, *places, *range(count)) + text
+        out += struct.pack(f"<{count}I{count}I{count}H", *(a if indices[k] == k else 0 for k, a in enumerate(addresses)), *places, *indices) + text
         dirs[0] = (rva, len(out))
         out += b"\0" * (-len(out) % 16)
         if self.unwind:

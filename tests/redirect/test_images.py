@@ -98,6 +98,11 @@ def entries(p):
     image = Image("x64")
     image.add("_heapmin", bytes.fromhex("e306 90 9090 9090 90 c3"))  # jrcxz cannot be made longer
     p.wants("an original that cannot be moved", image.add_core(), "none", "_heapmin", "left", "not-relocatable")
+    for is_folded in (False, True):
+        image = Image("x64")
+        image.add(["_heapmin", "something_else"], BODY["x64"])
+        image.is_folded = is_folded
+        p.wants(f"a stub of two names, folded: {is_folded}", image.add_core(), "none", "_heapmin", "left", "alias-conflict")
     # More functions than a plan holds: each name a jump of its own to a function of its own.
     image = Image("x64")
     names = re.findall(r'^    \{"((?:[^"\\]|\\.)*)", MI_CRT', open(os.path.join(
@@ -146,12 +151,20 @@ def edges(p):
             p.wants(f"{machine}, {bytes_} bytes and no more", image.add_core(), "too-short" if bytes_ < 5 else "none", "free",
                     "refused" if bytes_ < 5 else "patch")
         for what in ("exported", "known"):  # by its export, or as a function of the family
-            for at in range(1, 6):
+            for at, address in ((at, address) for at in range(1, 6) for address in (0, 5)):
                 image = Image(machine)
-                image.add("free", NOP[machine] * at, align=16)
+                image.add("before", NOP[machine] * address, align=16)
+                image.add("free", NOP[machine] * at, align=1)
                 image.add("next_function" if what == "exported" else "_expand", NOP[machine] * 8 + RETURN[machine], align=1)
-                p.wants(f"{machine}, another function, {what}, at +{at}", image.add_core(), "overlap" if at < 5 else "none", "free",
-                        "refused" if at < 5 else "patch")
+                p.wants(f"{machine}, another function, {what}, at +{at} of {address}", image.add_core(), "overlap" if at < 5 else "none",
+                        "free", "refused" if at < 5 else "patch")
+        # The same behind more names of that place than the planner notes.
+        for at in (4, 5):
+            image = Image(machine)
+            free = image.add("free", NOP[machine] * 8 + RETURN[machine], align=16)
+            image.exports.update({f"alias{k:03}": free for k in range(200)}, behind=free + at)
+            p.wants(f"{machine}, 200 names and another function at +{at}", image.add_core(), "overlap" if at < 5 else "none", "free",
+                    "refused" if at < 5 else "patch")
         # No room, and a short jump: to another name of the same function it does no harm, to another function it does.
         for target, whole, verdict in (("free", "none", "covered"), ("_msize", "too-short", "refused")):
             image = Image(machine)
