@@ -402,6 +402,7 @@ def main():
             print(f"{name}: {library} is missing ({cure}): left out", file=sys.stderr)
             continue
         allocators[name] = library
+    start = time.monotonic()
     results = {"machine": {"cpu_count": os.cpu_count(), "system": " ".join(os.uname()[i] for i in (0, 2, 4)),
                            "rounds": args.rounds}}
     if args.what in ("micro", "all"):
@@ -431,6 +432,7 @@ def main():
         print(f"figures written to {args.json}")
     if args.svg:
         draw(results, args.svg)
+    print(f"{args.rounds} rounds of {args.what} in {(time.monotonic() - start) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":
