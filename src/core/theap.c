@@ -229,11 +229,10 @@ static size_t theap_give(mi_theap_t *theap, mi_page_t *page, bool *has_given) {
 }
 
 size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given) {
-    const uint32_t end = (theap->has_exact ? MI_CLASS_TOTAL : MI_CLASS_COUNT);
     size_t idle = theap->empty_bytes;
-    for (uint32_t c = 1; c < end; c++)
+    for (uint32_t c = 1; c < MI_CLASS_TOTAL; c++)
         idle += page_idle(theap->current[c]);
-    for (uint32_t c = end; c-- > 1;) {
+    for (uint32_t c = MI_CLASS_TOTAL; c-- > 1;) {
         mi_page_t *page = theap->queue[c].last;
         for (mi_page_t *prev; page != NULL && idle > most; page = prev) {
             prev = page->prev;
