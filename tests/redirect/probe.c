@@ -182,6 +182,16 @@ static void guard(const char *crt) {
         p[i] = (uint8_t)i;
     CHECK(HeapValidate(heap, 0, p));
     CHECK(HeapSize(heap, 0, p) >= 100 && HeapSize(heap, 0, p) < 4096);
+    const size_t before = HeapSize(heap, 0, p);
+    memset(p + 100, 0xA5, before - 100);
+    for (unsigned more = 1; more < 100; more += 7) {
+        const size_t size = HeapSize(heap, 0, p);
+        p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, size + more);
+        CHECK(p != NULL && is_ours(p));
+        for (unsigned i = 0; i < more; i++)
+            CHECK(p[size + i] == 0);
+        memset(p + size, 0xA5, more);
+    }
     p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, 50000);
     CHECK(p != NULL && is_ours(p));
     for (unsigned i = 0; i < 100; i++)

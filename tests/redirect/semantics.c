@@ -239,6 +239,26 @@ static void show_aligned_one(size_t size, size_t align, size_t offset) {
     release(NULL);
 }
 
+// A block stays what it was when it cannot be resized as asked.
+static void show_aligned_refusals(void) {
+    take4_t resize = (take4_t)proc(crt, "_aligned_offset_realloc");
+    take5_t recalloc = (take5_t)proc(crt, "_aligned_offset_recalloc");
+    uint8_t *p = ((make3_t)proc(crt, "_aligned_offset_malloc"))(100, 16, 0);
+    memset(p, 3, 100);
+    begin();
+    tell("aligned realloc offset beyond size", resize(p, 50, 16, 64) == NULL);
+    begin();
+    tell("aligned realloc not a power of two", resize(p, 50, 24, 0) == NULL);
+    if (recalloc != NULL) {
+        begin();
+        tell("aligned recalloc overflow", recalloc(p, SIZE_MAX / 2, 3, 16, 0) == NULL);
+        begin();
+        tell("aligned recalloc offset beyond size", recalloc(p, 5, 10, 16, 64) == NULL);
+    }
+    tell("aligned refusals keep", all_are(p, 0, 100, 3));
+    ((free_t)proc(crt, "_aligned_free"))(p);
+}
+
 static void show_aligned(void) {
     make2_t make = (make2_t)proc(crt, "_aligned_malloc");
     take3_t resize = (take3_t)proc(crt, "_aligned_realloc");
@@ -265,6 +285,8 @@ static void show_aligned(void) {
         begin();
         make3_t offset = (make3_t)proc(crt, "_aligned_offset_malloc");
         tell("aligned offset beyond size", offset(10, 16, 10) == NULL);
+        if (is_genuine) // Wine calls no handler
+            show_aligned_refusals();
     }
 }
 
