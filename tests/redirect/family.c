@@ -369,6 +369,24 @@ __declspec(dllimport) void free(void *p);
 void *volatile imported[5];
 #endif
 
+static DWORD WINAPI short_life(void *unused) {
+    (void)unused;
+    return 0;
+}
+
+// An allocator with the original's interface has no notifications of its own: it is told of the
+// process once, and of every thread that comes and goes.
+static void check_told(HMODULE allocator) {
+    LONG (*const calls)(DWORD) = (LONG(*)(DWORD))proc(allocator, "standin_entry_calls");
+    if (calls == NULL)
+        return;
+    const LONG came = calls(DLL_THREAD_ATTACH), went = calls(DLL_THREAD_DETACH);
+    const HANDLE t = CreateThread(NULL, 0, short_life, NULL, 0, NULL);
+    CHECK(t != NULL && WaitForSingleObject(t, INFINITE) == WAIT_OBJECT_0);
+    CHECK(calls(DLL_PROCESS_ATTACH) == 1 && calls(DLL_PROCESS_DETACH) == 0);
+    CHECK(calls(DLL_THREAD_ATTACH) == came + 1 && calls(DLL_THREAD_DETACH) == went + 1);
+}
+
 void mainCRTStartup(void) {
     static const char *const redirects[] = {"mimalloc-redirect.dll", "mimalloc-redirect32.dll",
                                             NULL};
@@ -417,5 +435,6 @@ void mainCRTStartup(void) {
     for (unsigned c = 0; c < crt_count; c++)
         make_after(&crts[c]);
     check_status(redirect, mode);
+    check_told(allocator);
     finish();
 }

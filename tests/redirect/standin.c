@@ -34,7 +34,6 @@ static size_t range_used, range_committed;
 static head_t *lists[CLASSES];
 static volatile LONG lock;
 static uint64_t count, freed;
-static LONG entry_calls[4];
 static mi_crt_ctx_t *foreign;
 
 static void enter(void) {
@@ -345,10 +344,16 @@ EXPORT bool mi_is_in_heap_region(const void *p);
 EXPORT bool mi_is_in_heap_region(const void *p) {
     return is_ours(p);
 }
+static LONG entry_calls[4];
+
 EXPORT void _mi_redirect_entry(DWORD reason);
 EXPORT void _mi_redirect_entry(DWORD reason) {
     if (reason < 4)
         InterlockedIncrement(&entry_calls[reason]);
+}
+EXPORT LONG standin_entry_calls(DWORD reason);
+EXPORT LONG standin_entry_calls(DWORD reason) {
+    return entry_calls[reason];
 }
 #endif
 
@@ -363,10 +368,6 @@ EXPORT uint64_t standin_live_count(void) {
     const uint64_t live = count - freed;
     leave();
     return live;
-}
-EXPORT LONG standin_entry_calls(DWORD reason);
-EXPORT LONG standin_entry_calls(DWORD reason) {
-    return entry_calls[reason];
 }
 EXPORT void *standin_foreign(void);
 EXPORT void *standin_foreign(void) {
