@@ -307,9 +307,13 @@ def test_in_use(folder):
         return
     (folder / "used.exe").write_bytes(make_pe.make())
     tool = TOOL[-1].replace("/", "\\")
+    program = pathlib.Path(TOOL[-1]).read_bytes()
+    is_32_bit = program[int.from_bytes(program[0x3C:0x40], "little") + 4:][:2] == b"\x4C\x01"
+    # The 64-bit Wine's cmd cannot start a 32-bit program.
+    runner = [str(pathlib.Path(args.runner).parent / "wine32-root"), "run"] if is_32_bit else [args.runner]
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     for words in ("-i", "-i --no-backup"):
-        r = subprocess.run(TOOL[:-1] + ["cmd", "/c", f"Z:{tool} {words} used.exe < used.exe"], cwd=folder, capture_output=True,
+        r = subprocess.run(runner + ["cmd", "/c", f"Z:{tool} {words} used.exe < used.exe"], cwd=folder, capture_output=True,
                            text=True, timeout=300, check=False)
         check(r.returncode == 25 and "end that program first" in r.stderr and r.stdout == "", f"in use, {words}: {r}")
         codes_seen.add(r.returncode)
