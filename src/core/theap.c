@@ -344,19 +344,13 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
 // at every fifth: the current page is full, and the first of its queue takes its place. NULL = it
 // is another case.
 MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
-    mi_page_queue_t *const q = &theap->queue[class_index];
-    mi_page_t *const page = q->first;
+    mi_page_t *const page = theap->queue[class_index].first;
     mi_page_t *const old = theap->current[class_index];
     if (page == NULL || page->free == NULL || page->used == 0 || class_index > MI_CLASS_SHARED ||
         old->state != MI_PAGE_CURRENT || old->capacity != old->reserved || old == &mi_page_empty ||
         mi_load_relaxed(&theap->pending) != NULL || mi_guest_may_serve(theap, class_index))
         return NULL;
-    q->first = page->next;
-    if (page->next != NULL)
-        page->next->prev = NULL;
-    else
-        q->last = NULL;
-    page->next = NULL;
+    queue_remove(theap, page);
     page->used++;
     page->state = MI_PAGE_CURRENT;
     theap_set_current(theap, class_index, page);

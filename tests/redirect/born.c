@@ -114,17 +114,6 @@ static void load_all(void) {
     CHECK(LoadLibraryA(argument(2)) != NULL);
 }
 
-static bool status_has(const char *wanted) {
-    static char text[65536];
-    const uintptr_t get = proc(redirect, "mi_redirect_status");
-    (void)((size_t(*)(char *, size_t, int))get)(text, sizeof(text), 1);
-    for (const char *p = text; *p != 0; p++)
-        if (mi_str_starts(p, wanted))
-            return true;
-    say_text(text);
-    return false;
-}
-
 void mainCRTStartup(void) {
     const bool is_entry = mi_str_eq(argument(6), "entry");
     const bool is_good = mi_str_eq(argument(7), "good");
@@ -143,13 +132,14 @@ void mainCRTStartup(void) {
     drop(p);
     drop(before[2]);
     if (is_good) {
-        CHECK(status_has(is_entry ? "\"rung\":\"entry\"" : "\"rung\":\"tables\""));
+        CHECK(json_has(redirect, is_entry ? "\"rung\":\"entry\"" : "\"rung\":\"tables\""));
         CHECK(ours_seen == BLOCKS);
     } else {
         // Somebody else was there when the makers could be called: what takes a block stays.
-        CHECK(status_has("\"takers_kept\":true") && status_has("\"name\":\"proof-failed\""));
+        CHECK(json_has(redirect, "\"takers_kept\":true") &&
+              json_has(redirect, "\"name\":\"proof-failed\""));
         CHECK(ours_seen == 0);
     }
-    CHECK(status_has("\"unknown_pointers\":0") && live_count() == 0);
+    CHECK(json_has(redirect, "\"unknown_pointers\":0") && live_count() == 0);
     finish();
 }

@@ -50,17 +50,6 @@ static void load_halves(const char *env) {
         finish();
 }
 
-static bool status_has(const char *wanted) {
-    static char text[65536];
-    const uintptr_t get = proc(redirect, "mi_redirect_status");
-    (void)((size_t(*)(char *, size_t, int))get)(text, sizeof(text), 1);
-    for (const char *p = text; *p != 0; p++)
-        if (mi_str_starts(p, wanted))
-            return true;
-    say_text(text);
-    return false;
-}
-
 static bool is_active(const module_t *m) {
     const uintptr_t ask = proc(redirect, "mi_redirect_is_active");
     return ((bool (*)(void *))ask)(m->handle);
@@ -142,7 +131,7 @@ static void check_switch(const module_t *m) {
     void *ours = m->make(10);
     ((void (*)(void))proc(redirect, "mi_redirect_disable"))();
     void *p = m->make(100);
-    CHECK(!is_ours(p) && !is_active(m) && status_has("\"name\":\"removed\""));
+    CHECK(!is_ours(p) && !is_active(m) && json_has(redirect, "\"name\":\"removed\""));
     m->drop(ours);
     ((void (*)(void))proc(redirect, "mi_redirect_enable"))();
     m->drop(p);
@@ -165,7 +154,7 @@ static void by_tables(void) {
                               filled((uint8_t *)early.make(100)),
                               filled((uint8_t *)early.make_kept(100))};
     load_halves("tables");
-    CHECK(status_has("\"rung\":\"tables\""));
+    CHECK(json_has(redirect, "\"rung\":\"tables\""));
     check_user(&early, "early");
     for (unsigned i = 0; i < 2; i++) {
         CHECK(!is_ours(held[i]));
@@ -189,7 +178,7 @@ static void by_tables(void) {
     early.drop(p);
     CHECK(FreeLibrary(late.handle) && DeleteFileA(late_name()));
     CHECK(code_sum() == code);
-    CHECK(status_has("\"unknown_pointers\":0"));
+    CHECK(json_has(redirect, "\"unknown_pointers\":0"));
 }
 
 // ---- blocks that were handed out before the proof failed ----
@@ -240,8 +229,8 @@ static void escape(void) {
     WaitForSingleObject(started, INFINITE);
     load_halves(rung);
     WaitForSingleObject(thread, INFINITE);
-    CHECK(status_has("\"takers_kept\":true") && status_has("\"rung\":\"none\""));
-    CHECK(status_has("\"name\":\"proof-failed\""));
+    CHECK(json_has(redirect, "\"takers_kept\":true") && json_has(redirect, "\"rung\":\"none\""));
+    CHECK(json_has(redirect, "\"name\":\"proof-failed\""));
     // New blocks are the CRT's own again.
     void *p = early.make(50);
     CHECK(p != NULL && !is_ours(p) && !is_active(&early));
@@ -273,13 +262,13 @@ static void delayed(void) {
     void *first = lazy.make(100);
     crt = GetModuleHandleA(argument(4));
     CHECK(crt != NULL && is_ours(first));
-    CHECK(
-        status_has(mi_str_eq(argument(6), "entry") ? "\"rung\":\"entry\"" : "\"rung\":\"tables\""));
+    CHECK(json_has(redirect,
+                   mi_str_eq(argument(6), "entry") ? "\"rung\":\"entry\"" : "\"rung\":\"tables\""));
     lazy.drop(first);
     check_user(&lazy, "delayed");
     if (mi_str_eq(argument(6), "tables"))
         check_inside(&lazy);
-    CHECK(status_has("\"unknown_pointers\":0"));
+    CHECK(json_has(redirect, "\"unknown_pointers\":0"));
 }
 
 void mainCRTStartup(void) {

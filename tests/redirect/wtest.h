@@ -104,6 +104,18 @@ static inline uintptr_t proc(HMODULE m, const char *name) {
     return (uintptr_t)GetProcAddress(m, name);
 }
 
+// Does the redirect DLL's status, as JSON, contain this? Otherwise it is printed.
+static inline bool json_has(HMODULE redirect, const char *wanted) {
+    static char text[65536];
+    const uintptr_t get = proc(redirect, "mi_redirect_status");
+    (void)((size_t(*)(char *, size_t, int))get)(text, sizeof(text), 1);
+    for (const char *p = text; *p != 0; p++)
+        if (mi_str_starts(p, wanted))
+            return true;
+    say_text(text);
+    return false;
+}
+
 // Leads the module's calls of an imported function to another one, or back; how many cells it was.
 static inline unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to) {
     uint8_t *base = (uint8_t *)module;
