@@ -150,6 +150,8 @@ typedef struct mi_redirect_allocator_s {
     const mi_redirect_bound_t *(*bind)(mi_crt_ctx_t *ctx, mi_redirect_new_slow_fn new_slow);
 } mi_redirect_allocator_t;
 
+// The first call of all: it readies the allocator, whose DllMain may not have run yet. NULL = it
+// speaks another major version.
 typedef const mi_redirect_allocator_t *(*mi_redirect_allocator_fn)(uint32_t abi);
 
 #endif

@@ -298,12 +298,12 @@ bool mi_redirect_is_active_for(void *module_base) {
     return mi_redirect_foreign() != NULL && is_active(module_base);
 }
 
-// Called by the redirect DLL, for a process possibly before our own DllMain.
+// Called by an original redirect DLL, for a process possibly before our own DllMain. Of a thread's
+// end that one tells us as well; what was allocated after our DllMain heard of it, is found when
+// the next thread begins (core/life.c).
 void _mi_redirect_entry(DWORD reason) {
     if (reason == DLL_PROCESS_ATTACH)
         mi_entry_init();
-    else if (reason == DLL_THREAD_DETACH)
-        mi_core_thread_done(); // what was allocated after our DllMain heard of the thread's end
 }
 
 BOOL WINAPI DllMain(HINSTANCE instance, DWORD reason, LPVOID reserved) {

@@ -31,8 +31,6 @@ static void foreign_set(mi_crt_ctx_t *ctx) {
 
 static MI_NOINLINE void *crt_malloc_slow(size_t size, mi_crt_ctx_t *ctx) {
     size += (size == 0); // as in the Microsoft CRTs, whose _msize says 1 then
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     for (;;) {
         void *p = mi_core_malloc_exact(size, false);
         if (p != NULL || !ctx->no_memory(ctx, size))
@@ -47,8 +45,6 @@ static void *crt_malloc(size_t size, mi_crt_ctx_t *ctx) {
 
 static MI_NOINLINE void *crt_calloc_slow(size_t bytes, mi_crt_ctx_t *ctx) {
     bytes += (bytes == 0);
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     for (;;) {
         void *p = mi_core_malloc_exact(bytes, true);
         if (p != NULL || !ctx->no_memory(ctx, bytes))
@@ -141,20 +137,14 @@ static void *plain_alloc(size_t size) {
     void *p = mi_malloc_exact_try(size);
     if (MI_LIKELY(p != NULL))
         return p;
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     return mi_core_malloc_exact(size, false);
 }
 
 static void *plain_alloc_zeroed(size_t size) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     return mi_core_malloc_exact(size, true);
 }
 
 static void *plain_alloc_aligned(size_t size, size_t align, size_t offset) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     size_t all;
     if (!mi_is_pow2(align) || !mi_add_ok(size, align, &all) || all > MI_REQUEST_MAX)
         return NULL;
@@ -194,8 +184,6 @@ static struct {
 
 static MI_NOINLINE void *bound_new_slow(size_t size, unsigned i) {
     size += (size == 0);
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     void *p = mi_core_malloc_exact(size, false);
     return p != NULL ? p : bound[i].new_slow(bound[i].ctx, size);
 }
@@ -259,8 +247,6 @@ static void whole_collect(void) {
 
 // From the main heap: a leak report may name the block when every other heap is gone.
 static void *debug_alloc(size_t size, size_t align, size_t offset, bool is_zeroed) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
-        mi_entry_init();
     size_t all;
     if (!mi_is_pow2(align) || !mi_add_ok(size, align, &all) || all > MI_REQUEST_MAX)
         return NULL;
@@ -312,5 +298,8 @@ const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         .list = mi_core_snapshot,
         .bind = bind,
     };
+    // The redirect DLL asks before it uses anything, mostly before our DllMain.
+    if (!mi_entry_is_ready)
+        mi_entry_init();
     return abi >> 16 == MI_REDIRECT_ABI_MAJOR ? &table : NULL;
 }

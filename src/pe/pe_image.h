@@ -175,7 +175,6 @@ typedef struct mi_pe_export_s {
 bool mi_pe_exports_open(const mi_pe_t *pe, mi_pe_exports_t *ex); // false = exports nothing
 // i < name_count; false = this entry is malformed, go on with the next.
 bool mi_pe_export_by_index(const mi_pe_exports_t *ex, uint32_t i, mi_pe_export_t *out);
-bool mi_pe_export_by_ordinal(const mi_pe_exports_t *ex, uint32_t ordinal, mi_pe_export_t *out);
 // Linear, since a malformed table need not be sorted.
 bool mi_pe_export_by_name(const mi_pe_exports_t *ex, const char *name, mi_pe_export_t *out);
 // By halves, as the system searches: the first name at or behind `from` that is not below the key,
@@ -212,7 +211,7 @@ bool mi_pe_delay_import_at(const mi_pe_t *pe, uint32_t i, mi_pe_import_t *out);
 bool mi_pe_thunk_at(const mi_pe_t *pe, const mi_pe_import_t *imp, uint32_t i, mi_pe_thunk_t *out);
 uint32_t mi_pe_import_count(const mi_pe_t *pe); // well-formed descriptors
 
-// ---- code extents, TLS, load config, CLR, debug, version (pe_image_meta.c) ----
+// ---- code extents, load config, CLR, debug, version (pe_image_meta.c) ----
 
 typedef struct mi_pe_extent_s {
     uint32_t begin; // RVA of the first byte
@@ -235,17 +234,9 @@ bool mi_pe_function_after(const mi_pe_t *pe, uint32_t rva, mi_pe_extent_t *out);
 // rely on it. Damaged images may have others.
 bool mi_pe_functions_are_sorted(const mi_pe_t *pe);
 
-// RVA of the i-th TLS callback; false = no more.
-bool mi_pe_tls_callback_at(const mi_pe_t *pe, uint32_t i, uint32_t *rva);
-
 typedef struct mi_pe_load_config_s {
-    uint32_t bytes;           // as written in its first field
-    uint32_t guard_flags;     // 0 when the structure is too old to have them
-    uint32_t cookie_rva;      // 0 = none
-    uint32_t chpe_rva;        // hybrid (ARM64EC, ARM64X, CHPE) metadata, 0 = none
-    uint32_t guard_table_rva; // control-flow-guard function table, 0 = none
-    uint64_t guard_count;
-    uint16_t dependent_load_flags;
+    uint32_t cookie_rva; // 0 = none
+    uint32_t chpe_rva;   // hybrid (ARM64EC, ARM64X, CHPE) metadata, 0 = none
 } mi_pe_load_config_t;
 bool mi_pe_load_config(const mi_pe_t *pe, mi_pe_load_config_t *out);
 
@@ -258,16 +249,6 @@ typedef enum mi_pe_hybrid_e {
 } mi_pe_hybrid_t;
 mi_pe_hybrid_t mi_pe_hybrid(const mi_pe_t *pe);
 const char *mi_pe_hybrid_name(mi_pe_hybrid_t kind); // "an ARM64X", to be put before "image"
-
-typedef enum mi_pe_code_kind_e {
-    MI_PE_CODE_ARM64 = 0,
-    MI_PE_CODE_ARM64EC = 1,
-    MI_PE_CODE_X64 = 2
-} mi_pe_code_kind_t;
-// The i-th range of the hybrid code map of an ARM64EC or ARM64X image; false = no more, or not
-// hybrid.
-bool mi_pe_hybrid_range_at(const mi_pe_t *pe, uint32_t i, mi_pe_extent_t *out,
-                           mi_pe_code_kind_t *kind);
 
 typedef struct mi_pe_clr_s {
     uint32_t flags;

@@ -55,10 +55,6 @@ bool mi_pe_export_by_index(const mi_pe_exports_t *ex, uint32_t i, mi_pe_export_t
     return out->name != NULL;
 }
 
-bool mi_pe_export_by_ordinal(const mi_pe_exports_t *ex, uint32_t ordinal, mi_pe_export_t *out) {
-    return export_function(ex, ordinal - ex->ordinal_base, out);
-}
-
 static bool name_equals(const char *a, const char *b) {
     while (*a != 0 && *a == *b) {
         a++;

@@ -1,5 +1,5 @@
-// What an image says about itself: function extents, TLS callbacks, load configuration, hybrid code
-// ranges, .NET header, debug entries, version.
+// What an image says about itself: function extents, load configuration, hybrid code, .NET header,
+// debug entries, version.
 #include "pe/pe_image.h"
 
 #define DYNAMIC_RELOCS_AT  224u // in the 64-bit load configuration
@@ -144,24 +144,7 @@ bool mi_pe_functions_are_sorted(const mi_pe_t *pe) {
     return true;
 }
 
-// ---- TLS, load configuration, hybrid code ----
-
-bool mi_pe_tls_callback_at(const mi_pe_t *pe, uint32_t i, uint32_t *rva) {
-    mi_pe_range_t dir;
-    if (!mi_pe_directory(pe, MI_PE_DIR_TLS, &dir))
-        return false;
-    uint32_t cell = pe->is_pe64 ? 8 : 4;
-    const uint8_t *d = mi_pe_at(pe, dir.rva, (size_t)cell * 4);
-    uint32_t list;
-    if (d == NULL)
-        return false;
-    const uint8_t *field = d + (size_t)cell * 3;
-    if (!mi_pe_va_to_rva(pe, cell == 8 ? mi_pe_u64(field) : mi_pe_u32(field), &list) ||
-        i >= mi_pe_room(pe, list) / cell)
-        return false;
-    const uint8_t *p = mi_pe_at(pe, list + i * cell, cell);
-    return p != NULL && mi_pe_va_to_rva(pe, cell == 8 ? mi_pe_u64(p) : mi_pe_u32(p), rva);
-}
+// ---- load configuration, hybrid code ----
 
 // An address-sized field of the load configuration, 0 when the structure ends before it.
 static uint64_t config_field(const mi_pe_t *pe, const uint8_t *d, uint32_t bytes, uint32_t at) {
@@ -186,40 +169,12 @@ bool mi_pe_load_config(const mi_pe_t *pe, mi_pe_load_config_t *out) {
     if (d == NULL)
         return false;
     size_t room = mi_pe_room(pe, dir.rva);
-    out->bytes = mi_pe_u32(d);
-    uint32_t n = out->bytes < room ? out->bytes : (uint32_t)room;
+    uint32_t bytes = mi_pe_u32(d); // of the structure, as it says itself
+    uint32_t n = bytes < room ? bytes : (uint32_t)room;
     bool is64 = pe->is_pe64;
     out->cookie_rva = config_rva(pe, d, n, is64 ? 88 : 60);
-    out->guard_table_rva = config_rva(pe, d, n, is64 ? 128 : 80);
-    out->guard_count = config_field(pe, d, n, is64 ? 136 : 84);
     out->chpe_rva = config_rva(pe, d, n, is64 ? 200 : 124);
-    uint32_t flags_at = is64 ? 144 : 88;
-    uint32_t dependent_at = is64 ? 78 : 54;
-    if (n >= flags_at + 4)
-        out->guard_flags = mi_pe_u32(d + flags_at);
-    if (n >= dependent_at + 2)
-        out->dependent_load_flags = mi_pe_u16(d + dependent_at);
     return true;
-}
-
-bool mi_pe_hybrid_range_at(const mi_pe_t *pe, uint32_t i, mi_pe_extent_t *out,
-                           mi_pe_code_kind_t *kind) {
-    mi_pe_load_config_t config;
-    if (!pe->is_pe64 || !mi_pe_load_config(pe, &config) || config.chpe_rva == 0)
-        return false;
-    const uint8_t *m = mi_pe_at(pe, config.chpe_rva, 12);
-    if (m == NULL)
-        return false;
-    uint32_t map = mi_pe_u32(m + 4);
-    if (i >= mi_pe_u32(m + 8) || i >= mi_pe_room(pe, map) / 8)
-        return false;
-    const uint8_t *r = mi_pe_at(pe, map + i * 8, 8);
-    if (r == NULL || (mi_pe_u32(r) & 3) == 3)
-        return false;
-    *kind = (mi_pe_code_kind_t)(mi_pe_u32(r) & 3);
-    out->begin = mi_pe_u32(r) & ~3u;
-    out->end = out->begin + mi_pe_u32(r + 4);
-    return out->begin <= out->end && out->end <= pe->image_bytes;
 }
 
 // The dynamic relocations, in the section and at the offset that the load configuration names:

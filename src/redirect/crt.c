@@ -34,8 +34,7 @@ void mi_crt_release_all(void) {
     last_crt = NULL;
     while (c != NULL) {
         mi_crt_t *next = mi_load_acquire(&c->next);
-        mi_island_close(&c->island);
-        mi_island_close(&c->export_island);
+        mi_island_close(&c->island); // of a proof that failed; the rung "tables" leaves none
         (void)VirtualFree(c, 0, MEM_RELEASE);
         c = next;
     }

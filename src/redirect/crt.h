@@ -101,6 +101,8 @@ struct mi_crt_s {
     // The proof failed when other threads ran: the functions that take a block stay redirected, for
     // the sake of blocks handed out in between. The others are the CRT's own again.
     bool keeps_takers;
+    // It was changed and put back while other threads ran: one of them may still be in our code.
+    bool may_be_visited;
     // rung "entry"
     const mi_redirect_bound_t *bound_opt; // the allocator's functions for this CRT; NULL = none
     mi_island_t island;

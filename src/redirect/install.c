@@ -62,7 +62,7 @@ static void crt_describe(mi_crt_t *crt, uint8_t *base, const mi_nt_string_t *nam
     crt->patch_count = crt->taker_count = crt->straight_count = 0;
     crt->thunk_count = 0;
     crt->table_imports = crt->table_exports = 0;
-    crt->keeps_takers = false;
+    crt->keeps_takers = crt->may_be_visited = false;
     crt->proof_count = 0;
     crt->failed_name = NULL;
     crt->is_tracked = false;
@@ -137,7 +137,7 @@ void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
     crt_describe(crt, base, name, &pe);
     install_ladder(crt, &pe);
     crt->state = (crt->reason == MI_REASON_NONE ? MI_CRT_REDIRECTED : MI_CRT_REFUSED);
-    if (mi_crt_is_engaged(crt) || crt->reason == MI_REASON_ROLLBACK_FAILED)
+    if (mi_crt_is_engaged(crt) || crt->may_be_visited || crt->reason == MI_REASON_ROLLBACK_FAILED)
         mi_allocator_pin();
     if (crt->state == MI_CRT_REDIRECTED)
         begin_debug_heap(crt);

@@ -173,6 +173,7 @@ mi_reason_t mi_rung_entry(mi_crt_t *crt) {
     }
     reason = commit(crt);
     // After a proof that failed a thread may still be inside an island: it stays.
+    crt->may_be_visited |= (reason != MI_REASON_NONE && !mi_world_is_empty());
     if (reason != MI_REASON_NONE && reason != MI_REASON_ROLLBACK_FAILED && !crt->keeps_takers)
         crt->patch_count = 0;
     return reason;

@@ -217,7 +217,8 @@ mi_reason_t mi_rung_tables(mi_crt_t *crt, const mi_pe_t *pe) {
         crt->table_imports = crt->table_exports = 0;
         if (is_alone && mi_world_is_empty())
             forget(crt);
-        // Otherwise a thread may have fetched the address of a thunk: they go on to pass through.
+        else // a thread may have fetched the address of a thunk: they go on to pass through
+            crt->may_be_visited = true;
     }
     return reason;
 }

@@ -11,6 +11,7 @@
 
 #    define THREADS_AT_ONCE 8
 #    define THREAD_ROUNDS   100
+#    define GONE_WELL       7 // under Wine a thread that was lost has the exit code 0
 
 static void *volatile handed_over[THREADS_AT_ONCE];
 
@@ -31,7 +32,7 @@ static DWORD WINAPI come_and_go(LPVOID arg) {
         return 1;
     mi_free(before);
     handed_over[place] = own;
-    return 0;
+    return GONE_WELL;
 }
 
 static void check_threads(void) {
@@ -44,7 +45,7 @@ static void check_threads(void) {
         for (size_t i = 0; i < THREADS_AT_ONCE; i++) {
             DWORD code = 1;
             GetExitCodeThread(threads[i], &code);
-            CHECK(code == 0);
+            CHECK(code == GONE_WELL);
             CloseHandle(threads[i]);
         }
         mi_process_info(NULL, NULL, NULL, NULL, NULL, round == 20 ? &rss_early : &rss_late, NULL,

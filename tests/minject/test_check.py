@@ -15,7 +15,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "redirect"))
 import json_schema
+from make_image import Image
 import make_pe
 import tally
 from tally import check
@@ -96,6 +98,45 @@ def check_changed_installer(folder):
     answer = answer_of(folder, "p.exe")
     found = next((f for f in answer["findings"] if f["code"] == "installer"), {"level": "none"})
     check(answer["verdict"] == "not" and found["level"] == "bad", f"a changed installer: {answer['verdict']}, {found}")
+
+
+def crt_of(rung):
+    """A C runtime that can be redirected at its entries, by tables, not at all."""
+    image = Image("x64")
+    if rung == "tables":
+        image.add("free", b"\xc3", room=16)  # too short for a jump
+    image.add_core()
+    if rung == "none":
+        image.exports["_msize"] = image.exports["malloc"]
+    return image.bytes()
+
+
+def check_rungs(folder):
+    """How a C runtime can be redirected: of the whole program, of one file, and what the exit codes say."""
+    rows = {"entry": (0, "crt", "ok", 0, r"\d+ functions would be patched"),
+            "tables": (0, "crt-tables", "info", 0, r"(\d+) functions would be redirected by tables, not at their entries, reason 8:"),
+            "none": (31, "crt-refused", "warning", 31, r"refused, reason 12:")}
+    for rung, (code, finding, level, plan_code, text) in rows.items():
+        (folder / "odd99.dll").write_bytes(crt_of(rung))
+        (folder / "p.exe").write_bytes(make_pe.make(imports=OURS + (("odd99.dll", ("malloc", "free")),)))
+        r = subprocess.run([*TOOL, "check", "p.exe"], cwd=folder, capture_output=True, text=True)
+        answer = answer_of(folder, "p.exe")
+        crt = module(answer, "odd99.dll")
+        found = next((f for f in answer["findings"] if f["code"] == finding), {"level": "none"})
+        check(r.returncode == code and found["level"] == level, f"rung {rung}: {r.returncode}, {answer['findings']}")
+        check(crt and crt["role"] == "crt" and crt["crt_rung"] == rung, f"rung {rung}: {crt}")
+        mark = {"entry": "", "tables": ", by tables", "none": ", refused"}[rung]
+        check(re.search(rf"C runtime{mark}$", r.stdout, re.M), f"rung {rung}:\n{r.stdout}")
+        check(module(answer, "p.exe")["malloc_of"] == "odd99.dll", f"rung {rung}: whose malloc")
+        plan = subprocess.run([*TOOL, "check", "--plan", "odd99.dll"], cwd=folder, capture_output=True, text=True)
+        check(plan.returncode == plan_code and re.search(text, plan.stdout) and f"  rung: {rung}\n" in plan.stdout,
+              f"rung {rung}: {plan.returncode}\n{plan.stdout}")
+    check("crt-all-refused" in codes_of(answer), f"the last one: {codes_of(answer)}")
+    # One that is refused, where the program has another one that is not.
+    (folder / "good99.dll").write_bytes(crt_of("entry"))
+    (folder / "p.exe").write_bytes(make_pe.make(imports=OURS + (("good99.dll", ("malloc", "free")), ("odd99.dll", ("free",)))))
+    answer = answer_of(folder, "p.exe")
+    check(answer["verdict"] == "partly" and {"crt", "crt-refused"} == {c for c in codes_of(answer) if c[:3] == "crt"}, f"two runtimes: {answer['findings']}")
 
 
 VC = ("Microsoft.VC99.CRT", "9.0.21022.8", "amd64", "1fc8b3b9a1e18e3b")
@@ -436,6 +477,7 @@ def main():
     verdict("overlay", make(imports=OURS + CRT, overlay=make_pe.ZIP_TAIL), BOTH, 0, ["overlay"])
     verdict("installer", make(imports=OURS + CRT, overlay=make_pe.nsis_header(0)), BOTH, 0, ["installer", "overlay"])
     in_folder(check_changed_installer)
+    in_folder(check_rungs)
     verdict("installer without a checksum", make(imports=OURS + CRT, overlay=make_pe.nsis_header(4)), BOTH, 0, ["overlay"], ["installer"])
     verdict("hybrid by its relocations", make(machine="arm64", imports=CRT, config=True, dynamic=make_pe.dynamic_relocs(6)), BOTH, 31, ["hybrid"])
     verdict("delay", make(imports=OURS + CRT, delay=True), BOTH, 0, ["delay"])

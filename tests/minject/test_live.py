@@ -217,6 +217,19 @@ def test_predictions(folder):
         (folder / REDIRECT_NAME).unlink()
         code, answer = predict(folder)
         check(code == 31 and answer["verdict"] == "not", f"{sample}: without the redirection's DLL")
+    # A C runtime whose entries cannot be patched.
+    made = TOOLS / "tests"
+    if (made / "probe_tables.exe").exists():
+        shutil.copy(made / "probe_tables.exe", folder / "p.exe")
+        for name in ("synth_hazard2.dll", REDIRECT_NAME):
+            shutil.copy((made if name.startswith("synth") else TOOLS) / name, folder)
+        run(MINJECT + ["--inplace", "--no-backup", "p.exe"], folder)
+        rc, out, err = run(MINJECT + ["check", "--json", "--live", "p.exe", "malloc", "synth_hazard2.dll"], folder)
+        answer = json.loads(out) if out.startswith("{") else {"verdict": "", "live": []}
+        rows = [r for r in answer["live"] if r["name"].lower() == "synth_hazard2.dll"]
+        check(rc == 0 and answer["verdict"] == "redirected" and len(rows) == 1 and rows[0]["predicted"] and rows[0]["happened"],
+              f"by tables: {rc} {rows} {out[:300]} {err}")
+        check("malloc of synth_hazard2.dll: ours" in err, f"by tables: {err}")
     place(folder, "sample_linked.exe")
     compare(folder, "linked with the allocator", "redirected")
     live(folder, "linked with the allocator", 0, late=True)

@@ -58,19 +58,11 @@ static void dump_functions(const mi_pe_t *pe) {
 }
 
 static void dump_rest(const mi_pe_t *pe) {
-    uint32_t rva;
     mi_pe_load_config_t config;
     mi_pe_version_t v;
     mi_pe_clr_t clr;
-    mi_pe_extent_t e;
-    mi_pe_code_kind_t kind;
-    for (uint32_t i = 0; mi_pe_tls_callback_at(pe, i, &rva); i++)
-        printf("tls callback %#x\n", rva);
     if (mi_pe_load_config(pe, &config))
-        printf("config %u guard %#x cookie %#x hybrid %#x\n", config.bytes, config.guard_flags,
-               config.cookie_rva, config.chpe_rva);
-    for (uint32_t i = 0; mi_pe_hybrid_range_at(pe, i, &e, &kind); i++)
-        printf("code range %#x %#x %u\n", e.begin, e.end, (unsigned)kind);
+        printf("config cookie %#x hybrid %#x\n", config.cookie_rva, config.chpe_rva);
     if (mi_pe_clr(pe, &clr))
         printf("clr %#x\n", clr.flags);
     if (mi_pe_file_version(pe, &v))

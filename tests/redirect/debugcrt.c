@@ -280,15 +280,34 @@ static void test_check(void) {
     const int flag = set_flag(-1);
     hush();
     set_flag(flag | CHECK_ALWAYS);
-    drop(make(1));
+    void *q = make(1);
     CHECK(heard("HEAP CORRUPTION DETECTED") == 1);
+    q = ((realloc_dbg_t)fn("_realloc_dbg"))(q, 2, NORMAL_BLOCK, NULL, 0);
+    CHECK(heard("HEAP CORRUPTION DETECTED") == 2);
+    drop(q);
     set_flag((flag & 0xFFFF) | (16 << 16));
     hush();
-    for (unsigned i = 0; i < 16; i++)
+    for (unsigned i = 1; i <= 48; i++) {
         drop(make(1));
-    CHECK(heard("HEAP CORRUPTION DETECTED") == 1);
+        CHECK(heard("HEAP CORRUPTION DETECTED") == i / 16);
+    }
+    int (*const set_count)(int) = (int (*)(int))proc(debug_crt, "_CrtSetCheckCount");
+    if (set_count != NULL) { // newer ones: without the flags
+        set_flag(flag & 0xFFFF);
+        set_count(8);
+        hush();
+        for (unsigned i = 1; i <= 24; i++) {
+            drop(make(1));
+            CHECK(heard("HEAP CORRUPTION DETECTED") == i / 8);
+        }
+    }
     set_flag(flag & ~ALLOC_MEM);
     CHECK(ask("_CrtCheckMemory") == 1);
+    set_flag(flag & 0xFFFF);
+    hush();
+    for (unsigned i = 0; i < 100; i++)
+        drop(make(1));
+    CHECK(heard("HEAP CORRUPTION DETECTED") == 0);
     set_flag(flag);
     p[24] = saved;
     CHECK(ask("_CrtCheckMemory") == 1);

@@ -7,6 +7,8 @@
 #include "wtest.h"
 
 enum { CRT_ENOMEM = 12, DEATHS = 300, AT_ONCE = 60 };
+// Under Wine a thread whose stack overflows is gone without a word, and its exit code is 0.
+enum { CAME_BACK = 7 };
 
 static const char *name;
 static void *(*make)(size_t);
@@ -24,7 +26,7 @@ static DWORD WINAPI fail_first(void *arg) {
     CHECK_AT(p != NULL, name);
     drop(p);
     (void)arg;
-    return 0;
+    return CAME_BACK;
 }
 
 // The data of the thread cannot be made either: the failing calloc would have errno set, too.
@@ -33,7 +35,7 @@ static DWORD WINAPI fail_inside(void *arg) {
     CHECK_AT(error_at() != NULL, name);
     CHECK_AT(make_zeroed(SIZE_MAX / 2, 1) == NULL && *error_at() == CRT_ENOMEM, name);
     (void)arg;
-    return 0;
+    return CAME_BACK;
 }
 
 static int give_up(size_t size) {
@@ -88,7 +90,7 @@ static void in_threads(LPTHREAD_START_ROUTINE f) {
     CHECK_AT(WaitForMultipleObjects(8, threads, TRUE, INFINITE) < 8, name);
     for (unsigned i = 0; i < 8; i++) {
         DWORD code = 1;
-        CHECK_AT(GetExitCodeThread(threads[i], &code) && code == 0, name);
+        CHECK_AT(GetExitCodeThread(threads[i], &code) && code == CAME_BACK, name);
         CloseHandle(threads[i]);
     }
 }

@@ -118,6 +118,18 @@ static void wrap(uint8_t *room) {
     }
 }
 
+typedef BOOL(WINAPI *validate_t)(HANDLE heap, DWORD flags, const void *p);
+static validate_t real_validate;
+
+// Wine looks whether the address lies in the heap at all; Windows first looks at the header below
+// the block, behind a handler: a guard page there would be swallowed.
+static BOOL WINAPI validate_as_windows(HANDLE heap, DWORD flags, const void *p) {
+    volatile uint8_t sink = ((const volatile uint8_t *)p)[-8];
+    sink = ((const volatile uint8_t *)p)[-16];
+    (void)sink;
+    return real_validate(heap, flags, p);
+}
+
 static LONG WINAPI fault(EXCEPTION_POINTERS *e) {
     say("fault %lx at %p: %s of %s with %s\n", e->ExceptionRecord->ExceptionCode,
         e->ExceptionRecord->ExceptionAddress, now_function, crt_name, now_kind);
@@ -252,6 +264,8 @@ void mainCRTStartup(void) {
     uintptr_t ask = proc(allocator, "standin_is_ours");
     ask = (ask != 0 ? ask : proc(allocator, "mi_is_in_heap_region"));
     is_ours = (bool (*)(const void *))ask;
+    real_validate = (validate_t)proc(GetModuleHandleA("kernel32.dll"), "HeapValidate");
+    CHECK(imports_lead(redirect, (uintptr_t)real_validate, (uintptr_t)validate_as_windows) == 1);
     FillMemory(statics, sizeof(statics), 0xA7);
     for (unsigned i = 0; i < sizeof(stack); i++)
         ((volatile uint8_t *)stack)[i] = 0xA7;

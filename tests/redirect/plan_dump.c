@@ -1,9 +1,11 @@
 // Prints the plan of each file: one line per file, one per function. For the tests of the planner.
 //   plan_dump [--moved | --torment] file ...
+//   plan_dump --relocate x86|x64|arm64 code source destination     all numbers hexadecimal
 #include "pe/plan_com.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static uint8_t *read_file(const char *path, size_t *bytes) {
     FILE *f = fopen(path, "rb");
@@ -56,6 +58,25 @@ static void show(const char *path, const uint8_t *bytes, size_t size, bool is_mo
     }
 }
 
+// Whole instructions from anywhere to anywhere; "0" = they cannot be moved there.
+static int relocate(char **argv) {
+    uint8_t code[16], out[80];
+    size_t bytes = 0;
+    for (const char *hex = argv[1]; bytes < sizeof(code) && hex[0] != 0 && hex[1] != 0; hex += 2) {
+        const char pair[3] = {hex[0], hex[1], 0};
+        code[bytes++] = (uint8_t)strtoul(pair, NULL, 16);
+    }
+    const mi_cpu_t cpu = (strcmp(argv[0], "x86") == 0   ? MI_CPU_X86
+                          : strcmp(argv[0], "x64") == 0 ? MI_CPU_X64
+                                                        : MI_CPU_ARM64);
+    const size_t moved = mi_plan_move(cpu, code, bytes, strtoull(argv[2], NULL, 16), out,
+                                      sizeof(out), strtoull(argv[3], NULL, 16));
+    for (size_t i = 0; i < moved; i++)
+        printf("%02x", out[i]);
+    puts(moved == 0 ? "0" : "");
+    return 0;
+}
+
 // What would be patched of COM's task memory, for its owner.
 static void show_com(const char *path, const uint8_t *bytes, size_t size) {
     static mi_plan_t plan;
@@ -100,6 +121,8 @@ static void torment(const uint8_t *bytes, size_t size) {
 }
 
 int main(int argc, char **argv) {
+    if (argc == 6 && strcmp(argv[1], "--relocate") == 0)
+        return relocate(argv + 2);
     const bool is_torment = (argc > 1 && argv[1][0] == '-' && argv[1][2] == 't');
     const bool is_moved_too = (argc > 1 && argv[1][0] == '-' && argv[1][2] == 'm');
     for (int i = 1 + (is_torment || is_moved_too); i < argc; i++) {

@@ -119,6 +119,37 @@ static void load_many(const char *count, const char *dll) {
     say("loaded %u\n", loaded);
 }
 
+// What the status says of the calls that the guard answered.
+static unsigned long guarded_calls(void) {
+    static char text[1 << 20];
+    static const char key[] = "\"guarded_calls\":";
+    const uintptr_t get = proc(redirect_module(), "mi_redirect_status");
+    unsigned long n = 0;
+    (void)((size_t(*)(char *, size_t, int))get)(text, sizeof(text), 1);
+    const char *p = text;
+    while (*p != 0 && !mi_str_starts(p, key))
+        p++;
+    for (p += (*p == 0 ? 0 : sizeof(key) - 1); *p >= '0' && *p <= '9'; p++)
+        n = n * 10 + (unsigned long)(*p - '0');
+    return n;
+}
+
+// Each call with a block of ours counts, and none of the proof or of the system's own blocks.
+static void guard_counts(const char *crt) {
+    const HANDLE heap = GetProcessHeap();
+    CHECK(guarded_calls() == 0);
+    void *p = make(crt, 100);
+    CHECK(HeapValidate(heap, 0, p) && guarded_calls() == 1);
+    CHECK(HeapSize(heap, 0, p) == 100 && guarded_calls() == 2);
+    p = HeapReAlloc(heap, 0, p, 300);
+    CHECK(p != NULL && guarded_calls() == 3);
+    CHECK(HeapFree(heap, 0, p) && guarded_calls() == 4);
+    p = HeapAlloc(heap, 0, 100);
+    CHECK(HeapValidate(heap, 0, p) && HeapSize(heap, 0, p) == 100);
+    p = HeapReAlloc(heap, 0, p, 300);
+    CHECK(HeapFree(heap, 0, p) && guarded_calls() == 4);
+}
+
 // The same functions as other modules know them, and those that end in them.
 static void guard_doors(const char *crt) {
     static const char *const doors[][3] = {{"kernel32.dll", "HeapFree", "HeapSize"},
@@ -176,6 +207,7 @@ static void guard_off(const char *crt) {
 
 static void guard(const char *crt) {
     const HANDLE heap = GetProcessHeap();
+    guard_counts(crt);
     uint8_t *p = (uint8_t *)make(crt, 100);
     CHECK(is_ours(p));
     for (unsigned i = 0; i < 100; i++)

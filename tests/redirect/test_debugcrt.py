@@ -19,14 +19,14 @@ def status_of(out, crt):
     return rows[0] if rows else {"state": "", "debug": None, "debug_heap": None, "late": None, "note": {"code": -1}}
 
 
-def debugcrt(args, order, kind, allocator, program="debugcrt"):
-    words = [f"tests/{program}.exe", order, kind, f"mimalloc-redirect{args.bits}.dll", allocator, "tests/synth_debug.dll",
+def debugcrt(args, order, kind, allocator, program="debugcrt", crt="synth_debug.dll"):
+    words = [f"tests/{program}.exe", order, kind, f"mimalloc-redirect{args.bits}.dll", allocator, "tests/" + crt,
              "ucrtbase.dll"]
     code, out, err = run(args.runner, words, args.build)
-    what = f"{program}, {order}, {kind} ({allocator})"
+    what = f"{program}, {order}, {kind} ({allocator}), {crt}"
     check(code == 0, f"{what}: exit code {code}\n{out}{err}")
     print(what + ":", *re.findall(r"^\d+ checks passed, \d+ failed$", out, re.M))
-    state = status_of(out, "synth_debug.dll")
+    state = status_of(out, crt)
     check(state["state"] == "redirected" and state["debug"] and state["late"] == (order == "late"), f"{what}: {state}")
     check(state["debug_heap"] == (kind == "debug"), f"{what}: {state}")
     lost = err.count("debug-heap-lost")
@@ -55,6 +55,8 @@ def main():
                                 ("release", f"tests/standin{args.bits}.dll")):
             if allocator != "-":
                 debugcrt(args, order, kind, allocator)
+        if args.debug != "-":
+            debugcrt(args, order, "debug", args.debug, crt="synth_debug_old.dll")
     if args.debug != "-":
         debugcrt(args, "early", "debug", args.debug, "debugcrt_static")
     print(f"{len(FAILED)} failed")

@@ -368,6 +368,27 @@ def hybrid(machine, kinds=None, dynamic=None, names=CORE):
     return image
 
 
+def far(p):
+    """Moved as far as a displacement reaches, and one step farther: impossible then."""
+    src, inside = 0x7000_0000_0000, 0x12345678
+    # Before a displacement of the instruction itself; "" = only the way back behind it has one.
+    for cpu, most, step, head in (("arm64", 128 << 20, 4, ""), ("x64", 2 << 30, 1, ""), ("x64", 2 << 30, 1, "488b05"),
+                                  ("x64", 2 << 30, 1, "0f84"), ("x64", 2 << 30, 1, "e8")):
+        for sign, beyond in ((s, b * step) for s in (1, -1) for b in (-1, 0, 1)):
+            wanted = sign * most + beyond  # the displacement afterwards
+            if head:
+                code, dst = head + struct.pack("<i", sign * inside).hex(), src + sign * inside - wanted
+                rest = struct.pack("<q", wanted)[:4] + b"\xe9" + struct.pack("<q", wanted - sign * inside - 5)[:4]
+            elif cpu == "x64":
+                code, dst, rest = "90" * 5, src - wanted - 5, b"\xe9" + struct.pack("<q", wanted)[:4]
+            else:
+                code, dst, rest = "1f2003d5", src - wanted, words(0x14000000 | (wanted >> 2 & 0x3FFFFFF))
+            moved = (head or code) + rest.hex() if -most <= wanted < most else "0"
+            out = subprocess.run([p.dump, "--relocate", cpu, code, f"{src:x}", f"{dst:x}"], capture_output=True, text=True,
+                                 check=True).stdout.strip()
+            check(out == moved, f"{cpu} {code} over {wanted:#x}: {out}, wanted {moved}")
+
+
 def hybrids(p):
     rows = [("ARM64EC: an x64 image with ARM64EC code", hybrid("x64", (1, 2))),
             ("ARM64X: an ARM64 image with metadata", hybrid("arm64", (0, 1))),
@@ -470,7 +491,7 @@ def main():
     rows = reasons.table()
     with tempfile.TemporaryDirectory() as folder:
         p = Planner(sys.argv[1], folder)
-        for group in (refusals, entries, edges, limits, adversarial, incremental, arm64_entries, hybrids, com):
+        for group in (refusals, entries, edges, limits, adversarial, incremental, arm64_entries, far, hybrids, com):
             group(p)
     missing = set(reasons.PLANNER.values()) - SEEN
     check(not missing, f"reasons that no image gave: {sorted(missing)}")

@@ -3,9 +3,12 @@
 //
 //   transaction faults redirect-faults.dll allocator.dll crt.dll ...    every step fails once
 //   transaction tables redirect-faults.dll allocator.dll crt.dll user.dll ...   the same on the
-//   rung "tables", where user.dll imports from crt.dll transaction weak redirect.dll
-//   standin-weak.dll crt.dll              the proof fails transaction churn redirect.dll
-//   allocator.dll                        loaded and unloaded 2000 times
+//   rung "tables", where user.dll imports from crt.dll
+//   transaction weak redirect.dll standin-weak.dll crt.dll              the proof fails
+//   transaction churn redirect.dll allocator.dll 2000    loaded and unloaded, without an allocator
+//   transaction refused redirect.dll allocator.dll crt.dll ...          the same, and every time it
+//   finds the allocator, begins, and fails
+//   transaction crowded redirect-faults.dll allocator.dll crt.dll       fails among other threads
 #include "wtest.h"
 
 enum { CRTS_MAX = 8, PAGES_MAX = 4096 };
@@ -230,6 +233,57 @@ static void churn(void) {
     CHECK(after <= before + 65536);
 }
 
+// The lowest that is free.
+static DWORD next_tls_slot(void) {
+    const DWORD slot = TlsAlloc();
+    TlsFree(slot);
+    return slot;
+}
+
+// Nothing was redirected: all that it took for the attempt goes with it, and it is told of no DLL
+// any more.
+static void refused_and_gone(void) {
+    enum { ROUNDS = 300, WARM = 20 };
+    size_t before = 0;
+    DWORD slot = 0;
+    CHECK(LoadLibraryA(argument(3)) != NULL);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const HMODULE redirect = LoadLibraryA(argument(2));
+        CHECK(redirect != NULL && json_has(redirect, "\"file\":\""));
+        CHECK(all_differences() == 0 && FreeLibrary(redirect));
+        if (GetModuleHandleA(argument(2)) != NULL)
+            break;
+        if (i == WARM) {
+            before = committed_bytes();
+            slot = next_tls_slot();
+        }
+    }
+    CHECK(GetModuleHandleA(argument(2)) == NULL);
+    const size_t after = committed_bytes();
+    say("address space used after %d rounds %zu, after %d %zu\n", WARM, before, ROUNDS, after);
+    CHECK(after <= before + 65536 && next_tls_slot() == slot);
+    const HMODULE other = LoadLibraryA("dbghelp.dll");
+    CHECK(other != NULL && FreeLibrary(other));
+}
+
+static DWORD WINAPI wait_for(void *event) {
+    return WaitForSingleObject((HANDLE)event, INFINITE);
+}
+
+// Another thread may have come into its code while the patches stood: then it stays.
+static void crowded(void) {
+    const HANDLE end = CreateEventA(NULL, TRUE, FALSE, NULL);
+    const HANDLE thread = CreateThread(NULL, 0, wait_for, end, 0, NULL);
+    CHECK(LoadLibraryA(argument(3)) != NULL);
+    const HMODULE redirect = LoadLibraryA(argument(2));
+    CHECK(redirect != NULL && json_has(redirect, "\"state\":\"left alone\"") &&
+          json_has(redirect, "\"takers_kept\":false"));
+    CHECK(all_differences() == 0 && FreeLibrary(redirect));
+    CHECK(GetModuleHandleA(argument(2)) == redirect);
+    SetEvent(end);
+    WaitForSingleObject(thread, INFINITE);
+}
+
 void mainCRTStartup(void) {
     const char *mode = argument(1);
     is_tables = mi_str_eq(mode, "tables");
@@ -244,5 +298,9 @@ void mainCRTStartup(void) {
         fail_proof();
     else if (mi_str_eq(mode, "churn"))
         churn();
+    else if (mi_str_eq(mode, "refused"))
+        refused_and_gone();
+    else if (mi_str_eq(mode, "crowded"))
+        crowded();
     finish();
 }

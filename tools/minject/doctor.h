@@ -105,6 +105,7 @@ typedef struct doctor_s {
     doctor_live_t live[32];
     uint32_t live_count;
     doctor_verdict_t verdict;
+    bool installs; // the redirection comes to work, whatever C runtimes it then finds
     bool is_late;  // a C runtime is initialised before the redirection
     uint32_t half; // the module whose initialisation redirects, 0 = none
     doctor_pair_t pairs[DOCTOR_PAIRS_MAX];

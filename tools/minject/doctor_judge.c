@@ -51,13 +51,14 @@ bool doctor_is_ours(const doctor_module_t *m) {
     return m->role != MI_PE_ROLE_OTHER;
 }
 
-// The C runtime from which a module takes allocation functions.
-static void find_crt_use(doctor_module_t *m) {
+// The C runtime from which a module takes allocation functions: known by what it exports, or, where
+// it is not at hand, by its name.
+static void find_crt_use(const doctor_t *d, doctor_module_t *m) {
     mi_pe_import_t imp;
     mi_pe_thunk_t t;
     for (uint32_t i = 0; m->is_open && m->crt_of == UINT32_MAX && mi_pe_import_at(&m->pe, i, &imp);
          i++) {
-        if (!cli_is_crt_name(imp.dll) || i >= m->need_count)
+        if (i >= m->need_count || !(cli_is_crt_name(imp.dll) || d->modules[m->needs[i]]->is_crt))
             continue;
         for (uint32_t k = 0; mi_pe_thunk_at(&m->pe, &imp, k, &t); k++) {
             if (t.name != NULL && mi_crt_name_find(t.name) != NULL) {
@@ -240,11 +241,31 @@ static void judge_use(doctor_t *d) {
             "no file of the program calls a C runtime DLL's malloc, so nothing of its own changes");
 }
 
+// The files of the program that allocate from a C runtime, and whether none of those can be
+// redirected, on whichever rung.
+static void judge_refusals(doctor_t *d) {
+    uint32_t uses = 0, refused = 0;
+    for (uint32_t i = 0; i < d->module_count; i++) {
+        const doctor_module_t *m = d->modules[i];
+        if (m->crt_of == UINT32_MAX || m->origin != DOCTOR_APP)
+            continue;
+        const doctor_module_t *crt = d->modules[m->crt_of];
+        uses++;
+        refused += (crt->is_crt && crt->crt_rung == MI_RUNG_NONE);
+    }
+    if (uses > 0 && refused == uses)
+        doctor_cure(doctor_say(d, DOCTOR_BAD, "crt-all-refused",
+                               "no C runtime that a file of the program allocates from can be "
+                               "redirected"),
+                    "link the allocator into the program");
+}
+
 void doctor_judge(doctor_t *d) {
     d->verdict = DOCTOR_REDIRECTED;
-    for (uint32_t i = 0; i < d->module_count; i++) {
+    for (uint32_t i = 0; i < d->module_count; i++)
         examine_crt(d->modules[i]);
-        find_crt_use(d->modules[i]);
+    for (uint32_t i = 0; i < d->module_count; i++) {
+        find_crt_use(d, d->modules[i]);
         find_static_crt(d->modules[i]);
     }
     doctor_judge_halves(d);
@@ -256,4 +277,6 @@ void doctor_judge(doctor_t *d) {
     judge_program(d);
     judge_names(d);
     judge_missing(d);
+    d->installs = (d->verdict != DOCTOR_NOT);
+    judge_refusals(d);
 }

@@ -70,7 +70,7 @@ static void add_predictions(doctor_t *d) {
         if (row == NULL)
             continue;
         row->is_foretold = true;
-        row->predicted = d->half != 0 && d->verdict != DOCTOR_NOT && m->crt_rung != MI_RUNG_NONE;
+        row->predicted = d->half != 0 && d->installs && m->crt_rung != MI_RUNG_NONE;
         row->predicted_late = row->predicted && m->order < d->modules[d->half]->order;
     }
 }

@@ -6,10 +6,19 @@
 static CRITICAL_SECTION lock;
 static head_t *newest;
 static mem_state_t totals;
+#ifdef SYNTH_OLD
+// Before Visual Studio 2005: what the program may set is exported data, and nobody tells how often
+// the heap is checked but the flags.
+API int _crtDbgFlag = ALLOC_MEM;
+API long _crtBreakAlloc = -1;
+#    define flags       _crtDbgFlag
+#    define break_alloc _crtBreakAlloc
+#else
 static int flags = ALLOC_MEM;
+static long break_alloc = -1;
+#endif
 static int check_count, unchecked;
 static long request_count;
-static long break_alloc = -1;
 static alloc_hook_t alloc_hook;
 static dump_client_t dump_client;
 static LONG bad; // damaged blocks that were freed
@@ -169,6 +178,7 @@ API int _CrtSetDbgFlag(int flag) {
     return before;
 }
 
+#ifndef SYNTH_OLD
 API int *__p__crtDbgFlag(void);
 API int *__p__crtDbgFlag(void) {
     return &flags;
@@ -179,6 +189,7 @@ API long *__p__crtBreakAlloc(void) {
     synth_called();
     return &break_alloc;
 }
+#endif
 
 API long _CrtSetBreakAlloc(long number);
 API long _CrtSetBreakAlloc(long number) {
@@ -213,6 +224,7 @@ API dump_client_t _CrtGetDumpClient(void) {
     return dump_client;
 }
 
+#ifndef SYNTH_OLD
 API int _CrtSetCheckCount(int n);
 API int _CrtSetCheckCount(int n) {
     const int before = check_count;
@@ -226,6 +238,7 @@ API int _CrtGetCheckCount(void) {
     synth_called();
     return check_count;
 }
+#endif
 
 // ---- the _dbg forms that entries_x64.S does not make ----
 

@@ -36,6 +36,7 @@ macro(synth_dlls out arch)
         string(TOLOWER synth_${variant} lower)
         synth_dll(${out} ${arch} ${lower} -DSYNTH_${variant} "")
     endforeach()
+    synth_dll(${out} ${arch} synth_debug_old "-DSYNTH_DEBUG;-DSYNTH_OLD" "")
     # malloc under a nameless ordinal as well, for modules that import by number. lld aligns the export cells only
     # when the length of the file's name and its NUL is a multiple of four.
     if("${arch}" STREQUAL "x86_64")
