@@ -57,3 +57,13 @@ endif()
 # The compiler may call these four from any code; mingw's own list of ntdll leaves them to the C runtime.
 mi_import_lib(ntdllmem ntdll.dll memcpy memmove memset memcmp)
 set(MI_IMPORT_LIBS -L${PROJECT_BINARY_DIR}/import-libs kernel32 ntdll ntdllmem)
+
+# The same sources give the same bytes. lld writes a hash of the contents where the time of linking would stand, so that
+# debuggers still tell builds apart, and the name of the PDB without its folder; GNU ld writes no time.
+separate_arguments(linker_flags UNIX_COMMAND "${CMAKE_EXE_LINKER_FLAGS}")
+execute_process(COMMAND ${CMAKE_C_COMPILER} ${linker_flags} -Wl,--version OUTPUT_VARIABLE linker ERROR_QUIET)
+if(linker MATCHES "LLD")
+    add_link_options(-Wl,-Xlink=-Brepro -Wl,-Xlink=-pdbaltpath:%_PDB%)
+else()
+    add_link_options(-Wl,--no-insert-timestamp)
+endif()

@@ -59,7 +59,7 @@ def check_includes(path, text, broken):
             # The compiler's own headers for the processor's SHA instructions.
             is_intrinsic = path.name == "pe_sha256_cpu.c" and target in ("cpuid.h", "immintrin.h")
             # What the allocator and the redirect DLL, neither above the other, ask Windows alike.
-            is_shared = path.name == "privilege_windows.c" and target == "windows.h"
+            is_shared = path.name in ("privilege_windows.c", "variable_windows.c") and target == "windows.h"
             if not free and not is_intrinsic and not is_shared and not (here == "base" and target == "intrin.h"):
                 broken.append(f"{name}: system header <{target}> does not belong in {here}/")
             continue

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Makes one archive per platform in build/dist: licence, headers, libraries, the tool.
 
-The same commit gives the same archives, byte for byte: names are sorted, owners and modes are fixed, and all
-times are the commit's. Exit codes: 0 good, 1 something does not build or is missing.
+The same commit in the same folder gives the same archives, byte for byte: the linkers write no times (cmake/windows.cmake),
+names are sorted, owners and modes are fixed, and all times are the commit's. Exit codes: 0 good, 1 something does not build
+or is missing.
 """
 import gzip
 import hashlib
@@ -18,9 +19,13 @@ DIST = os.path.join(ROOT, "build", "dist")
 DOCUMENTS = ["LICENSE", "README.md", "README.zh-CN.md", "CHANGELOG.md"]
 # Platform: [(preset, files of its build folder)]; a missing file is an error.
 WINDOWS = ["mimalloc.dll", "mimalloc.lib", "mimalloc-static.lib"]
+# Made from the help of the tool (cmake/packaging.cmake), the same for every platform.
+PLACES = {"minject.1": "share/man/man1/minject.1", "minject.bash": "share/bash-completion/completions/minject",
+          "minject.ps1": "share/minject.ps1"}
+WINDOWS_HELP = ("linux-release", ["minject.ps1"])
 PLATFORMS = {
     "linux-x64": [
-        ("linux-release", ["libmimalloc.so", "libmimalloc.a", "mimalloc.o", "minject"]),
+        ("linux-release", ["libmimalloc.so", "libmimalloc.a", "mimalloc.o", "minject", "minject.1", "minject.bash"]),
         ("linux-debug", ["libmimalloc-debug.so"]),
         ("linux-secure", ["libmimalloc-secure.so"]),
     ],
@@ -28,9 +33,10 @@ PLATFORMS = {
         ("windows-x64-release", WINDOWS + ["mimalloc-redirect.dll", "minject.exe"]),
         ("windows-x64-debug", ["mimalloc-debug.dll"]),
         ("windows-x64-secure", ["mimalloc-secure.dll"]),
+        WINDOWS_HELP,
     ],
-    "windows-x86": [("windows-x86-release", WINDOWS + ["mimalloc-redirect32.dll", "minject.exe"])],
-    "windows-arm64": [("windows-arm64-release", WINDOWS + ["mimalloc-redirect-arm64.dll", "minject.exe"])],
+    "windows-x86": [("windows-x86-release", WINDOWS + ["mimalloc-redirect32.dll", "minject.exe"]), WINDOWS_HELP],
+    "windows-arm64": [("windows-arm64-release", WINDOWS + ["mimalloc-redirect-arm64.dll", "minject.exe"]), WINDOWS_HELP],
 }
 
 
@@ -50,17 +56,6 @@ def headers():
 
 
 CMAKE_HELPER = ["cmake/MimallocRedirect.cmake", "docs/minject.md"]
-# Made by the tool itself: place in the archive, its words.
-PRINTED = {"linux": [("share/man/man1/minject.1", ["help", "man"]),
-                     ("share/bash-completion/completions/minject", ["completion", "bash"])],
-           "windows": [("share/minject.ps1", ["completion", "powershell"])]}
-
-
-def printed(platform):
-    """{place: contents}: the manual and the completion scripts, from the source of --help. Every build prints the same."""
-    tool = os.path.join(ROOT, "build", "linux-release", "minject")
-    return {place: subprocess.run([tool, *words], capture_output=True, check=True).stdout
-            for place, words in PRINTED[platform.split("-")[0]]}
 
 
 def members(parts):
@@ -72,19 +67,18 @@ def members(parts):
         for name in names:
             path = os.path.join(ROOT, "build", preset, name)
             folder = "bin" if name.endswith((".dll", ".exe")) or name == "minject" else "lib"
-            found.append((f"{folder}/{name}", path))
+            found.append((PLACES.get(name, f"{folder}/{name}"), path))
     missing = [path for _, path in found if not os.path.isfile(path)]
     return found, missing
 
 
-def write_archive(path, top, files, made, when):
+def write_archive(path, top, files, when):
+    """The SHA-256 of the archive with these (name in it, path), under the folder top."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, source in sorted(files + [(name, None) for name in made]):
-            data = made.get(name)
-            if source is not None:
-                with open(source, "rb") as f:
-                    data = f.read()
+        for name, source in sorted(files):
+            with open(source, "rb") as f:
+                data = f.read()
             info = tarfile.TarInfo(f"{top}/{name}")
             info.size, info.mtime = len(data), when
             info.mode = 0o755 if name.startswith("bin/") or name.endswith(".so") else 0o644
@@ -97,7 +91,9 @@ def write_archive(path, top, files, made, when):
 
 def main():
     presets = sorted({preset for parts in PLATFORMS.values() for preset, _ in parts})
-    if subprocess.call([os.path.join(ROOT, "scripts", "build.sh"), *presets]) != 0:
+    helps = ["cmake", "--build", os.path.join(ROOT, "build", "linux-release"), "--target", "minject-help"]
+    if subprocess.call([os.path.join(ROOT, "scripts", "build.sh"), *presets]) != 0 or \
+            subprocess.call(helps, stdout=subprocess.DEVNULL) != 0:
         return 1
     when = int(git("log", "-1", "--format=%ct"))
     os.makedirs(DIST, exist_ok=True)
@@ -109,7 +105,7 @@ def main():
             return 1
         top = f"mimalloc-{version()}-{platform}"
         name = top + ".tar.gz"
-        sums.append(f"{write_archive(os.path.join(DIST, name), top, files, printed(platform), when)}  {name}")
+        sums.append(f"{write_archive(os.path.join(DIST, name), top, files, when)}  {name}")
         print("made build/dist/" + name, flush=True)
     with open(os.path.join(DIST, "SHA256SUMS"), "w", encoding="utf-8") as f:
         f.write("\n".join(sums) + "\n")

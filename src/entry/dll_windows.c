@@ -4,7 +4,9 @@
 // blocks may be anywhere.
 #include "entry/redirect_entry.h"
 
+#include "base/privilege.h"
 #include "base/text.h"
+#include "base/variable.h"
 #include "core/alloc.h"
 #include "diag/message.h"
 #include "diag/options.h"
@@ -154,52 +156,37 @@ static void redirect_missing(const WCHAR *path, DWORD error) {
                    why, (unsigned long)error, cure);
 }
 
-// A variable of the redirection, which is no option of the allocator: under both its names, as the
-// redirect DLL reads it.
+// A variable of the redirection, which is no option of the allocator. Whether the environment may
+// be trusted is asked when there is something to trust, since it takes four calls of the system.
 static bool variable(const char *name, char *text, size_t cap) {
-    static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
-    for (size_t i = 0; i < 2; i++) {
-        char full[40];
-        mi_text_t t;
-        mi_text_init(&t, full, sizeof(full));
-        mi_text_str(&t, prefixes[i]);
-        mi_text_str(&t, name);
-        if (mi_os_env(full, text, cap) && *text != 0)
-            return true;
-    }
-    return false;
+    return mi_variable_read(name, text, cap) && mi_environment_is_trusted();
 }
 
 static bool switch_is(const char *name, bool wanted) {
-    static const char *const off[] = {"0", "false", "no", "off"};
     char text[32];
-    bool is_on = true;
-    if (!variable(name, text, sizeof(text)))
-        return false;
-    for (size_t i = 0; i < sizeof(off) / sizeof(off[0]); i++)
-        is_on &= !mi_str_eq_nocase(text, off[i]);
-    return is_on == wanted;
+    return variable(name, text, sizeof(text)) && mi_variable_is_off(text) != wanted;
 }
 
 // The policy where no redirect DLL is there to read it: the environment's, else the one that the
-// program exports.
-static bool policy_is(const char *wanted) {
-    char text[16];
-    if (variable("REDIRECT", text, sizeof(text)))
-        return mi_str_eq_nocase(text, wanted);
+// program exports; "" = none.
+static const char *policy(char *buf, size_t cap) {
+    if (variable("REDIRECT", buf, cap))
+        return buf;
     const char *own =
         (const char *)(void *)export_find(GetModuleHandleW(NULL), "mimalloc_redirect_policy");
-    return own != NULL && mi_str_eq_nocase(own, wanted);
+    return own != NULL ? own : "";
 }
 
 static bool redirect_is_unwanted(void) {
+    char text[32];
     return switch_is("DISABLE_REDIRECT", true) || switch_is("DISABLE_OVERRIDE", true) ||
-           switch_is("ENABLE_REDIRECT", false) || policy_is("off") || policy_is("0");
+           switch_is("ENABLE_REDIRECT", false) || mi_variable_is_off(policy(text, sizeof(text)));
 }
 
 // Without a partner: the policy "required" means better no program than one that runs unredirected.
 static void redirect_policy_apply(void) {
-    if (!policy_is("required"))
+    char text[32];
+    if (!mi_str_eq_nocase(policy(text, sizeof(text)), "required"))
         return;
     mi_message_fmt(
         NULL, NULL,
@@ -238,9 +225,9 @@ static HMODULE redirect_load(HMODULE own) {
     if (path != NULL)
         module = redirect_load_from(path);
     else
-        mi_message_fmt(NULL, NULL,
-                       "mimalloc: warning: malloc is not redirected: the path of the allocator's "
-                       "DLL is too long.\n");
+        mi_message_fmt(NULL, NULL, "mimalloc: warning: malloc is not redirected: %s.\n",
+                       buffer == NULL ? "there is no memory for the path of the allocator's DLL"
+                                      : "the path of the allocator's DLL is too long");
     if (buffer != NULL)
         (void)VirtualFree(buffer, 0, MEM_RELEASE);
     return module;

@@ -181,6 +181,8 @@ bool mi_pe_export_by_name(const mi_pe_exports_t *ex, const char *name, mi_pe_exp
 // name_count = none.
 uint32_t mi_pe_export_lower(const mi_pe_exports_t *ex, uint32_t from, const char *key);
 bool mi_pe_export_begins(const mi_pe_exports_t *ex, uint32_t i, const char *prefix);
+// How many functions of the table begin at an RVA.
+uint32_t mi_pe_exports_at(const mi_pe_exports_t *ex, uint32_t rva);
 // Opens the exports and finds one name.
 bool mi_pe_export_find(const mi_pe_t *pe, const char *name, mi_pe_export_t *out);
 

@@ -55,6 +55,13 @@ bool mi_pe_export_by_index(const mi_pe_exports_t *ex, uint32_t i, mi_pe_export_t
     return out->name != NULL;
 }
 
+uint32_t mi_pe_exports_at(const mi_pe_exports_t *ex, uint32_t rva) {
+    uint32_t count = 0; // without a way out: several at a time
+    for (uint32_t k = 0; k < ex->function_count; k++)
+        count += (mi_pe_u32(ex->functions + (size_t)k * 4) == rva);
+    return count;
+}
+
 static bool name_equals(const char *a, const char *b) {
     while (*a != 0 && *a == *b) {
         a++;

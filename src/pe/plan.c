@@ -233,19 +233,16 @@ static void plan_forgive(const mi_pe_t *pe, mi_plan_t *plan, mi_plan_site_t *sit
         site->verdict = MI_SITE_LEFT;
 }
 
-// Is the site's own name the only one that leads there? As a rule it is. Both loops compare several
-// at a time.
+// Is the site's own name the only one that leads there? As a rule it is.
 static bool has_one_name(const mi_pe_exports_t *ex, const mi_plan_site_t *site) {
     mi_pe_export_t e;
-    uint32_t functions = 0, names = 0;
+    uint32_t names = 0; // without a way out: several at a time
     if (site->is_derived || !mi_plan_export(ex, site->name, &e) || e.rva != site->rva)
         return false;
     const uint16_t index = (uint16_t)(e.ordinal - ex->ordinal_base);
-    for (uint32_t k = 0; k < ex->function_count; k++)
-        functions += (mi_pe_u32(ex->functions + (size_t)k * 4) == site->rva);
     for (uint32_t i = 0; i < ex->name_count; i++)
         names += (mi_pe_u16(ex->ordinals + (size_t)i * 2) == index);
-    return functions == 1 && names == 1;
+    return names == 1 && mi_pe_exports_at(ex, site->rva) == 1;
 }
 
 // The _dbg names of a release CRT and the functions about its whole heap may be empty stubs that

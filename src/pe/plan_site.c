@@ -95,12 +95,7 @@ static bool is_nop(const walk_t *w, uint32_t rva) {
 
 static bool is_export(const mi_pe_t *pe, uint32_t rva) {
     mi_pe_exports_t ex;
-    if (!mi_pe_exports_open(pe, &ex))
-        return false;
-    uint32_t count = 0; // without a way out: several at a time
-    for (uint32_t k = 0; k < ex.function_count; k++)
-        count += (mi_pe_u32(ex.functions + (size_t)k * 4) == rva);
-    return count != 0;
+    return mi_pe_exports_open(pe, &ex) && mi_pe_exports_at(&ex, rva) != 0;
 }
 
 // Does a function begin here? x86 has no unwind table, and functions that call none need no entry.

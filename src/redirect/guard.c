@@ -3,6 +3,7 @@
 #include "redirect/allocator.h"
 #include "redirect/faults.h"
 #include "redirect/patch.h"
+#include "redirect/proof.h"
 #include "redirect/report.h"
 #include "redirect/settings.h"
 
@@ -112,12 +113,12 @@ static bool prove(void) {
     const HANDLE heap = GetProcessHeap();
     if (mi_fault_by_name("guard-proof"))
         return false;
-    void *theirs = HeapAlloc(heap, 0, 24), *ours = mi_alloc.alloc(24);
+    void *theirs = HeapAlloc(heap, 0, MI_PROOF_SMALL), *ours = mi_alloc.alloc(MI_PROOF_SMALL);
     const bool is_good =
-        (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == 24 &&
+        (theirs != NULL && ours != NULL && HeapSize(heap, 0, theirs) == MI_PROOF_SMALL &&
          HeapValidate(heap, 0, theirs) && HeapSize(heap, 0, ours) == mi_alloc.usable_size(ours) &&
          HeapValidate(heap, 0, ours));
-    void *moved = (is_good ? HeapReAlloc(heap, 0, ours, 200) : ours);
+    void *moved = (is_good ? HeapReAlloc(heap, 0, ours, MI_PROOF_LARGE) : ours);
     const bool is_moved = (moved != NULL && mi_alloc.is_ours(moved) && HeapFree(heap, 0, moved));
     return HeapFree(heap, 0, theirs) && is_good && is_moved;
 }

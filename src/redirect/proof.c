@@ -2,12 +2,12 @@
 #include "redirect/allocator.h"
 #include "redirect/faults.h"
 
-// The blocks of a proof. Few different sizes, since the first block of a size takes memory of its
-// own: mostly the process' very first blocks are these, so their sizes decide in which order the
-// pages of small blocks lie. That is luck of addresses (24 instead of 60 made pairs of changing
-// sizes a fifth slower in bench/redirect_cost.c). The larger one never fits where a smaller one
-// lies, and what lies behind OLD_END was never in it.
-enum { SMALL = 60, LARGE = 300, OLD_END = 128, ALIGN = 64 };
+enum {
+    SMALL = MI_PROOF_SMALL,
+    LARGE = MI_PROOF_LARGE,
+    OLD_END = 128, // what lies behind it was never in a smaller block
+    ALIGN = 64
+};
 
 // Aligned and with a word in front that names it, so that the aligned functions find it as well.
 static struct {

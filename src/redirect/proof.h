@@ -7,6 +7,13 @@
 
 #include "redirect/crt.h"
 
+// The blocks of a proof. Few different sizes, since the first block of a size takes memory of its
+// own: mostly the process' very first blocks are these, so their sizes decide in which order the
+// pages of small blocks lie. That is luck of addresses (24 instead of 60 made pairs of changing
+// sizes a fifth slower in bench/redirect_cost.c). The larger one never fits where a smaller one
+// lies.
+enum { MI_PROOF_SMALL = 60, MI_PROOF_LARGE = 300 };
+
 // Calls one redirected function at the address where callers reach it; counts in proof_count, or
 // sets failed_name.
 bool mi_proof_call(mi_crt_t *crt, const mi_plan_site_t *site, uintptr_t at);

@@ -1,8 +1,10 @@
 #include "redirect/settings.h"
 #include "base/privilege.h"
 #include "base/text.h"
+#include "base/variable.h"
 #include "redirect/faults.h"
 #include "redirect/modules.h"
+#include "redirect/report.h"
 
 static mi_settings_t settings;
 static bool is_read; // first read under the loader lock, in DllMain
@@ -12,40 +14,13 @@ static bool is_read; // first read under the loader lock, in DllMain
 // names costs 60 microseconds.
 static bool is_trusted;
 
-// A variable's value in ASCII, lower case not folded; false = not set, or too long to be one of our
-// words.
 static bool read_text(const char *name, char *buf, DWORD cap) {
-    char full[64];
-    if (!is_trusted)
-        return false;
-    static const char *const prefixes[] = {"MIMALLOC_", "MI_"};
-    for (size_t i = 0; i < 2; i++) {
-        mi_text_t t;
-        mi_text_init(&t, full, sizeof(full));
-        mi_text_str(&t, prefixes[i]);
-        mi_text_str(&t, name);
-        const DWORD len = GetEnvironmentVariableA(full, buf, cap);
-        if (len > 0 && len < cap)
-            return true;
-    }
-    return false;
-}
-
-static bool is_word(const char *value, const char *const *words, size_t count) {
-    for (size_t i = 0; i < count; i++)
-        if (mi_str_eq_nocase(value, words[i]))
-            return true;
-    return false;
-}
-
-static bool bool_of(const char *value) {
-    static const char *const off[] = {"0", "false", "no", "off"};
-    return !is_word(value, off, sizeof(off) / sizeof(off[0]));
+    return is_trusted && mi_variable_read(name, buf, cap);
 }
 
 static bool read_bool(const char *name, bool unset) {
     char value[32];
-    return read_text(name, value, sizeof(value)) ? bool_of(value) : unset;
+    return read_text(name, value, sizeof(value)) ? !mi_variable_is_off(value) : unset;
 }
 
 // The program itself may ask: `__declspec(dllexport) const char name[] = "value";`. NULL = it does
@@ -60,11 +35,19 @@ static const char *exported_text(const char *name) {
     return mi_pe_string(&pe, e.rva);
 }
 
+// A word that nobody here knows must not pass for a choice: "requierd" is no policy.
+static void say_unknown(const char *what, const char *value, const char *kept) {
+    mi_report(false, "%s is \"%s\", which is not understood: it is taken for \"%s\"", what, value,
+              kept);
+}
+
 static mi_policy_t policy_of(const char *value) {
     if (mi_str_eq_nocase(value, "required"))
         return MI_POLICY_REQUIRED;
-    if (mi_str_eq_nocase(value, "off") || mi_str_eq(value, "0"))
+    if (mi_variable_is_off(value))
         return MI_POLICY_OFF;
+    if (!mi_str_eq_nocase(value, "preferred"))
+        say_unknown("the policy", value, "preferred");
     return MI_POLICY_PREFERRED;
 }
 
@@ -84,17 +67,20 @@ static bool read_com(void) {
     char value[32];
     const char *text =
         read_either("REDIRECT_COTASKMEM", "mimalloc_redirect_cotaskmem", value, sizeof(value));
-    return text != NULL && bool_of(text);
+    return text != NULL && !mi_variable_is_off(text);
 }
 
 static mi_rungs_t read_rungs(void) {
     char value[32];
     if (!read_text("REDIRECT_RUNG", value, sizeof(value)))
         return MI_RUNGS_ALL;
-    return mi_str_eq_nocase(value, "entry")    ? MI_RUNGS_ENTRY
-           : mi_str_eq_nocase(value, "tables") ? MI_RUNGS_TABLES
-           : mi_str_eq_nocase(value, "none")   ? MI_RUNGS_NONE
-                                               : MI_RUNGS_ALL;
+    static const char *const words[] = {"entry", "tables", "none"};
+    static const mi_rungs_t rungs[] = {MI_RUNGS_ENTRY, MI_RUNGS_TABLES, MI_RUNGS_NONE};
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
+        if (mi_str_eq_nocase(value, words[i]))
+            return rungs[i];
+    say_unknown("MIMALLOC_REDIRECT_RUNG", value, "all of them, from entry down");
+    return MI_RUNGS_ALL;
 }
 
 // The name of the log file, complete, so that all of it goes to one place however often the program
@@ -114,6 +100,9 @@ static void read_log(WCHAR log[MI_LOG_UNITS]) {
 static void settings_read(mi_settings_t *s) {
     is_trusted =
         mi_environment_has_ours() && mi_environment_is_trusted() && !mi_fault_by_name("privileged");
+    if (is_trusted)
+        read_log(s->log); // first: what is said of the others goes there
+    s->is_verbose = read_bool("VERBOSE", false);
     s->policy = read_policy();
     s->off = MI_REASON_NONE;
     if (s->policy == MI_POLICY_OFF)
@@ -122,12 +111,9 @@ static void settings_read(mi_settings_t *s) {
         !read_bool("ENABLE_REDIRECT", true))
         s->off = MI_REASON_DISABLED;
     s->rungs = read_rungs();
-    s->is_verbose = read_bool("VERBOSE", false);
     s->is_debug_crt_on = read_bool("REDIRECT_DEBUG_CRT", true);
     s->is_guard_on = read_bool("REDIRECT_HEAP_GUARD", true);
     s->is_com_on = read_com();
-    if (is_trusted)
-        read_log(s->log);
 }
 
 const mi_settings_t *mi_settings(void) {

@@ -16,11 +16,13 @@ import sys
 import tempfile
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] / "redirect"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 import json_schema
 from make_image import Image
 import make_pe
 import tally
 from tally import check
+import wine_dlls
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--minject", required=True)
@@ -299,8 +301,8 @@ def test_api_sets(folder):
 
 def test_table(folder):
     """The tool's table says what the schema of the Wine at hand says, set by set."""
-    path = pathlib.Path("/usr/lib/x86_64-linux-gnu/wine/x86_64-windows/apisetschema.dll")
-    if not path.exists():
+    path = next((p for f in wine_dlls.folders("x86_64") if (p := pathlib.Path(f, "apisetschema.dll")).exists()), None)
+    if path is None:
         return
     source = pathlib.Path(__file__).resolve().parents[2]
     text = subprocess.run([sys.executable, source / "scripts" / "make_api_sets.py", path], capture_output=True, text=True).stdout

@@ -35,13 +35,15 @@ def run(command, **more):
         return code, out.read().decode("utf-8", "replace")
 
 
-def build(folder, toolchain, dlls, *more, **env):
+def build(folder, toolchain, dlls, *more, source=EXAMPLE, tool=None, configures=True, **env):
     native = args.native and pathlib.Path(args.native).exists()
-    tool = pathlib.Path(args.native).resolve() if native else f"{RUNNER};{TOOLS / 'minject.exe'}"
+    tool = tool or (pathlib.Path(args.native).resolve() if native else f"{RUNNER};{TOOLS / 'minject.exe'}")
     env = {**os.environ, **env}
-    code, text = run(["cmake", "-G", "Ninja", "-S", EXAMPLE, "-B", folder, f"-DCMAKE_TOOLCHAIN_FILE={toolchain}",
+    code, text = run(["cmake", "-G", "Ninja", "-S", source, "-B", folder, f"-DCMAKE_TOOLCHAIN_FILE={toolchain}",
                       f"-DMIMALLOC_DIR={dlls}", f"-DMINJECT_EXECUTABLE={tool}", *more], env=env)
-    check(code == 0, f"configure: {text}")
+    check((code == 0) == configures, f"configure: {text}")
+    if not configures:
+        return code, text
     return run(["cmake", "--build", folder], env=env)
 
 
@@ -126,8 +128,42 @@ def test_refusals(folder):
     check(code == 0, f"the right one repairs it: {text}")
 
 
+BARE_PROJECT = """cmake_minimum_required(VERSION 3.17)
+project(bare C)
+list(APPEND CMAKE_MODULE_PATH "@SOURCE@/cmake")
+include(MimallocRedirect)
+add_executable(bare bare.c)
+target_link_options(bare PRIVATE -nostdlib -Wl,--entry=begin)
+mimalloc_redirect(bare ${WORDS})
+"""
+
+
+def test_words(folder):
+    """What may stand behind the target, and the DLLs beside the tool when nobody says where they are. The program uses no C
+    runtime, so the verdict is "only partly"."""
+    source, mingw = folder / "source", EXAMPLE / "toolchain-mingw.cmake"
+    source.mkdir()
+    (source / "CMakeLists.txt").write_text(BARE_PROJECT.replace("@SOURCE@", str(SOURCE)))
+    (source / "bare.c").write_text("int begin(void);\nint begin(void) { return 0; }\n")
+    code, text = build(folder / "partly", mingw, TOOLS, source=source)
+    check(code != 0 and "minject check says no" in text and "only partly" in text, f"only partly, not asked for: {text}")
+    code, text = build(folder / "partly-ok", mingw, TOOLS, "-DWORDS=PARTLY_OK", source=source)
+    check(code == 0, f"only partly, as asked for: {text}")
+    secure = folder / "dlls"
+    secure.mkdir()
+    shutil.copy(TOOLS / "mimalloc-redirect.dll", secure)
+    shutil.copy(TOOLS / "mimalloc.dll", secure / "mimalloc-secure.dll")
+    code, text = build(folder / "variant", mingw, secure, "-DWORDS=VARIANT;secure;PARTLY_OK", source=source)
+    found = sorted(p.name for p in (folder / "variant").glob("*.dll"))
+    check(code == 0 and found == ["mimalloc-redirect.dll", "mimalloc-secure.dll"], f"a variant: {code} {found} {text}")
+    code, text = build(folder / "unknown", mingw, TOOLS, "-DWORDS=VARIANTS;secure", source=source, configures=False)
+    check(code != 0 and "unknown argument VARIANTS" in text, f"an unknown word: {text}")
+    code, text = build(folder / "no-dir", mingw, "", "-DWORDS=PARTLY_OK", source=source, tool=f"{RUNNER};{TOOLS / 'minject.exe'}")
+    check(code == 0 and (folder / "no-dir" / "mimalloc.dll").exists(), f"the DLLs beside the tool: {text}")
+
+
 def main():
-    for test in (test_toolchains, test_refusals):
+    for test in (test_toolchains, test_refusals, test_words):
         folder = pathlib.Path(tempfile.mkdtemp(prefix="minject-cmake-"))
         try:
             test(folder)

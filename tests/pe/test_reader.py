@@ -4,7 +4,6 @@
   test_reader.py --dump build/linux-release/tests/pe_dump
 """
 import argparse
-import glob
 import pathlib
 import re
 import shutil
@@ -13,9 +12,11 @@ import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "minject"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "scripts"))
 import make_pe
 import tally
 from tally import check
+import wine_dlls
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--dump", required=True)
@@ -88,9 +89,9 @@ def main():
                 check(readobj(path)[:2] == ours(text)[:2], f"{name}: exports and imports")
     finally:
         shutil.rmtree(folder)
-    for dll in ("ucrtbase", "msvcrt", "kernel32", "kernelbase", "ntdll", "advapi32", "shell32", "msvcr120"):
-        for path in glob.glob(f"/usr/lib/*/wine/x86_64-windows/{dll}.dll"):
-            compare(path, pathlib.Path(path).name)
+    for folder in wine_dlls.folders("x86_64"):
+        for dll in ("ucrtbase", "msvcrt", "kernel32", "kernelbase", "ntdll", "advapi32", "shell32", "msvcr120"):
+            compare(f"{folder}/{dll}.dll", dll + ".dll")
     return tally.finish()
 
 

@@ -2,31 +2,12 @@
 // and across two pages whose rights differ in every way; each change of rights fails once. It
 // changes nothing that anybody runs.
 #include "redirect/tables.h"
-#include "wtest.h"
+#include "refuse.h"
 
-enum { PAGE = 4096, BYTES = 2 * PAGE, CELLS = 3, BLOCKED = 1655 };
+enum { PAGE = 4096, BYTES = 2 * PAGE, CELLS = 3 };
 
 static uint8_t *table;
 static uint8_t original[BYTES];
-
-typedef BOOL(WINAPI *protect_t)(void *, SIZE_T, DWORD, DWORD *);
-static protect_t real_protect;
-static unsigned asked, refused_call, refusals;
-static DWORD refusal = ERROR_ACCESS_DENIED;
-static bool is_watching;
-
-// Only calls that make something writable are refused, not those that put rights back.
-static BOOL WINAPI refusing_protect(void *at, SIZE_T bytes, DWORD rights, DWORD *before) {
-    const DWORD writes = PAGE_READWRITE | PAGE_EXECUTE_READWRITE;
-    if (is_watching && (rights & writes) != 0 && asked++ == refused_call) {
-        refusals++;
-        SetLastError(refusal);
-        return FALSE;
-    }
-    const BOOL is_good = real_protect(at, bytes, rights, before);
-    SetLastError(ERROR_SUCCESS); // as any call may leave it
-    return is_good;
-}
 
 static void rights_set(const DWORD rights[2]) {
     DWORD before;
@@ -82,15 +63,16 @@ static bool is_across(const mi_cell_t *c) {
 static void test_refused(const DWORD rights[2], const mi_cells_t *cells) {
     for (refused_call = 0; refused_call < 100; refused_call++) {
         asked = refusals = 0;
-        is_watching = true;
+        refused_rights = PAGE_READWRITE | PAGE_EXECUTE_READWRITE; // not those that put rights back
         const mi_reason_t reason = mi_cells_write(cells);
-        is_watching = false;
+        refused_rights = 0;
         CHECK(table_is(cells->cell, refusals == 0) && rights_are(rights));
         if (refusals == 0) {
             CHECK(reason == MI_REASON_NONE);
             break;
         }
-        CHECK(reason == (refusal == BLOCKED ? MI_REASON_DYNAMIC_CODE : MI_REASON_TABLES_READ_ONLY));
+        CHECK(reason ==
+              (refusal == REFUSE_BLOCKED ? MI_REASON_DYNAMIC_CODE : MI_REASON_TABLES_READ_ONLY));
     }
     CHECK(refused_call == (is_across(&cells->cell[1]) ? CELLS + 1 : CELLS));
     CHECK(mi_cells_restore(cells) == MI_REASON_NONE);
@@ -114,16 +96,15 @@ static void test_place(const DWORD rights[2], size_t offset, bool is_short) {
 void mainCRTStartup(void) {
     static const DWORD kinds[] = {PAGE_READONLY, PAGE_READWRITE, PAGE_EXECUTE_READ,
                                   PAGE_EXECUTE_READWRITE};
-    const uintptr_t protect = proc(GetModuleHandleA("kernel32.dll"), "VirtualProtect");
-    real_protect = (protect_t)protect;
+    real_protect = (protect_t)protect_export();
     table = (uint8_t *)VirtualAlloc(NULL, BYTES, MEM_RESERVE | MEM_COMMIT, PAGE_READWRITE);
     for (size_t i = 0; table != NULL && i < BYTES; i++)
         table[i] = original[i] = (uint8_t)(i * 13 + i / PAGE);
     CHECK(table != NULL);
-    CHECK(imports_lead(GetModuleHandleA(NULL), protect, (uintptr_t)refusing_protect) == 1);
+    CHECK(imports_lead(GetModuleHandleA(NULL), protect_export(), (uintptr_t)refusing_protect) == 1);
     for (unsigned a = 0; a < 16 && wtest_failed == 0; a++) {
         const DWORD rights[2] = {kinds[a / 4], kinds[a % 4]};
-        refusal = (a % 2 == 0 ? ERROR_ACCESS_DENIED : BLOCKED);
+        refusal = (a % 2 == 0 ? ERROR_ACCESS_DENIED : REFUSE_BLOCKED);
         for (size_t offset = PAGE - sizeof(uintptr_t); offset <= PAGE; offset++)
             test_place(rights, offset, false);
         for (size_t offset = PAGE - 4; offset <= PAGE; offset++)

@@ -41,17 +41,24 @@ def skip_if_no_wine(code):
         sys.exit(77)
 
 
+def was_stillborn(words, code, *said):
+    """Shall this program be tried once more? Wine 8 ends about one program in a thousand with exit code 1 before it has
+    begun. The programs of these tests never end with 1 and without a word (wtest.h), so that is told apart; a second one in
+    the same test is a failure."""
+    if code != 1 or any(said) or STILLBORN:
+        return False
+    STILLBORN.append(words)
+    print("tried again, Wine did not start it:", words)
+    return True
+
+
 def run(runner, words, folder, env=None, seconds=100):
-    """(exit code, stdout, stderr) of a Windows program. Wine 8 ends about one program in a thousand with exit code 1 before
-    it has begun. The programs of these tests never end with 1 and without a word (wtest.h), so that is told apart, and
-    tried once more."""
-    for is_last in (False, True):
+    """(exit code, stdout, stderr) of a Windows program."""
+    while True:
         done = subprocess.run([runner, *words], cwd=folder, env=clean_environment(env), capture_output=True,
                               stdin=subprocess.DEVNULL, timeout=seconds, check=False)
-        if is_last or done.returncode != 1 or done.stdout or done.stderr or STILLBORN:
+        if not was_stillborn(words, done.returncode, done.stdout, done.stderr):
             break
-        STILLBORN.append(words)
-        print("tried again, Wine did not start it:", words)
     skip_if_no_wine(done.returncode)
     return done.returncode, text_of(done.stdout), text_of(done.stderr)
 
@@ -60,17 +67,16 @@ def run(runner, words, folder, env=None, seconds=100):
 def wine_kept_up(runner, program, folder):
     """Meanwhile one program that waits keeps the Wine server running: starting it costs more than all the tests. It must
     be up before the next one, whose pipes the server would hold open otherwise."""
-    for is_last in (False, True):
+    while True:
         keeper = subprocess.Popen([runner, program, "wait"], cwd=folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                   stderr=subprocess.DEVNULL)
-        if keeper.stdout.readline().startswith(b"ready"):
+        line = keeper.stdout.readline()
+        if line.startswith(b"ready"):
             break
         code = keeper.wait(timeout=60)
-        if is_last or code != 1 or STILLBORN:
+        if not was_stillborn([program, "wait"], code, line):
             print(f"the first program did not start: exit code {code}")
             sys.exit(77 if code == 77 else 1)
-        STILLBORN.append([program, "wait"])
-        print("tried again, Wine did not start the first program")
     try:
         yield
     finally:

@@ -7,9 +7,9 @@
 //
 // With words: what the whole redirection says in a process that forbids code to be written.
 #include "redirect/patch.h"
-#include "wtest.h"
+#include "refuse.h"
 
-enum { PAGES = 4, PAGE = 4096, PATCHES = 6, PATCH_BYTES = 5, BLOCKED = 1655, EVERY_CALL = 10000 };
+enum { PAGES = 4, PAGE = 4096, PATCHES = 6, PATCH_BYTES = 5 };
 
 static uint8_t *code;
 static uint8_t original[PAGES * PAGE];
@@ -105,27 +105,6 @@ static void test_orders(const DWORD rights[PAGES]) {
 
 // ---- a process that forbids new code ----
 
-typedef BOOL(WINAPI *protect_t)(void *, SIZE_T, DWORD, DWORD *);
-static protect_t real_protect;
-static DWORD refused_rights;               // a call for one of these
-static unsigned asked, refusals;           // ... is counted, and refused
-static unsigned refused_call = EVERY_CALL; // only this one is
-
-static BOOL WINAPI refusing_protect(void *at, SIZE_T bytes, DWORD rights, DWORD *before) {
-    if ((rights & refused_rights) != 0 && (refused_call == EVERY_CALL || asked++ == refused_call)) {
-        refusals++;
-        SetLastError(BLOCKED);
-        return FALSE;
-    }
-    const BOOL is_good = real_protect(at, bytes, rights, before);
-    SetLastError(ERROR_SUCCESS); // as any call may leave it
-    return is_good;
-}
-
-static uintptr_t protect_export(void) {
-    return proc(GetModuleHandleA("kernel32.dll"), "VirtualProtect");
-}
-
 // Each page in turn may not become writable: all is put back, the pages before it included.
 static void test_blocked(const DWORD rights[PAGES]) {
     static const unsigned order[PATCHES] = {2, 0, 4, 1, 5, 3};
@@ -147,7 +126,7 @@ static void test_blocked(const DWORD rights[PAGES]) {
     // The first and second page together, each alone, the third and fourth together.
     CHECK(refused_call == 6);
     CHECK(imports_lead(self, (uintptr_t)refusing_protect, protect_export()) == 1);
-    refused_call = EVERY_CALL;
+    refused_call = REFUSE_EVERY;
     CHECK(mi_patch_undo(patches, PATCHES) == MI_REASON_NONE && code_is(false));
     CHECK(rights_are(rights));
 }

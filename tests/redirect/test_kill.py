@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 
-from harness import FAILED, arguments, check, clean_environment, skip_if_no_wine, text_of
+from harness import FAILED, arguments, check, clean_environment, skip_if_no_wine, text_of, was_stillborn
 
 HANG_SECONDS = 30
 
@@ -30,11 +30,9 @@ class Kill:
         self.args, self.folder = args, folder
         self.ends = []  # seconds from the last line before ExitProcess to the end
 
-    def run(self, mode, number, crt="ucrtbase.dll"):
-        """The output; measures the end."""
-        words = [self.args.runner, "kill.exe", mode, str(number), f"mimalloc-redirect{self.args.bits}.dll",
-                 "mimalloc-locks.dll", crt]
-        child = subprocess.Popen(words, cwd=self.folder, env=clean_environment(), stdin=subprocess.DEVNULL,
+    def run_once(self, words):
+        """(exit code, output, seconds from the last line before ExitProcess to the end, None = it did not come so far)."""
+        child = subprocess.Popen([self.args.runner, *words], cwd=self.folder, env=clean_environment(), stdin=subprocess.DEVNULL,
                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         out, leaving = "", None
         hang = watch(child)
@@ -46,10 +44,18 @@ class Kill:
                 leaving = time.monotonic()
         code = child.wait()
         hang.cancel()
+        return code, out, None if leaving is None else time.monotonic() - leaving
+
+    def run(self, mode, number, crt="ucrtbase.dll"):
+        """The output; measures the end."""
+        words = ["kill.exe", mode, str(number), f"mimalloc-redirect{self.args.bits}.dll", "mimalloc-locks.dll", crt]
+        code, out, end = self.run_once(words)
+        if was_stillborn(words, code, out):
+            code, out, end = self.run_once(words)
         skip_if_no_wine(code)
-        if leaving is not None:
-            self.ends.append(time.monotonic() - leaving)
-        check(code == 0 and leaving is not None and "late" in out.split("leaving")[-1],
+        if end is not None:
+            self.ends.append(end)
+        check(code == 0 and end is not None and "late" in out.split("leaving")[-1],
               f"{mode} {number}: exit code {code}{' (said nothing for too long)' if code == -9 else ''}\n{out}")
         return out
 

@@ -60,7 +60,15 @@ def switches(m):
                 {"MIMALLOC_ENABLE_REDIRECT": "0"}):
         m.reason(20, crt + both + " malloc ucrtbase.dll", env, malloc="theirs")
     m.reason(21, crt + both + " malloc ucrtbase.dll", {"MIMALLOC_REDIRECT": "off"}, malloc="theirs")
+    m.reason(21, crt + both + " malloc ucrtbase.dll", {"MI_REDIRECT": "No"}, malloc="theirs")
     m.reason(0, crt + both + " malloc ucrtbase.dll", {"MIMALLOC_DISABLE_REDIRECT": "0"}, malloc="ours")
+    # Words that nobody knows are said, once; those that are known are not.
+    said = "which is not understood: it is taken for"
+    for env, wanted in (({"MIMALLOC_REDIRECT": "requierd"}, f'the policy is "requierd", {said} "preferred"'),
+                        ({"MI_REDIRECT_RUNG": "tabels"}, f'MIMALLOC_REDIRECT_RUNG is "tabels", {said} "all of them'),
+                        ({"MIMALLOC_REDIRECT": "Preferred", "MIMALLOC_REDIRECT_RUNG": "Entry"}, None)):
+        out, err = m.run(crt + both + " malloc ucrtbase.dll", env)
+        check(": ours" in out and err.count(said) == (wanted is not None) and (wanted or "") in err, f"{env}: {out}{err}")
     m.reason(22, crt + f"load {m.redirect}")
     m.reason(23, crt + f"load {m.redirect} load standin-version{m.args.bits}.dll enable")
     m.reason(24, crt + f"load {m.redirect} load standin-holes{m.args.bits}.dll enable")
