@@ -222,8 +222,8 @@ void *mi_foreign_realloc(mi_crt_ctx_t *ctx, void *p, size_t size) {
 
 void *mi_foreign_expand(mi_crt_t *crt, void *p, size_t size) {
     const HANDLE heap = heap_of(crt, p);
-    if (heap != NULL)
-        return HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, size);
+    if (heap != NULL) // never to nothing, as the Microsoft CRTs do it
+        return HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, size == 0 ? 1 : size);
     mi_crt_t *owner = debug_crt_of(crt, p);
     if (owner != NULL)
         return owner->own.msize_dbg(p, type_of(owner, p)) >= size ? p : NULL;

@@ -290,6 +290,133 @@ static void show_aligned(void) {
     }
 }
 
+// ---- blocks of before ----
+
+// Made by the CRT before anything is redirected, in the order late; each of the questions below
+// ends one. They are asked of new blocks when the order is early.
+enum { BEFORE_ENDS = 15, BEFORE_SIZES = 5, BEFORE_ALIGN = 64 };
+static const size_t before_sizes[BEFORE_SIZES] = {1, 24, 100, 5000, 700000};
+static uint8_t *before[BEFORE_SIZES][BEFORE_ENDS];
+
+static bool is_before_aligned(unsigned end) {
+    return end >= 10;
+}
+
+static void make_before(void) {
+    const make1_t make = (make1_t)proc(crt, "malloc");
+    const make2_t make_aligned = (make2_t)proc(crt, "_aligned_malloc");
+    for (unsigned i = 0; i < BEFORE_SIZES; i++)
+        for (unsigned k = 0; k < BEFORE_ENDS; k++) {
+            uint8_t *p = NULL;
+            if (!is_before_aligned(k))
+                p = (uint8_t *)make(before_sizes[i]);
+            else if (make_aligned != NULL)
+                p = (uint8_t *)make_aligned(before_sizes[i], BEFORE_ALIGN);
+            if (p != NULL)
+                memset(p, 0xA5, before_sizes[i]);
+            before[i][k] = p;
+        }
+}
+
+static void show_before_expand(uint8_t *const blocks[BEFORE_ENDS], size_t size) {
+    const take2_t expand = (take2_t)proc(crt, "_expand");
+    tell("before: _msize", c_msize(blocks[0]));
+    tell("before: _expand too much", expand(blocks[0], SIZE_MAX / 2) == NULL);
+    tell("before: _expand too much keeps", all_are(blocks[0], 0, size, 0xA5));
+    tell("before: _expand too much _msize", c_msize(blocks[0]));
+    tell("before: _expand smaller", expand(blocks[0], size / 2 + 1) == blocks[0]);
+    tell("before: _expand smaller _msize", c_msize(blocks[0]));
+    if (size < 100000) { // a large block may stay as it is: the heap's affair
+        tell("before: _expand to 0", expand(blocks[0], 0) == blocks[0]);
+        tell("before: _expand to 0 _msize", c_msize(blocks[0]));
+    }
+    *c_errno() = 77;
+    SetLastError(1234);
+    c_free(blocks[0]);
+    tell("before: free keeps the last error", GetLastError() == 1234);
+}
+
+static void show_before_realloc(uint8_t *const blocks[BEFORE_ENDS], size_t size) {
+    begin();
+    tell("before: realloc too much", c_realloc(blocks[1], SIZE_MAX / 2) == NULL);
+    if (is_genuine) // Wine's heap forgets to check the sum
+        tell("before: realloc max", c_realloc(blocks[1], SIZE_MAX - 5) == NULL);
+    tell("before: realloc too much keeps", all_are(blocks[1], 0, size, 0xA5));
+    uint8_t *p = c_realloc(blocks[1], 2 * size + 10);
+    tell("before: realloc _msize", c_msize(p));
+    tell("before: realloc contents", all_are(p, 0, size, 0xA5));
+    c_free(p);
+    p = c_realloc(blocks[2], size / 2 + 1);
+    tell("before: realloc smaller _msize", c_msize(p));
+    tell("before: realloc smaller contents", all_are(p, 0, size / 2 + 1, 0xA5));
+    c_free(p);
+    tell("before: realloc to 0", c_realloc(blocks[3], 0) == NULL);
+}
+
+static void show_before_recalloc(uint8_t *const blocks[BEFORE_ENDS], size_t size) {
+    const take3_t recalloc = (take3_t)proc(crt, "_recalloc");
+    if (recalloc == NULL)
+        return;
+    tell("before: _recalloc overflow", recalloc(blocks[4], SIZE_MAX / 2, 3) == NULL);
+    if (is_genuine) // Wine clears what it did not get
+        tell("before: _recalloc too much", recalloc(blocks[4], SIZE_MAX / 2, 1) == NULL);
+    tell("before: _recalloc keeps", all_are(blocks[4], 0, size, 0xA5));
+    uint8_t *p = recalloc(blocks[4], 2, size + 3);
+    tell("before: _recalloc _msize", c_msize(p));
+    tell("before: _recalloc contents", all_are(p, 0, size, 0xA5));
+    tell("before: _recalloc zero", all_are(p, size, 2 * size + 6, 0));
+    c_free(p);
+    p = recalloc(blocks[5], 1, size / 2 + 1);
+    tell("before: _recalloc smaller _msize", c_msize(p));
+    c_free(p);
+    tell("before: _recalloc to 0", recalloc(blocks[6], 0, 5) == NULL);
+}
+
+static void show_before_aligned(uint8_t *const blocks[BEFORE_ENDS], size_t size) {
+    const take3_t resize = (take3_t)proc(crt, "_aligned_realloc");
+    const take4_t recalloc = (take4_t)proc(crt, "_aligned_recalloc");
+    const size3_t msize = (size3_t)proc(crt, "_aligned_msize");
+    const free_t release = (free_t)proc(crt, "_aligned_free");
+    if (msize != NULL)
+        tell("before: _aligned_msize", msize(blocks[10], BEFORE_ALIGN, 0));
+    tell("before: aligned too much", resize(blocks[10], SIZE_MAX / 2, BEFORE_ALIGN) == NULL);
+    if (is_genuine) // Wine calls no handler
+        tell("before: aligned by 24", resize(blocks[10], size, 24) == NULL);
+    tell("before: aligned keeps", all_are(blocks[10], 0, size, 0xA5));
+    uint8_t *p = resize(blocks[10], 2 * size + 10, BEFORE_ALIGN);
+    tell("before: aligned realloc", p != NULL && ((uintptr_t)p & (BEFORE_ALIGN - 1)) == 0);
+    tell("before: aligned realloc contents", all_are(p, 0, size, 0xA5));
+    if (msize != NULL)
+        tell("before: aligned realloc _aligned_msize", msize(p, BEFORE_ALIGN, 0));
+    release(p);
+    tell("before: aligned realloc to 0", resize(blocks[11], 0, BEFORE_ALIGN) == NULL);
+    if (recalloc != NULL && is_genuine) { // Wine has a stub
+        p = recalloc(blocks[12], 2, size + 3, BEFORE_ALIGN);
+        tell("before: aligned recalloc", p != NULL && ((uintptr_t)p & (BEFORE_ALIGN - 1)) == 0);
+        tell("before: aligned recalloc contents", all_are(p, 0, size, 0xA5));
+        tell("before: aligned recalloc zero", all_are(p, size, 2 * size + 6, 0));
+        release(p);
+        tell("before: aligned recalloc to 0", recalloc(blocks[13], 0, 5, BEFORE_ALIGN) == NULL);
+    }
+    *c_errno() = 77;
+    SetLastError(1234);
+    release(blocks[14]);
+    tell("before: _aligned_free keeps the last error", GetLastError() == 1234);
+}
+
+static void show_before(void) {
+    if (before[0][0] == NULL)
+        make_before();
+    for (unsigned i = 0; i < BEFORE_SIZES; i++) {
+        begin();
+        show_before_expand(before[i], before_sizes[i]);
+        show_before_realloc(before[i], before_sizes[i]);
+        show_before_recalloc(before[i], before_sizes[i]);
+        if (before[i][10] != NULL)
+            show_before_aligned(before[i], before_sizes[i]);
+    }
+}
+
 // ---- new-handler, new-mode, operators ----
 
 static unsigned handler_calls;
@@ -445,8 +572,11 @@ static void show_heap(void) {
 
 void mainCRTStartup(void) {
     const bool is_late = mi_str_eq(argument(3), "late");
-    if (is_late)
+    is_genuine = mi_str_eq(argument(5), "genuine");
+    if (is_late) {
         crt = LoadLibraryA(argument(4));
+        make_before();
+    }
     const HMODULE redirect = LoadLibraryA(argument(1));
     const HMODULE allocator = LoadLibraryA(argument(2));
     if (!is_late)
@@ -461,7 +591,6 @@ void mainCRTStartup(void) {
     c_free = (free_t)proc(crt, "free");
     c_msize = (size1_t)proc(crt, "_msize");
     c_errno = (int *(*)(void))proc(crt, "_errno");
-    is_genuine = mi_str_eq(argument(5), "genuine");
     const set_invalid_t set_invalid = (set_invalid_t)proc(crt, "_set_invalid_parameter_handler");
     has_invalid_handler = (set_invalid != NULL);
     if (has_invalid_handler)
@@ -479,6 +608,7 @@ void mainCRTStartup(void) {
     show_aligned();
     show_new();
     show_heap();
+    show_before(); // last: afterwards Wine's walk over its own heap faults
     say("end\n");
     ExitProcess(0);
 }

@@ -30,6 +30,14 @@ WINE = [
     ("calloc with handler", "Wine's calloc and realloc ask no new-handler ..."),
     ("realloc with handler", "... nor set errno then"),
     ("handler calls: 0", "... so that it is not called"),
+    # The same of blocks of before.
+    ("before: realloc too much: 1", "its realloc leaves errno alone"),
+    ("before: realloc max: 1", "the same"),
+    ("before: _expand too much: 1", "and its _expand"),
+    ("before: _expand to 0 _msize", "Wine makes a block of 0 bytes, Microsoft one of 1"),
+    ("before: _recalloc to 0", "Wine takes the freed block for a failure"),
+    ("before: aligned too much: 1", "its aligned realloc leaves errno alone"),
+    ("before: aligned realloc to 0", "Wine's msvcrt takes it for a wrong argument, after freeing the block"),
 ]
 
 
