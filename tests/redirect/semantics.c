@@ -294,24 +294,23 @@ static void show_aligned(void) {
 
 // Made by the CRT before anything is redirected, in the order late; each of the questions below
 // ends one. They are asked of new blocks when the order is early.
-enum { BEFORE_ENDS = 15, BEFORE_SIZES = 5, BEFORE_ALIGN = 64 };
+enum { BEFORE_ENDS = 19, BEFORE_SIZES = 5, BEFORE_ALIGN = 64, BEFORE_OFFSET = 24 };
 static const size_t before_sizes[BEFORE_SIZES] = {1, 24, 100, 5000, 700000};
 static uint8_t *before[BEFORE_SIZES][BEFORE_ENDS];
-
-static bool is_before_aligned(unsigned end) {
-    return end >= 10;
-}
 
 static void make_before(void) {
     const make1_t make = (make1_t)proc(crt, "malloc");
     const make2_t make_aligned = (make2_t)proc(crt, "_aligned_malloc");
+    const make3_t make_offset = (make3_t)proc(crt, "_aligned_offset_malloc");
     for (unsigned i = 0; i < BEFORE_SIZES; i++)
         for (unsigned k = 0; k < BEFORE_ENDS; k++) {
             uint8_t *p = NULL;
-            if (!is_before_aligned(k))
+            if (k < 10)
                 p = (uint8_t *)make(before_sizes[i]);
-            else if (make_aligned != NULL)
+            else if (k < 15 && make_aligned != NULL)
                 p = (uint8_t *)make_aligned(before_sizes[i], BEFORE_ALIGN);
+            else if (k >= 15 && make_offset != NULL && before_sizes[i] > BEFORE_OFFSET)
+                p = (uint8_t *)make_offset(before_sizes[i], BEFORE_ALIGN, BEFORE_OFFSET);
             if (p != NULL)
                 memset(p, 0xA5, before_sizes[i]);
             before[i][k] = p;
@@ -404,6 +403,37 @@ static void show_before_aligned(uint8_t *const blocks[BEFORE_ENDS], size_t size)
     tell("before: _aligned_free keeps the last error", GetLastError() == 1234);
 }
 
+static bool is_offset_aligned(const uint8_t *p) {
+    return p != NULL && (((uintptr_t)p + BEFORE_OFFSET) & (BEFORE_ALIGN - 1)) == 0;
+}
+
+static void show_before_offset(uint8_t *const blocks[BEFORE_ENDS], size_t size) {
+    const take4_t resize = (take4_t)proc(crt, "_aligned_offset_realloc");
+    const take5_t recalloc = (take5_t)proc(crt, "_aligned_offset_recalloc");
+    const size3_t msize = (size3_t)proc(crt, "_aligned_msize");
+    const free_t release = (free_t)proc(crt, "_aligned_free");
+    if (msize != NULL)
+        tell("before: offset _aligned_msize", msize(blocks[15], BEFORE_ALIGN, BEFORE_OFFSET));
+    uint8_t *p = resize(blocks[15], 2 * size + 10, BEFORE_ALIGN, BEFORE_OFFSET);
+    tell("before: offset realloc", is_offset_aligned(p) && all_are(p, 0, size, 0xA5));
+    if (msize != NULL)
+        tell("before: offset realloc _aligned_msize", msize(p, BEFORE_ALIGN, BEFORE_OFFSET));
+    release(p);
+    if (recalloc != NULL && is_genuine) { // Wine has a stub
+        tell("before: offset beyond", recalloc(blocks[16], 1, 10, BEFORE_ALIGN, 24) == NULL);
+        tell("before: offset overflow",
+             recalloc(blocks[16], SIZE_MAX / 2, 3, BEFORE_ALIGN, BEFORE_OFFSET) == NULL);
+        p = recalloc(blocks[16], 2, size + 3, BEFORE_ALIGN, BEFORE_OFFSET);
+        tell("before: offset recalloc", is_offset_aligned(p) && all_are(p, 0, size, 0xA5));
+        tell("before: offset recalloc zero", all_are(p, size, 2 * size + 6, 0));
+        release(p);
+    }
+    p = resize(blocks[17], size / 2 + BEFORE_OFFSET, BEFORE_ALIGN, BEFORE_OFFSET);
+    tell("before: offset smaller", is_offset_aligned(p) && all_are(p, 0, size / 2, 0xA5));
+    release(p);
+    release(blocks[18]);
+}
+
 static void show_before(void) {
     if (before[0][0] == NULL)
         make_before();
@@ -414,6 +444,8 @@ static void show_before(void) {
         show_before_recalloc(before[i], before_sizes[i]);
         if (before[i][10] != NULL)
             show_before_aligned(before[i], before_sizes[i]);
+        if (before[i][15] != NULL)
+            show_before_offset(before[i], before_sizes[i]);
     }
 }
 

@@ -97,10 +97,11 @@ def answers(g):
     if "mimalloc.dll" not in g.allocators:
         return
     for crt in g.crts:
-        for order in ("early", "late"):
+        for order, rung in (("early", "entry"), ("late", "entry"), ("late", "tables")):
             good, bad = compare(Answers(g.args.runner, g.args.bits, "mimalloc.dll"), crt, order,
-                                {"WINEDLLOVERRIDES": genuine.overrides(g.set)}, g.folder, is_genuine=True)
-            check(good > 1000 and bad == 0, f"{g.set.name}: {crt} answers otherwise in {bad} of {good + bad} lines")
+                                {"WINEDLLOVERRIDES": genuine.overrides(g.set), "MIMALLOC_REDIRECT_RUNG": rung}, g.folder,
+                                is_genuine=True)
+            check(good > 1000 and bad == 0, f"{g.set.name}: {crt}, {rung}: {bad} of {good + bad} lines are otherwise")
 
 
 def storms(g):
