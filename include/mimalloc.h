@@ -156,7 +156,9 @@ mi_decl_nodiscard mi_decl_export void *mi_reallocf(void *p, size_t newsize) mi_a
 // foreign pointers.
 mi_decl_nodiscard mi_decl_export size_t mi_usable_size(const void *p) mi_attr_noexcept;
 
-// The usable size that mi_malloc(size) would give; size itself when it is impossible to allocate.
+// The usable size that mi_malloc(size) gives at least; size itself when it is impossible to
+// allocate. A thread that has few blocks may get more (mi_usable_size tells), up to half as much
+// again.
 mi_decl_nodiscard mi_decl_export size_t mi_good_size(size_t size) mi_attr_noexcept;
 
 // ---- forms that also tell the usable size ----

@@ -193,6 +193,7 @@ void mi_life_pool_put(mi_theap_t *theap) {
     MI_ASSERT(mi_load_relaxed(&theap->page_count) == 0);
     mi_fetch_add_relaxed(&life_ended_mallocs, mi_load_relaxed(&theap->malloc_count));
     mi_store_relaxed(&theap->malloc_count, (uint64_t)0);
+    theap->fineness = 0;
     mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_UNUSED);
     mi_store_relaxed(&theap->thread_id, (uintptr_t)0);
     theap->list_next = life_pool;

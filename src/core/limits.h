@@ -61,6 +61,9 @@
 #define MI_LENT_TICKS_WIDE 4u // pages of several slices
 #define MI_LENT_OFTEN      3u
 #define MI_FULL_SHARE      16u // a full page waits until this part of it was freed
+// From so many pages on a thread heap has every other class, and all of them (theap.c).
+#define MI_HALF_PAGES MI_LIMIT(32u, 3u)
+#define MI_FINE_PAGES MI_LIMIT(128u, 6u)
 
 // Zeroing: from here on it is worth asking the OS how much of a block is resident at all.
 #define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)

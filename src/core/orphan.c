@@ -50,7 +50,7 @@ static void orphan_return(mi_theap_t *theap) {
 // A page of the class that has a free block or can link one.
 static mi_page_t *orphan_find(mi_theap_t *orphan, uint32_t class_index) {
     mi_page_t *const current = orphan->current[class_index];
-    if (current->state == MI_PAGE_CURRENT &&
+    if (current->state == MI_PAGE_CURRENT && current->class_index == class_index &&
         (current->free != NULL || current->capacity < current->reserved))
         return current;
     return orphan->queue[class_index].first;

@@ -57,6 +57,17 @@ MI_INLINE size_t mi_class_bytes(uint32_t class_index) {
     return (size_t)(9 + (k & 7)) << (4 + (k >> 3));
 }
 
+// A thread heap of few pages does without some classes (theap.c): for this fineness, the class that
+// serves this (plain) one. Its size is a multiple of every power of two that this one's is a
+// multiple of.
+#define MI_CLASS_COARSE_FROM 9u
+#define MI_CLASS_FINE        2u // the fineness of all classes; 1: of every other; 0: of every fourth
+MI_INLINE uint32_t mi_class_server(uint32_t plain, uint32_t fineness) {
+    const uint32_t others = 3u >> fineness;
+    return plain >= MI_CLASS_COARSE_FROM && plain <= MI_CLASS_SHARED ? (plain + others) & ~others
+                                                                     : plain;
+}
+
 // Slices of a page that holds blocks of this size: enough blocks that page events are rare; what is
 // never linked is never touched, so a long page costs addresses only. The guard takes less than a
 // slice but would cost a whole block: such pages are a slice longer.

@@ -18,7 +18,11 @@ mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
 // ---- Queues
 // ------------------------------------------------------------------------------------------------
 
-static void theap_home(mi_theap_t *theap, uint32_t class_index) {
+static void theap_refine_for(mi_theap_t *theap, uint32_t class_index);
+
+MI_INLINE void theap_home(mi_theap_t *theap, uint32_t class_index) {
+    if (MI_UNLIKELY(theap->fineness != MI_CLASS_FINE))
+        theap_refine_for(theap, class_index);
     theap->homes[class_index / 64] |= (uint64_t)1 << (class_index % 64);
 }
 
@@ -69,22 +73,45 @@ static size_t page_touched(const mi_page_t *page) {
 // ---- Which page a class allocates from
 // ---------------------------------------------------------------------
 
-static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
+// Makes the page current for the classes that this one serves. Returns the (plain) class before
+// them.
+static uint32_t theap_serve_others(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
+    const uint32_t plain = mi_class_plain(class_index);
+    uint32_t before = plain - 1;
+    for (; mi_class_server(before, theap->fineness) == plain; before--)
+        theap->current[class_index - plain + before] = page;
+    return before;
+}
+
+// Of a class that is among those with a page.
+MI_INLINE void theap_serve(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
     const bool is_exact = (class_index >= MI_CLASS_EXACT);
     const uint32_t plain = mi_class_plain(class_index);
-    if (plain > MI_CLASS_SHARED)
-        theap->hot_bytes += page->block_bytes - theap->current[class_index]->block_bytes;
     theap->current[class_index] = page;
-    theap_home(theap, class_index);
+    const uint32_t before = (MI_LIKELY(theap->fineness == MI_CLASS_FINE)
+                                 ? plain - 1
+                                 : theap_serve_others(theap, class_index, page));
     mi_page_t **const direct = (is_exact ? theap->exact_direct : theap->direct);
     const size_t last = mi_class_bytes(plain) >> MI_GRANULE_SHIFT;
     if (last >= MI_DIRECT_COUNT)
         return;
-    // No exact block has the size 0: its callers mean 1, and find out on the slow path.
-    const size_t first =
-        (plain == 1 ? (is_exact ? 1 : 0) : (mi_class_bytes(plain - 1) >> MI_GRANULE_SHIFT) + 1);
+    // No exact block has the size 0: its callers mean 1, and find out on the slow path; as do those
+    // of a size so much too small for the block that one byte does not tell it.
+    const size_t next =
+        (plain == 1 ? (is_exact ? 1 : 0) : (mi_class_bytes(before) >> MI_GRANULE_SHIFT) + 1);
+    const size_t least = (is_exact && last >= MI_EXACT_LARGE >> MI_GRANULE_SHIFT
+                              ? last + 2 - ((MI_EXACT_LARGE + 1) >> MI_GRANULE_SHIFT)
+                              : 0);
+    const size_t first = (next > least ? next : least);
     for (size_t i = first; i <= last; i++)
         direct[i] = page;
+}
+
+static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
+    if (mi_class_plain(class_index) > MI_CLASS_SHARED)
+        theap->hot_bytes += page->block_bytes - theap->current[class_index]->block_bytes;
+    theap_home(theap, class_index);
+    theap_serve(theap, class_index, page);
 }
 
 // A page that no thread heap lists any more, since it is full. Worth a visit again when a sixteenth
@@ -231,7 +258,7 @@ static size_t theap_give(mi_theap_t *theap, mi_page_t *page, bool *has_given) {
 size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given) {
     size_t idle = theap->empty_bytes;
     for (uint32_t c = 1; c < MI_CLASS_TOTAL; c++)
-        idle += page_idle(theap->current[c]);
+        idle += (theap->current[c]->class_index == c ? page_idle(theap->current[c]) : 0);
     for (uint32_t c = MI_CLASS_TOTAL; c-- > 1;) {
         mi_page_t *page = theap->queue[c].last;
         for (mi_page_t *prev; page != NULL && idle > most; page = prev) {
@@ -340,6 +367,52 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
     return page;
 }
 
+// ---- Coarse and fine
+// -----------------------------------------------------------------------------
+// Each class has pages of its own, and as a rule one of them is not full: in a thread heap of few
+// pages that is more memory than blocks that are somewhat too large. So a thread heap begins with
+// every fourth class, from MI_CLASS_COARSE_FROM on: the next that it has serves the three others,
+// too, its page is their current page. When it has more pages it has every other class, then all.
+// What was allocated before stays where it is.
+
+static void theap_refine(mi_theap_t *theap) {
+    const uint32_t step = 4u >> theap->fineness++;
+    for (uint32_t c = MI_CLASS_COARSE_FROM - 1 + step / 2; c < MI_CLASS_SHARED; c += step) {
+        theap_set_current(theap, c, &mi_page_empty);
+        theap_set_current(theap, MI_CLASS_EXACT + c, &mi_page_empty);
+    }
+}
+
+// The class gets a page, of whatever origin.
+static MI_NOINLINE void theap_refine_for(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t plain = mi_class_plain(class_index);
+    while (mi_class_server(plain, theap->fineness) != plain)
+        theap_refine(theap);
+}
+
+static MI_NOINLINE uint32_t theap_server_coarse(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t plain = mi_class_plain(class_index);
+    if (mi_guest_may_serve(theap, class_index))
+        theap_refine_for(theap, class_index); // blocks of that size are at hand
+    return class_index - plain + mi_class_server(plain, theap->fineness);
+}
+
+// The class whose pages serve this one.
+MI_INLINE uint32_t theap_server(mi_theap_t *theap, uint32_t class_index) {
+    return MI_LIKELY(theap->fineness == MI_CLASS_FINE) ? class_index
+                                                       : theap_server_coarse(theap, class_index);
+}
+
+// The class needs a page more: shall there be more classes? A page full of small blocks is a sign,
+// too.
+static bool theap_shall_refine(const mi_theap_t *theap, uint32_t class_index) {
+    const size_t pages = mi_load_relaxed(&theap->page_count);
+    if (theap->fineness != 0)
+        return theap->fineness != MI_CLASS_FINE && pages >= MI_FINE_PAGES;
+    return pages >= MI_HALF_PAGES || (theap->current[class_index] != &mi_page_empty &&
+                                      mi_class_plain(class_index) <= MI_CLASS_ONE_SLICE);
+}
+
 // The usual case of theap_refill, by itself since a program that replaces blocks at random has it
 // at every fifth: the current page is full, and the first of its queue takes its place. NULL = it
 // is another case.
@@ -353,15 +426,16 @@ MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
     queue_remove(theap, page);
     page->used++;
     page->state = MI_PAGE_CURRENT;
-    theap_set_current(theap, class_index, page);
+    theap_serve(theap, class_index, page);
     page_wait(old, old->used - 1);
     return page;
 }
 
 // Makes a page current that can serve a block of this class: it has one in its free list. *is_zero:
 // that block reads as zero but for its link. NULL = no memory.
-static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
+static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero) {
     mi_remote_collect(theap);
+    const uint32_t class_index = theap_server(theap, asked);
     mi_page_t *page = theap->current[class_index];
     if (page->free != NULL)
         return page;
@@ -377,6 +451,12 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t class_index, bool *is
         page = theap_borrow(theap, class_index);
         if (page == NULL)
             page = mi_orphan_steal(theap, class_index);
+        if (page == NULL && asked != class_index)
+            page = mi_orphan_steal(theap, asked);
+        if (page == NULL && theap_shall_refine(theap, class_index)) {
+            theap_refine(theap);
+            return theap_refill(theap, asked, is_zero);
+        }
         if (page == NULL)
             page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
         if (page == NULL)
@@ -418,7 +498,7 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
     if (is_huge) {
         p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero) : NULL);
     } else {
-        mi_page_t *page = theap_next(theap, class_index);
+        mi_page_t *page = theap_next(theap, theap_server(theap, class_index));
         if (page == NULL)
             page = theap_refill(theap, class_index, is_zero);
         if (page != NULL)

@@ -374,7 +374,7 @@ static outcome_t overflow_from(size_t size, int count) {
             last = p;
     }
     // As far as the longest page of such blocks goes; the next one is there.
-    const size_t reach = size + (size < 4096 ? 65536 : 262144);
+    const size_t reach = size + (size < 4096 ? 65536 : 9 * 65536);
     volatile uint8_t *at = last;
     for (size_t i = 0; i < reach; i++)
         at[i] = 'D';

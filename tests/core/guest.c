@@ -239,7 +239,7 @@ static void test_mixed(void) {
     const bool has_path = (MI_MAP_HAS_KEYS && !MI_SECURE && !MI_DEBUG);
     uint64_t state = 7;
     far.count = SET;
-    far.size = 300;
+    far.size = 384; // of the same class however many pages a thread has
     make_elsewhere(&far);
     for (int i = 0; i < SET; i++) {
         own[i] = use_malloc(2000);
@@ -250,7 +250,7 @@ static void test_mixed(void) {
         if (use_random(&state) % 2 == 0)
             renew(&own[k], 2000, (uint8_t)k);
         else
-            renew(&far.block[k], 300, (uint8_t)k);
+            renew(&far.block[k], 384, (uint8_t)k);
     }
     CHECK(!has_path || theap->free_key != theap->key);
     CHECK(use_free((uint8_t *)own[0] + 16) != MI_FREE_OK);
