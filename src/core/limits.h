@@ -61,9 +61,11 @@
 #define MI_LENT_TICKS_WIDE 4u // pages of several slices
 #define MI_LENT_OFTEN      3u
 #define MI_FULL_SHARE      16u // a full page waits until this part of it was freed
-// From so many pages on a thread heap has every other class, and all of them (theap.c).
-#define MI_HALF_PAGES MI_LIMIT(32u, 3u)
-#define MI_FINE_PAGES MI_LIMIT(128u, 6u)
+// From so many pages on a thread heap has every other class, and all of them; or as soon as the
+// blocks of second and further pages are so many bytes too large (theap.c).
+#define MI_HALF_PAGES     MI_LIMIT(32u, 3u)
+#define MI_FINE_PAGES     MI_LIMIT(128u, 6u)
+#define MI_COARSE_SURPLUS (64 * MI_KiB)
 
 // Zeroing: from here on it is worth asking the OS how much of a block is resident at all.
 #define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)

@@ -377,6 +377,7 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
 
 static void theap_refine(mi_theap_t *theap) {
     const uint32_t step = 4u >> theap->fineness++;
+    theap->surplus = 0;
     for (uint32_t c = MI_CLASS_COARSE_FROM - 1 + step / 2; c < MI_CLASS_SHARED; c += step) {
         theap_set_current(theap, c, &mi_page_empty);
         theap_set_current(theap, MI_CLASS_EXACT + c, &mi_page_empty);
@@ -403,14 +404,18 @@ MI_INLINE uint32_t theap_server(mi_theap_t *theap, uint32_t class_index) {
                                                        : theap_server_coarse(theap, class_index);
 }
 
-// The class needs a page more: shall there be more classes? A page full of small blocks is a sign,
-// too.
-static bool theap_shall_refine(const mi_theap_t *theap, uint32_t class_index) {
+// The class needs a page more for blocks of asked: shall there be more classes? What is counted is
+// how much too large the blocks of second and further pages are.
+static bool theap_shall_refine(mi_theap_t *theap, uint32_t asked, uint32_t class_index) {
+    const mi_page_t *const full = theap->current[class_index];
     const size_t pages = mi_load_relaxed(&theap->page_count);
-    if (theap->fineness != 0)
-        return theap->fineness != MI_CLASS_FINE && pages >= MI_FINE_PAGES;
-    return pages >= MI_HALF_PAGES || (theap->current[class_index] != &mi_page_empty &&
-                                      mi_class_plain(class_index) <= MI_CLASS_ONE_SLICE);
+    if (MI_LIKELY(theap->fineness == MI_CLASS_FINE))
+        return false;
+    if (full->state == MI_PAGE_CURRENT && full != &mi_page_empty)
+        theap->surplus +=
+            (full->block_bytes - mi_class_bytes(mi_class_plain(asked))) * full->reserved;
+    return pages >= (theap->fineness == 0 ? MI_HALF_PAGES : MI_FINE_PAGES) ||
+           theap->surplus >= MI_COARSE_SURPLUS;
 }
 
 // The usual case of theap_refill, by itself since a program that replaces blocks at random has it
@@ -453,7 +458,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero)
             page = mi_orphan_steal(theap, class_index);
         if (page == NULL && asked != class_index)
             page = mi_orphan_steal(theap, asked);
-        if (page == NULL && theap_shall_refine(theap, class_index)) {
+        if (page == NULL && theap_shall_refine(theap, asked, class_index)) {
             theap_refine(theap);
             return theap_refill(theap, asked, is_zero);
         }
