@@ -9,6 +9,8 @@
 #include <pthread.h>
 
 #define CLASSES (MI_CLASS_SHARED - MI_CLASS_COARSE_FROM + 1)
+// Eight blocks of these fit into a page.
+#define CLASSES_TWICE (MI_CLASS_TWO_SLICES - MI_CLASS_COARSE_FROM + 1)
 
 // The server of a class: the next one that is there, and aligned as the class is.
 static void test_servers(void) {
@@ -69,7 +71,7 @@ static void *test_few(void *arg) {
     CHECK(theap->fineness == 0);
     const size_t before = page_count();
     for (size_t turn = 0; turn < 2; turn++) {
-        for (uint32_t i = 0; i < CLASSES; i++) {
+        for (uint32_t i = 0; i < (turn == 0 ? CLASSES : CLASSES_TWICE); i++) {
             uint32_t from;
             block[turn][i] = take(MI_CLASS_COARSE_FROM + i, turn, is_exact, &from);
             CHECK_MSG(MI_SHRUNK || MI_DEBUG || from == mi_class_server(MI_CLASS_COARSE_FROM + i, 0),
@@ -80,7 +82,7 @@ static void *test_few(void *arg) {
               (int)(page_count() - before));
     CHECK(MI_SHRUNK || theap->fineness == 0);
     for (size_t turn = 0; turn < 2; turn++)
-        for (uint32_t i = 0; i < CLASSES; i++)
+        for (uint32_t i = 0; i < (turn == 0 ? CLASSES : CLASSES_TWICE); i++)
             give(block[turn][i], MI_CLASS_COARSE_FROM + i, turn);
     CHECK(use_free(first) == MI_FREE_OK);
     return NULL;
