@@ -127,6 +127,9 @@ static void test_before(void) {
     for (unsigned i = 0; i < 3; i++)
         CHECK(!is_ours(kept[i]) && is_valid(kept[i]));
     CHECK(((size_t(*)(void *))fn("_msize"))(kept[0]) == 100);
+    void *(*const expand)(void *, size_t) = (void *(*)(void *, size_t))fn("_expand");
+    CHECK(expand(kept[0], 50) == kept[0] && expand(kept[0], 100) == kept[0]);
+    CHECK(expand(kept[0], 5000) == NULL && ((size_t(*)(void *))fn("_msize"))(kept[0]) == 100);
     CHECK(type_of(kept[1]) == (CLIENT_BLOCK | (5 << 16)));
     CHECK(find_block(kept[2], 300, &request, &file, &line) && line == 8 && request > 0);
     last_before = request;

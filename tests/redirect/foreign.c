@@ -254,12 +254,37 @@ static void go_home(void) {
     CHECK_AT(HeapDestroy(heap), crt_name);
 }
 
+// Aligned blocks that the CRTs made before: which of them are still there, their heap says.
+enum { CRTS_MAX = 32, ALIGN = 64 };
+static void *aligned[CRTS_MAX];
+
+static void make_aligned(unsigned i, HMODULE m) {
+    const uintptr_t make = proc(m, "_aligned_malloc");
+    // A debug CRT keeps the start of the block elsewhere.
+    if (i < CRTS_MAX && make != 0 && proc(m, "_CrtIsValidHeapPointer") == 0)
+        aligned[i] = ((void *(*)(size_t, size_t))make)(100, ALIGN);
+}
+
+static void aligned_goes_home(void *p) {
+    const uintptr_t heap_of = proc(crt, "_get_heap_handle");
+    if (p == NULL || heap_of == 0)
+        return;
+    const HANDLE heap = (HANDLE)((intptr_t(*)(void))heap_of)();
+    void *const start = ((void **)p)[-1];
+    CHECK_AT(!is_ours(p) && HeapValidate(heap, 0, start), crt_name);
+    ((void (*)(void *))proc(crt, "_aligned_free"))(p);
+    CHECK_AT(!HeapValidate(heap, 0, start), crt_name);
+}
+
 void mainCRTStartup(void) {
     uint8_t stack[256];
     DWORD before;
     SetUnhandledExceptionFilter(fault);
-    for (unsigned i = 3; *argument(i) != 0; i++)
-        CHECK_AT(LoadLibraryA(argument(i)) != NULL, argument(i));
+    for (unsigned i = 3; *argument(i) != 0; i++) {
+        const HMODULE m = LoadLibraryA(argument(i));
+        CHECK_AT(m != NULL, argument(i));
+        make_aligned(i, m);
+    }
     const HMODULE redirect = LoadLibraryA(argument(1)), allocator = LoadLibraryA(argument(2));
     uintptr_t ask = proc(allocator, "standin_is_ours");
     ask = (ask != 0 ? ask : proc(allocator, "mi_is_in_heap_region"));
@@ -280,6 +305,7 @@ void mainCRTStartup(void) {
         crt_name = argument(i);
         crt = GetModuleHandleA(crt_name);
         go_home();
+        aligned_goes_home(i < CRTS_MAX ? aligned[i] : NULL);
         CHECK_AT(unknown_count(redirect) == 0, crt_name);
         const unsigned calls = torment();
         const unsigned long counted = unknown_count(redirect);

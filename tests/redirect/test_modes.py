@@ -320,6 +320,19 @@ def odd_processes(m):
     check(out.count(": ours") == 3 and " 0 failed" in out, f"gone without a word:\n{out}")
     state = {c["file"]: c["reason"]["code"] for c in parse(out)["crts"]}
     check(state == {"ucrtbase.dll": 0, "synth_table.dll": 39}, f"gone without a word: {state}")
+    # The same, and nobody asks in between: what is there now has not been redirected.
+    out, _ = m.run("load ucrtbase.dll map synth_table.dll" + both + "unload synth_table.dll load synth_table.dll malloc synth_table.dll json")
+    state = {c["file"]: c["reason"]["code"] for c in parse(out)["crts"]}
+    check(out.count(": ours") == 1 and state == {"ucrtbase.dll": 0, "synth_table.dll": 0}, f"back without a word: {state}\n{out}")
+    # Another file of the same size in its place, known by the time in its headers.
+    data = bytearray(open(os.path.join(m.folder, "synth_table.dll"), "rb").read())
+    at = int.from_bytes(data[60:64], "little") + 8
+    data[at:at + 4] = (int.from_bytes(data[at:at + 4], "little") ^ 0x55).to_bytes(4, "little")
+    with open(os.path.join(m.folder, "synth_other.dll"), "wb") as f:
+        f.write(data)
+    out, _ = m.run("load ucrtbase.dll map synth_table.dll" + both + "unload synth_table.dll map synth_other.dll json")
+    state = {c["file"]: c["reason"]["code"] for c in parse(out)["crts"]}
+    check(state == {"ucrtbase.dll": 0, "synth_table.dll": 39}, f"another in its place: {state}")
 
 
 def odd_hooks(m):
