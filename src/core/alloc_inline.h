@@ -65,8 +65,8 @@ MI_INLINE void *mi_malloc_exact_wide_try_in(mi_theap_t *theap, size_t size) {
 }
 
 MI_INLINE void *mi_malloc_exact_try_in(mi_theap_t *theap, size_t size) {
-    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL && theap == NULL))
-        return NULL;
+    if (MI_DEBUG || (MI_THREAD_SLOT_MAY_BE_NULL ? theap == NULL : theap->real == NULL))
+        return NULL; // mi_theap_empty has no tables of exact sizes
     if (MI_UNLIKELY(size > MI_DIRECT_MAX))
         return mi_malloc_exact_wide_try_in(theap, size);
     const size_t granules = (size + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT;

@@ -10,20 +10,22 @@
 #include "core/remote.h"
 #include "os/os.h"
 
-// Every entry the same: what theap_reset would fill in, for the one that is never filled in.
-#define LIFE_2(x)  x, x
-#define LIFE_4(x)  LIFE_2(x), LIFE_2(x)
-#define LIFE_16(x) LIFE_4(x), LIFE_4(x), LIFE_4(x), LIFE_4(x)
-#define LIFE_64(x) LIFE_16(x), LIFE_16(x), LIFE_16(x), LIFE_16(x)
-static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_TOTAL == 260, "the lengths spelled out below");
+// Every entry the same: what mi_theap_reset would fill in, for the one that is never filled in.
+#define LIFE_2(x)        x, x
+#define LIFE_4(x)        LIFE_2(x), LIFE_2(x)
+#define LIFE_16(x)       LIFE_4(x), LIFE_4(x), LIFE_4(x), LIFE_4(x)
+#define LIFE_64(x)       LIFE_16(x), LIFE_16(x), LIFE_16(x), LIFE_16(x)
+#define LIFE_FIRST_CLASS 33 // of blocks above MI_DIRECT_MAX
+static_assert(MI_DIRECT_COUNT == 65 && MI_CLASS_LAST + 1 - LIFE_FIRST_CLASS == 96,
+              "the lengths spelled out below");
 
-MI_READ_ONLY mi_theap_t mi_theap_empty = {
+MI_READ_ONLY mi_theap_front_t mi_theap_empty = {
     .free_key = MI_KEY_NOBODY_PLACED,
     .key = MI_KEY_NOBODY_PLACED,
     .direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
-    .exact_direct = {LIFE_64(&mi_page_empty), &mi_page_empty},
-    .current = {LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty), LIFE_64(&mi_page_empty),
-                LIFE_64(&mi_page_empty), LIFE_4(&mi_page_empty)},
+    .current = {[LIFE_FIRST_CLASS] = LIFE_64(&mi_page_empty),
+                LIFE_16(&mi_page_empty),
+                LIFE_16(&mi_page_empty)},
 };
 MI_THREAD_SLOT_DEFINE(&mi_theap_empty);
 

@@ -6,6 +6,7 @@
 
 #include "base/atomic.h"
 #include "os/os.h"
+#include "os/os_thread.h"
 
 typedef struct mi_lock_s {
     _Atomic(uint32_t) taken; // 0 or 1
@@ -30,6 +31,7 @@ MI_INLINE void mi_lock_left(void) {
 #endif
 
 MI_INLINE bool mi_lock_try(mi_lock_t *lock) {
+    mi_os_fork_ready();
     mi_lock_wanted();
     const bool is_taken =
         (mi_exchange_acquire(&lock->taken, 1u) == 0); // with the release in mi_unlock

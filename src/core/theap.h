@@ -57,13 +57,14 @@ struct mi_theap_s {
     uintptr_t key;      // upper bits of the map entries of our pages, in place
     uint32_t far_turns; // frees by mi_guest_free_try until it is asked anew what free_key shall be
     uint32_t far_count; // guests among those since then
-    mi_page_t *direct[MI_DIRECT_COUNT];       // by size in granules: the current page of the class
-    mi_page_t *exact_direct[MI_DIRECT_COUNT]; // the same for blocks that keep their exact size; the
-                                              // first never has blocks
+    mi_page_t *guests;  // owner; guest lists by far_class; NULL = none yet (guest.h)
+    mi_theap_t *real;   // itself; a counting proxy (life.c) names the true one here
+    mi_page_t *direct[MI_DIRECT_COUNT]; // by size in granules: the current page of the class
     mi_page_t *current[MI_CLASS_TOTAL]; // by class; never NULL, mi_page_empty when there is none
+    mi_page_t *exact_direct[MI_DIRECT_COUNT];   // as direct, for blocks that keep their exact size;
+                                                // the first never has blocks
     uint64_t homes[(MI_CLASS_TOTAL + 63) / 64]; // bit: the class may have a page, current or queued
-    mi_theap_t *real;                  // itself; a counting proxy (life.c) names the true one here
-    mi_theap_t *proxy;                 // its counting proxy, NULL = none
+    mi_theap_t *proxy;                          // its counting proxy, NULL = none
     _Atomic(mi_heap_t *) heap;         // which heap's pages these are; changes under the life lock
     size_t empty_bytes;                // touched bytes of pages without live blocks that are kept
     size_t hot_bytes;                  // of the current pages that hold one block each
@@ -80,7 +81,6 @@ struct mi_theap_s {
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
     const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
     uint32_t sparse_left;              // ... which is taken for granted so many times more
-    mi_page_t *guests;                 // owner; guest lists by far_class; NULL = none yet (guest.h)
     uint64_t heap_cache_id[MI_HEAP_CACHE]; // main heap's only: ids of heaps this thread used lately
     mi_theap_t *heap_cache[MI_HEAP_CACHE]; // and the thread heaps in them
     uint32_t side_count;     // main heap's only: thread heaps of this thread in other heaps
@@ -108,8 +108,28 @@ struct mi_theap_s {
 static_assert(MI_DEBUG || MI_SECURE || offsetof(mi_theap_t, queue) <= 4096,
               "a thread heap touches one OS page at first");
 
-extern MI_HIDDEN mi_theap_t
-    mi_theap_empty; // what a thread has that never allocated: no pages, read only
+// What a thread has that never allocated: no pages. Only as much of a thread heap as the fast paths
+// of such a thread read (of the current pages, those of sizes that direct does not have), since
+// each address in it is filled in when the library is loaded.
+typedef struct mi_theap_front_s {
+    uintptr_t free_key;
+    uintptr_t key;
+    uint32_t far_turns;
+    uint32_t far_count;
+    mi_page_t *guests;
+    mi_theap_t *real;
+    mi_page_t *direct[MI_DIRECT_COUNT];
+    mi_page_t *current[MI_CLASS_LAST + 1];
+} mi_theap_front_t;
+static_assert(offsetof(mi_theap_front_t, free_key) == offsetof(mi_theap_t, free_key) &&
+                  offsetof(mi_theap_front_t, key) == offsetof(mi_theap_t, key) &&
+                  offsetof(mi_theap_front_t, guests) == offsetof(mi_theap_t, guests) &&
+                  offsetof(mi_theap_front_t, real) == offsetof(mi_theap_t, real) &&
+                  offsetof(mi_theap_front_t, direct) == offsetof(mi_theap_t, direct) &&
+                  offsetof(mi_theap_front_t, current) == offsetof(mi_theap_t, current),
+              "the front is laid out as the whole is");
+
+extern MI_HIDDEN mi_theap_front_t mi_theap_empty; // read only
 extern MI_HIDDEN mi_page_t
     mi_page_empty; // what an empty class has for its current page: no blocks, read only
 

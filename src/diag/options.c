@@ -23,71 +23,85 @@ typedef enum option_kind_e {
     IDLE   // accepted, no effect; mimalloc.h says so too (tests/api/check_options.py)
 } option_kind_t;
 
+// No addresses in here: each one would have to be filled in when the library is loaded, in memory
+// that a process then has of its own.
 typedef struct option_desc_s {
-    const char *name;      // after MIMALLOC_ in lower case
-    const char *old_names; // earlier spellings, separated by spaces, or NULL
-    long value;            // default
-    option_kind_t kind;
+    long value;    // default
+    char name[31]; // after MIMALLOC_ in lower case
+    uint8_t kind;  // option_kind_t
 } option_desc_t;
+typedef struct option_old_s {
+    uint8_t option;
+    char names[47]; // earlier spellings, separated by spaces
+} option_old_t;
 
 #define GUARDED_MAX (1024L * 1024 * 1024)
 #define ARENA_KIB   (MI_ARCH_X86 ? 128L * 1024 : 1024L * 1024)
 
 static const option_desc_t option_table[] = {
-    [mi_option_show_errors] = {"show_errors", NULL, 1, PLAIN},
-    [mi_option_show_stats] = {"show_stats", NULL, 0, PLAIN},
-    [mi_option_verbose] = {"verbose", NULL, 0, PLAIN},
-    [mi_option_deprecated_eager_commit] = {"eager_commit", NULL, 1, IDLE},
-    [mi_option_arena_eager_commit] = {"arena_eager_commit", "eager_region_commit", 2, PLAIN},
-    [mi_option_purge_decommits] = {"purge_decommits", "reset_decommits allow_decommit", 1, PLAIN},
-    [mi_option_allow_large_os_pages] = {"allow_large_os_pages", "large_os_pages", 0, PLAIN},
-    [mi_option_reserve_huge_os_pages] = {"reserve_huge_os_pages", NULL, 0, PLAIN},
-    [mi_option_reserve_huge_os_pages_at] = {"reserve_huge_os_pages_at", NULL, -1, PLAIN},
-    [mi_option_reserve_os_memory] = {"reserve_os_memory", NULL, 0, SIZE},
-    [mi_option_deprecated_segment_cache] = {"segment_cache", NULL, 0, IDLE},
-    [mi_option_deprecated_page_reset] = {"page_reset", NULL, 0, IDLE},
-    [mi_option_deprecated_abandoned_page_purge] = {"abandoned_page_purge",
-                                                   "abandoned_page_reset abandoned_page_decommit",
-                                                   0, IDLE},
-    [mi_option_deprecated_segment_reset] = {"segment_reset", "segment_decommit_delay", 0, IDLE},
-    [mi_option_deprecated_eager_commit_delay] = {"eager_commit_delay", NULL, 1, IDLE},
-    [mi_option_purge_delay] = {"purge_delay", "reset_delay decommit_delay", 250, PLAIN},
-    [mi_option_use_numa_nodes] = {"use_numa_nodes", NULL, 0, PLAIN},
-    [mi_option_disallow_os_alloc] = {"disallow_os_alloc", "limit_os_alloc", 0, PLAIN},
-    [mi_option_os_tag] = {"os_tag", NULL, 100, IDLE},
-    [mi_option_max_errors] = {"max_errors", NULL, 32, PLAIN},
-    [mi_option_max_warnings] = {"max_warnings", NULL, 32, PLAIN},
-    [mi_option_deprecated_max_segment_reclaim] = {"max_segment_reclaim", NULL, 10, IDLE},
-    [mi_option_destroy_on_exit] = {"destroy_on_exit", NULL, 0, PLAIN},
-    [mi_option_arena_reserve] = {"arena_reserve", NULL, ARENA_KIB, SIZE},
-    [mi_option_arena_purge_mult] = {"arena_purge_mult", NULL, 1, PLAIN},
-    [mi_option_deprecated_purge_extend_delay] = {"purge_extend_delay", "decommit_extend_delay", 1,
-                                                 IDLE},
-    [mi_option_disallow_arena_alloc] = {"disallow_arena_alloc", NULL, 0, PLAIN},
-    [mi_option_retry_on_oom] = {"retry_on_oom", NULL, 400, PLAIN},
-    [mi_option_visit_abandoned] = {"visit_abandoned", NULL, 0, IDLE},
-    [mi_option_guarded_min] = {"guarded_min", NULL, 0, PLAIN},
-    [mi_option_guarded_max] = {"guarded_max", NULL, GUARDED_MAX, PLAIN},
-    [mi_option_guarded_precise] = {"guarded_precise", NULL, 0, PLAIN},
-    [mi_option_guarded_sample_rate] = {"guarded_sample_rate", NULL, 0, PLAIN},
-    [mi_option_guarded_sample_seed] = {"guarded_sample_seed", NULL, 0, PLAIN},
-    [mi_option_generic_collect] = {"generic_collect", "target_segments_per_thread", 10000, PLAIN},
-    [mi_option_page_reclaim_on_free] = {"page_reclaim_on_free", "abandoned_reclaim_on_free", 0,
-                                        IDLE},
-    [mi_option_page_full_retain] = {"page_full_retain", NULL, 2, IDLE},
-    [mi_option_page_max_candidates] = {"page_max_candidates", NULL, 4, IDLE},
-    [mi_option_max_vabits] = {"max_vabits", NULL, 0, IDLE},
-    [mi_option_pagemap_commit] = {"pagemap_commit", NULL, 0, PLAIN},
-    [mi_option_page_commit_on_demand] = {"page_commit_on_demand", NULL, 0, IDLE},
-    [mi_option_page_max_reclaim] = {"page_max_reclaim", NULL, -1, PLAIN},
-    [mi_option_page_cross_thread_max_reclaim] = {"page_cross_thread_max_reclaim", NULL, 32, IDLE},
-    [mi_option_allow_thp] = {"allow_thp", NULL, 1, PLAIN},
-    [mi_option_minimal_purge_size] = {"minimal_purge_size", NULL, 0, SIZE},
-    [mi_option_arena_max_object_size] = {"arena_max_object_size", NULL, ARENA_KIB, SIZE},
-    [mi_option_arena_is_numa_local] = {"arena_is_numa_local", NULL, 0, PLAIN},
+    [mi_option_show_errors] = {1, "show_errors", PLAIN},
+    [mi_option_show_stats] = {0, "show_stats", PLAIN},
+    [mi_option_verbose] = {0, "verbose", PLAIN},
+    [mi_option_deprecated_eager_commit] = {1, "eager_commit", IDLE},
+    [mi_option_arena_eager_commit] = {2, "arena_eager_commit", PLAIN},
+    [mi_option_purge_decommits] = {1, "purge_decommits", PLAIN},
+    [mi_option_allow_large_os_pages] = {0, "allow_large_os_pages", PLAIN},
+    [mi_option_reserve_huge_os_pages] = {0, "reserve_huge_os_pages", PLAIN},
+    [mi_option_reserve_huge_os_pages_at] = {-1, "reserve_huge_os_pages_at", PLAIN},
+    [mi_option_reserve_os_memory] = {0, "reserve_os_memory", SIZE},
+    [mi_option_deprecated_segment_cache] = {0, "segment_cache", IDLE},
+    [mi_option_deprecated_page_reset] = {0, "page_reset", IDLE},
+    [mi_option_deprecated_abandoned_page_purge] = {0, "abandoned_page_purge", IDLE},
+    [mi_option_deprecated_segment_reset] = {0, "segment_reset", IDLE},
+    [mi_option_deprecated_eager_commit_delay] = {1, "eager_commit_delay", IDLE},
+    [mi_option_purge_delay] = {250, "purge_delay", PLAIN},
+    [mi_option_use_numa_nodes] = {0, "use_numa_nodes", PLAIN},
+    [mi_option_disallow_os_alloc] = {0, "disallow_os_alloc", PLAIN},
+    [mi_option_os_tag] = {100, "os_tag", IDLE},
+    [mi_option_max_errors] = {32, "max_errors", PLAIN},
+    [mi_option_max_warnings] = {32, "max_warnings", PLAIN},
+    [mi_option_deprecated_max_segment_reclaim] = {10, "max_segment_reclaim", IDLE},
+    [mi_option_destroy_on_exit] = {0, "destroy_on_exit", PLAIN},
+    [mi_option_arena_reserve] = {ARENA_KIB, "arena_reserve", SIZE},
+    [mi_option_arena_purge_mult] = {1, "arena_purge_mult", PLAIN},
+    [mi_option_deprecated_purge_extend_delay] = {1, "purge_extend_delay", IDLE},
+    [mi_option_disallow_arena_alloc] = {0, "disallow_arena_alloc", PLAIN},
+    [mi_option_retry_on_oom] = {400, "retry_on_oom", PLAIN},
+    [mi_option_visit_abandoned] = {0, "visit_abandoned", IDLE},
+    [mi_option_guarded_min] = {0, "guarded_min", PLAIN},
+    [mi_option_guarded_max] = {GUARDED_MAX, "guarded_max", PLAIN},
+    [mi_option_guarded_precise] = {0, "guarded_precise", PLAIN},
+    [mi_option_guarded_sample_rate] = {0, "guarded_sample_rate", PLAIN},
+    [mi_option_guarded_sample_seed] = {0, "guarded_sample_seed", PLAIN},
+    [mi_option_generic_collect] = {10000, "generic_collect", PLAIN},
+    [mi_option_page_reclaim_on_free] = {0, "page_reclaim_on_free", IDLE},
+    [mi_option_page_full_retain] = {2, "page_full_retain", IDLE},
+    [mi_option_page_max_candidates] = {4, "page_max_candidates", IDLE},
+    [mi_option_max_vabits] = {0, "max_vabits", IDLE},
+    [mi_option_pagemap_commit] = {0, "pagemap_commit", PLAIN},
+    [mi_option_page_commit_on_demand] = {0, "page_commit_on_demand", IDLE},
+    [mi_option_page_max_reclaim] = {-1, "page_max_reclaim", PLAIN},
+    [mi_option_page_cross_thread_max_reclaim] = {32, "page_cross_thread_max_reclaim", IDLE},
+    [mi_option_allow_thp] = {1, "allow_thp", PLAIN},
+    [mi_option_minimal_purge_size] = {0, "minimal_purge_size", SIZE},
+    [mi_option_arena_max_object_size] = {ARENA_KIB, "arena_max_object_size", SIZE},
+    [mi_option_arena_is_numa_local] = {0, "arena_is_numa_local", PLAIN},
 };
 static_assert(sizeof(option_table) / sizeof(option_table[0]) == _mi_option_last,
               "every option has a row");
+
+static const option_old_t option_old[] = {
+    {mi_option_arena_eager_commit, "eager_region_commit"},
+    {mi_option_purge_decommits, "reset_decommits allow_decommit"},
+    {mi_option_allow_large_os_pages, "large_os_pages"},
+    {mi_option_deprecated_abandoned_page_purge, "abandoned_page_reset abandoned_page_decommit"},
+    {mi_option_deprecated_segment_reset, "segment_decommit_delay"},
+    {mi_option_purge_delay, "reset_delay decommit_delay"},
+    {mi_option_disallow_os_alloc, "limit_os_alloc"},
+    {mi_option_deprecated_purge_extend_delay, "decommit_extend_delay"},
+    {mi_option_generic_collect, "target_segments_per_thread"},
+    {mi_option_page_reclaim_on_free, "abandoned_reclaim_on_free"},
+};
 
 static struct {
     _Atomic(int) state;  // option_state_t
@@ -223,14 +237,21 @@ void mi_options_started(void) {
     mi_store_relaxed(&env_has_none, false);
 }
 
-static bool env_value(const option_desc_t *d, long *out) {
+static const char *old_names(mi_option_t option) {
+    for (size_t i = 0; i < sizeof(option_old) / sizeof(option_old[0]); i++)
+        if ((int)option_old[i].option == (int)option)
+            return option_old[i].names;
+    return "";
+}
+
+static bool env_value(mi_option_t option, long *out) {
     if (mi_load_relaxed(&env_has_none))
         return false;
+    const option_desc_t *const d = &option_table[option];
     if (env_value_of(d, d->name, out))
         return true;
     char word[OPTION_TEXT_MAX];
-    for (const char *old = (d->old_names == NULL ? "" : d->old_names);
-         word_next(&old, word, sizeof(word));) {
+    for (const char *old = old_names(option); word_next(&old, word, sizeof(word));) {
         if (!env_value_of(d, word, out))
             continue;
         mi_message_warning("option %s is deprecated, its name is now %s", word, d->name);
@@ -258,7 +279,7 @@ static MI_NOINLINE long option_read(mi_option_t option) {
         return d->value;
     }
     long value = d->value;
-    const bool is_set = env_value(d, &value);
+    const bool is_set = env_value(option, &value);
     mi_fetch_sub_relaxed(&depth, 1);
     option_store(option, OPTION_UNREAD, value, is_set ? OPTION_SET : OPTION_DEFAULT);
     return value;

@@ -84,7 +84,9 @@ void mi_os_thread_watch(void);
 // The code of this library is about to go: no thread's end is told any more, and what runs of
 // on_exit has run. Windows: the threads' slot is free for others. Nobody allocates any more.
 void mi_os_threads_forget(void);
-// Calls around fork(): prepare before it, parent and child after it. Windows: does nothing.
+// Calls around fork(): prepare before it, parent and child after it. Windows: does nothing. They
+// are registered before anybody else's; where that can be known in time, not before somebody is
+// about to take a lock and the process has more than one thread (os_thread.h).
 int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 
 // ---- Environment, messages, facts for the statistics

@@ -7,6 +7,8 @@
 
 #include "base/atomic.h"
 #include "base/text.h"
+#include "os/os_atfork_linux.h"
+#include "os/os_thread.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -34,7 +36,6 @@ static pthread_key_t os_exit_key;     // its destructor is the thread exit hook
 static _Atomic(bool) os_exit_key_ready;
 static void (*os_exit_hook)(void);
 static _Atomic(uint32_t) os_exit_running; // threads that are in the hook
-static void (*os_fork_child)(void);
 
 void mi_os_fail_nth(long n) {
     mi_store_relaxed(&os_fail_count, 0);
@@ -382,10 +383,59 @@ void mi_os_threads_forget(void) {
         mi_os_yield();
 }
 
+// ---- Fork
+// -------------------------------------------------------------------------------------------------
+// Handlers that were registered first run last before a fork and first after it. Ours must be
+// those: other libraries take locks of theirs in such handlers, and their threads allocate while
+// they hold them.
+//
+// To register them brings 128 KiB of glibc into a process. In libmimalloc.so they are registered at
+// the last moment (os_atfork_linux.c): before anybody else's, and before a lock is taken while the
+// process has several threads. Until then no thread can be in a lock when another one forks. Nor
+// can a fork have begun without them and see a lock taken: it has no handlers of others to run
+// either, and glibc registers none during the rest of it.
+//
+// Threads that find them missing at the same time all register them, so handlers of one fork nest.
+static struct {
+    void (*_Atomic prepare)(void); // stored last; NULL = not known yet, and nothing to be done
+    void (*parent)(void);
+    void (*child)(void);
+    uintptr_t first_thread;
+    _Atomic(uintptr_t) forking; // the thread that is between prepare and parent; 0 = none
+    uint32_t depth;             // of its handlers, which hold all locks
+} os_fork;
+_Atomic(bool) mi_os_fork_is_ready;
+
+static void os_fork_prepare(void) {
+    const uintptr_t self = mi_os_thread_id();
+    if (mi_load_relaxed(&os_fork.forking) != self) {                     // nobody else stores this
+        void (*const prepare)(void) = mi_load_acquire(&os_fork.prepare); // with mi_os_on_fork
+        if (prepare == NULL)
+            return;
+        prepare();
+        mi_store_relaxed(&os_fork.forking, self);
+    }
+    os_fork.depth++;
+}
+
+static bool os_fork_is_over(void) {
+    if (mi_load_relaxed(&os_fork.forking) != mi_os_thread_id() || --os_fork.depth != 0)
+        return false;
+    mi_store_relaxed(&os_fork.forking, (uintptr_t)0);
+    return true;
+}
+
+static void os_fork_parent(void) {
+    if (os_fork_is_over())
+        os_fork.parent();
+}
+
 // Only the thread that forked is in the child, and it is in no hook.
-static void os_child(void) {
+static void os_fork_child(void) {
+    if (!os_fork_is_over())
+        return;
     mi_store_relaxed(&os_exit_running, 0u);
-    os_fork_child();
+    os_fork.child();
 }
 
 // The C library forgets the handlers of a library that is unloaded by itself. With glibc the
@@ -393,17 +443,59 @@ static void os_child(void) {
 // code, and its first use would map 64 KiB of that.
 #ifdef __GLIBC__
 extern void *__dso_handle MI_HIDDEN;
-extern int __register_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void),
-                             void *module);
+extern char __libc_single_threaded __attribute__((weak)); // since glibc 2.32
+
+static int os_fork_register(void) {
+    mi_os_atfork_t *const atfork =
+        (&mi_os_atfork_next != NULL ? mi_os_atfork_next : __register_atfork);
+    return atfork(os_fork_prepare, os_fork_parent, os_fork_child, &__dso_handle);
+}
+
+// Others' handlers come to us first, if we are where names are looked up before the C library.
+static bool os_fork_has_time(void) {
+    return &mi_os_atfork_own != NULL && &__register_atfork == &mi_os_atfork_own &&
+           &__libc_single_threaded != NULL && __libc_single_threaded != 0 &&
+           mi_os_thread_id() == os_fork.first_thread;
+}
+#else
+static int os_fork_register(void) {
+    return pthread_atfork(os_fork_prepare, os_fork_parent, os_fork_child);
+}
+
+static bool os_fork_has_time(void) {
+    return false;
+}
 #endif
 
+// It may allocate, hence take locks.
+static void os_fork_get_ready(void) {
+    if (mi_thread_is_registering)
+        return;
+    mi_thread_is_registering = true;
+    const int saved = errno;
+    (void)os_fork_register();
+    errno = saved;
+    mi_thread_is_registering = false;
+    mi_store_relaxed(&mi_os_fork_is_ready, true);
+}
+
+void mi_os_fork_before_others(void) {
+    if (!mi_load_relaxed(&mi_os_fork_is_ready))
+        os_fork_get_ready();
+}
+
+void mi_os_fork_make_ready(void) {
+    if (mi_load_acquire(&os_fork.prepare) != NULL && !os_fork_has_time()) // with mi_os_on_fork
+        os_fork_get_ready();
+}
+
 int mi_os_on_fork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
-    os_fork_child = child;
-#ifdef __GLIBC__
-    return __register_atfork(prepare, parent, os_child, &__dso_handle);
-#else
-    return pthread_atfork(prepare, parent, os_child);
-#endif
+    os_fork.parent = parent;
+    os_fork.child = child;
+    os_fork.first_thread = mi_os_thread_id();
+    mi_store_release(&os_fork.prepare, prepare); // with the acquires above
+    mi_os_fork_ready();
+    return 0;
 }
 
 bool mi_os_env(const char *name, char *buf, size_t cap) {

@@ -7,6 +7,7 @@
 #ifndef MI_OS_OS_THREAD_H
 #define MI_OS_OS_THREAD_H
 
+#include "base/atomic.h"
 #include "base/base.h"
 
 #if !defined(_WIN32)
@@ -15,11 +16,14 @@
 #    define MI_THREAD_SLOT_MAY_BE_FAR  0
 extern __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN;
 extern __thread bool mi_thread_has_ended __attribute__((tls_model("initial-exec"))) MI_HIDDEN;
+extern __thread bool mi_thread_is_registering __attribute__((tls_model("initial-exec")))
+MI_HIDDEN; // os_linux.c: its fork handlers
 // Defines the variables; the core does it, once, with the value that a new thread starts with.
 #    define MI_THREAD_SLOT_DEFINE(value)                                                           \
         __thread void *mi_thread_slot __attribute__((tls_model("initial-exec"))) MI_HIDDEN =       \
             (value);                                                                               \
-        __thread bool mi_thread_has_ended __attribute__((tls_model("initial-exec"))) MI_HIDDEN
+        __thread bool mi_thread_has_ended __attribute__((tls_model("initial-exec"))) MI_HIDDEN;    \
+        __thread bool mi_thread_is_registering __attribute__((tls_model("initial-exec"))) MI_HIDDEN
 
 MI_INLINE void *mi_thread_get(void) {
     return mi_thread_slot;
@@ -48,6 +52,15 @@ MI_INLINE void mi_thread_note_end(void) {
 MI_INLINE int mi_thread_set(void *value) {
     mi_thread_slot = value;
     return 0;
+}
+
+// Before a lock is taken. Handlers of fork() that are not there yet are registered if another
+// thread may fork meanwhile.
+extern MI_HIDDEN _Atomic(bool) mi_os_fork_is_ready;
+void mi_os_fork_make_ready(void);
+MI_INLINE void mi_os_fork_ready(void) {
+    if (MI_UNLIKELY(!mi_load_relaxed(&mi_os_fork_is_ready)))
+        mi_os_fork_make_ready();
 }
 
 #else
@@ -114,6 +127,9 @@ MI_INLINE bool mi_thread_will_end(void) {
 }
 
 MI_INLINE void mi_thread_note_end(void) {
+}
+
+MI_INLINE void mi_os_fork_ready(void) {
 }
 
 #endif

@@ -17,8 +17,10 @@ parser.add_argument("--table", type=pathlib.Path, required=True)
 parser.add_argument("--program", required=True)
 parser.add_argument("--runner")
 args = parser.parse_args()
-ROW = re.compile(r'\[mi_option_\w+\] =\s*\{"(\w+)",\s*(NULL|"[^"]*"),\s*[^,{}]+,\s*(\w+)\}', re.S)
-rows = {name: (re.findall(r"\w+", old) if old != "NULL" else [], kind) for name, old, kind in ROW.findall(args.table.read_text())}
+table = args.table.read_text()
+olds_of = {option: re.findall(r"\w+", olds) for option, olds in re.findall(r'\{(mi_option_\w+),\s*"([^"]*)"\}', table)}
+rows = {name: (olds_of.pop(option, []), kind)
+        for option, name, kind in re.findall(r'\[(mi_option_\w+)\] =\s*\{[^,{}]+,\s*"(\w+)",\s*(\w+)\}', table)}
 # With which the program still runs and says everything.
 VALUES = {"show_errors": 1, "show_stats": 0, "verbose": 1, "max_errors": 200, "max_warnings": 200, "disallow_os_alloc": 0,
           "reserve_huge_os_pages": 0, "guarded_sample_rate": 0, "allow_large_os_pages": 0, "guarded_max": 70, "retry_on_oom": 3}
@@ -68,4 +70,4 @@ for prefix in ("MIMALLOC_", "MI_"):
     for old in range(max(len(olds) for olds, _ in rows.values())):
         check_all(prefix, old)
 print(f"{len(rows)} options, {sum(len(olds) for olds, _ in rows.values())} old names, {failed} faults")
-sys.exit(1 if failed or len(rows) < 40 else 0)
+sys.exit(1 if failed or olds_of or len(rows) < 40 else 0)

@@ -1,47 +1,77 @@
 #!/usr/bin/env python3
-"""What a small process touches of libmimalloc.so: the code that each process runs lies in the first 64 KiB of the code, which
-the kernel maps at one page fault, and the variables that each process writes share as few OS pages as they can.
+"""What a small process touches of libmimalloc.so: the loader's tables, the constants and the code that each process needs lie in the
+first 64 KiB, which the kernel maps at one page fault, and what each process writes shares as few OS pages as it can.
 
-usage: check_layout.py libmimalloc.so
+usage: check_layout.py libmimalloc.so src/entry/first.txt [PROGRAM ARGUMENT...]
 
-Not measured, since kernels differ in how much they map at a fault: the file shows it. The order comes from src/entry/CMakeLists.txt.
+The file shows it, since kernels differ in how much they map at a fault. PROGRAM is run under valgrind, where there is one: a function of
+the library that it runs must be among the first, too.
 """
+import os
+import pathlib
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 PAGE = 4096
 AT_ONCE = 16 * PAGE
-# From the first call to the last, of a process that allocates, resizes and frees blocks of a few sizes.
-RUN = """entry_construct mi_entry_init mi_entry_options_changed mi_guarded_configure mi_option_value mi_text_str mi_core_process_init
-mi_os_on_thread_exit mi_os_on_fork malloc calloc realloc free posix_memalign malloc_usable_size _Znwm _ZdlPv mi_malloc_slow
-mi_free_slow mi_request_alloc mi_request_realloc mi_core_theap mi_life_obtain mi_core_malloc mi_core_free mi_core_usable
-mi_core_heap_resize mi_core_malloc_aligned mi_arena_alloc mi_arena_free mi_arena_purge mi_arena_lay_out mi_meta_alloc
-mi_page_map_init mi_page_map_set mi_page_new mi_page_extend mi_page_release mi_theap_reset mi_theap_alloc mi_theap_retire
-mi_theap_tick mi_theap_trim mi_os_reserve mi_os_purge mi_os_clock_ms mi_core_thread_done mi_remote_free mi_guest_make
-entry_destruct mi_entry_exit""".split()
 # Written by each process.
 WRITTEN = """option_now mi_page_map_base arena_first arena_lock arena_count mi_arena_all meta_next life_all mi_life_lock
 mi_heap_main_state mi_entry_is_ready init_began start_ms clock_fun os_exit_key_ready""".split()
 
 
-def output(*command):
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def output(*command, **more):
+    return subprocess.run(command, capture_output=True, text=True, check=True, **more).stdout
+
+
+def functions_run(library, command):
+    """Names of the library's functions that the program runs, by callgrind's file: objects and functions have numbers,
+    and a name the first time."""
+    with tempfile.NamedTemporaryFile("r", suffix=".callgrind") as profile:
+        output("valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={profile.name}", *command,
+               env=dict(os.environ, LD_PRELOAD=library))
+        names, found, place = {}, set(), None
+        for line in profile:
+            known = re.match(r"(c?(?:ob|fn))=(\(\d+\))(?: (.*))?$", line.rstrip("\n"))
+            if not known:
+                continue
+            kind, number, name = known.groups()
+            key = kind[-2:] + number
+            names[key] = name or names[key]
+            if kind == "ob":
+                place = names[key]
+            elif kind == "fn" and place is not None and os.path.realpath(place) == library:
+                found.add(re.sub(r"'\d+$", "", names[key]))
+    return found
 
 
 def main():
-    library = sys.argv[1]
-    symbols, code_end = {}, {}
+    library, wanted = os.path.realpath(sys.argv[1]), []
+    for line in pathlib.Path(sys.argv[2]).read_text().splitlines():
+        if not line.startswith("#") and "CONSTANTS" not in line:
+            wanted += line.split()
+    symbols, ends, sections = {}, {}, output("readelf", "-SW", library)
     for line in output("nm", "-S", library).splitlines():
         words = line.split()
         if len(words) == 4:
             symbols[words[3]] = int(words[0], 16)
-            code_end[words[3]] = int(words[0], 16) + int(words[1], 16)
-    segment = re.search(r"LOAD\s+0x\w+ 0x(\w+) 0x\w+ 0x\w+ 0x\w+ R E", output("readelf", "-lW", library))
-    start = int(segment.group(1), 16)
-    failures = [f"{name}: there is no such symbol" for name in RUN + WRITTEN if name not in symbols]
-    failures += [f"{name} ends at {code_end[name] - start} of the code, behind the first {AT_ONCE} bytes"
-                 for name in RUN if code_end.get(name, 0) > start + AT_ONCE]
+            ends[words[3]] = int(words[0], 16) + int(words[1], 16)
+    segments = re.findall(r"(\w+)\s+0x\w+ 0x(\w+) 0x\w+ 0x\w+ 0x(\w+) ([RWE ]{3})", output("readelf", "-lW", library))
+    loaded = [(int(start, 16), flags) for kind, start, _, flags in segments if kind == "LOAD"]
+    failures = [f"{name}: there is no such symbol" for name in WRITTEN if name not in symbols]
+    print("no such symbols, or inlined: " + " ".join(name for name in wanted if name not in symbols))
+    failures += [f"{name} ends at {ends[name]}, behind the first {AT_ONCE} bytes" for name in wanted if ends.get(name, 0) > AT_ONCE]
+    if len(loaded) != 2 or loaded[0] != (0, "R E"):
+        failures.append(f"tables, constants and code are not one segment, or there are others than that and the data: {loaded}")
+    for name in (".dynsym", ".dynstr", ".gnu.hash", ".rela.dyn", ".rela.plt"):
+        where = re.search(rf" {re.escape(name)} +\w+ +(\w+) +\w+ +(\w+)", sections)
+        if where is None or int(where.group(1), 16) + int(where.group(2), 16) > AT_ONCE:
+            failures.append(f"{name} is not in the first {AT_ONCE} bytes")
+    relro = [(int(start, 16), int(size, 16)) for kind, start, size, _ in segments if kind == "GNU_RELRO"]
+    if len(relro) != 1 or relro[0][0] // PAGE != (relro[0][0] + relro[0][1] - 1) // PAGE:
+        failures.append(f"what the loader fills in is on several pages: {relro}")
     pages = {}
     for name in WRITTEN:
         pages.setdefault(symbols.get(name, 0) // PAGE, []).append(name)
@@ -51,9 +81,17 @@ def main():
     # The start files' last function lies behind all code.
     if "(FINI)" in output("readelf", "-dW", library):
         failures.append("the dynamic section has a function for the end (DT_FINI)")
+    run = set()
+    if len(sys.argv) > 3 and shutil.which("valgrind"):
+        run = functions_run(library, sys.argv[3:])
+        failures += [f"{name} is run by {' '.join(sys.argv[3:])} and lies behind the first {AT_ONCE} bytes: {sys.argv[2]} lacks it"
+                     for name in sorted(run) if ends.get(name, 0) > AT_ONCE]
+        if "malloc" not in run:
+            failures.append("valgrind saw no call of malloc")
     for failure in failures:
         print(f"check_layout: {library}: {failure}", file=sys.stderr)
-    print(f"{len(RUN)} functions and {len(WRITTEN)} variables looked at, {len(failures)} failures")
+    print(f"{len(wanted)} functions and constants, {len(WRITTEN)} variables and {len(run)} functions that were run looked at, "
+          f"{len(failures)} failures")
     return 1 if failures else 0
 
 
