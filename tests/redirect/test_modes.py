@@ -353,6 +353,10 @@ def odd_hooks(m):
     m.reason(47, both + "wrap-stolen", exe="probe_msvcrt.exe")
     if not os.path.exists(os.path.join(m.folder, "mimalloc.dll")):
         return
+    # Nor is a malloc called to find out whose it is, before its DLL has begun: exit code 121.
+    m.run("", exe="other.exe")
+    _, err = m.run("", {"MIMALLOC_REDIRECT": "required"}, exe="other.exe", code=120)
+    check("the program ends with exit code 120" in err, f"a DLL that has not begun: {err}")
     # Two allocators: the redirection serves the first.
     shutil.copy(os.path.join(m.folder, "mimalloc.dll"), os.path.join(m.folder, "second.dll"))
     out, err = m.run(f"load {m.redirect} load mimalloc.dll load second.dll redirected mimalloc.dll redirected second.dll",
@@ -460,7 +464,8 @@ def stage(args, folder):
         shutil.copy(os.path.join(args.build, "mimalloc.dll"), folder)
     tests = os.path.join(args.build, "tests")
     for name in os.listdir(tests):
-        if re.match(r"(standin|synth|veiled|wiped|mimalloc-redirect-faults).*\.dll$|(probe.*|listen|foreign)\.exe$", name):
+        if re.match(r"(standin|synth|veiled|wiped|mimalloc-redirect-faults|other_malloc).*\.dll$|"
+                    r"(probe.*|listen|foreign|other)\.exe$", name):
             shutil.copy(os.path.join(tests, name), folder)
     shutil.copy(os.path.join(tests, f"standin{args.bits}.dll"), os.path.join(folder, "renamed.dll"))
 
