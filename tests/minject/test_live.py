@@ -214,6 +214,17 @@ def test_predictions(folder):
         live(folder, sample, 0)
         if args.native and pathlib.Path(args.native).exists():
             live(folder, sample, 0, tool=[str(pathlib.Path(args.native).resolve())], WINELOADER=args.runner)
+            # Where its log lies while the program runs, told by who starts it.
+            (folder / "temporary").mkdir(exist_ok=True)
+            teller = folder / "teller"
+            teller.write_text(f'#!/bin/sh\nprintf %s "$MIMALLOC_LOG" > "{folder}/told"\nexec "{args.runner}" "$@"\n')
+            teller.chmod(0o755)
+            run([str(pathlib.Path(args.native).resolve()), "check", "--live", "p.exe"], folder, WINELOADER=str(teller),
+                TMPDIR=str(folder / "temporary"))
+            told = (folder / "told").read_text()
+            check(told.startswith(f"Z:{folder}/temporary/minject-log-"), f"{sample}: the log is in TMPDIR: {told}")
+            left = list((folder / "temporary").glob("minject-*"))
+            check(not left, f"{sample}: and no longer there: {left}")
         (folder / REDIRECT_NAME).unlink()
         code, answer = predict(folder)
         check(code == 31 and answer["verdict"] == "not", f"{sample}: without the redirection's DLL")

@@ -493,7 +493,7 @@ bool plat_run(const plat_run_t *run, int *exit_code) {
 static void become_logged(char **args, const char *log_path) {
     static char *argv[RUN_ARGS_MAX];
     static char program[4096 + 8];
-    static char value[64];
+    static char value[4096 + 8];
     size_t n = 1;
     argv[n++] = (char *)(uintptr_t)windows_path(args[0], program, sizeof program);
     for (size_t i = 1; args[i] != NULL && n + 1 < RUN_ARGS_MAX; i++)
@@ -506,9 +506,14 @@ static void become_logged(char **args, const char *log_path) {
 }
 
 bool plat_run_logged(char **args, plat_file_t *log, int *exit_code) {
-    char path[] = "/tmp/minject-log-XXXXXX";
+    static char path[4096];
+    const char *folder = getenv("TMPDIR");
+    const size_t length = folder != NULL ? strlen(folder) : 0;
     int status = 0;
     *log = (plat_file_t){NULL, 0, false};
+    if (length == 0 || length > sizeof path - 32 || folder[0] != '/')
+        folder = "/tmp";
+    snprintf(path, sizeof path, "%s/minject-log-XXXXXX", folder);
     int fd = mkstemp(path);
     if (fd < 0)
         return false;
