@@ -20,6 +20,8 @@ AT_ONCE = 16 * PAGE
 # Written by each process.
 WRITTEN = """option_now mi_page_map_base arena_first arena_lock arena_count mi_arena_all meta_next life_all mi_life_lock
 mi_heap_main_state mi_entry_is_ready init_began start_ms clock_fun os_exit_key_ready""".split()
+# Texts that each process reads, or each with threads.
+READ = [b"__register_atfork\0"] + [b"__vdso_clock_gettime\0"] * (os.uname().machine == "x86_64")
 
 
 def output(*command, **more):
@@ -69,6 +71,10 @@ def main():
         where = re.search(rf" {re.escape(name)} +\w+ +(\w+) +\w+ +(\w+)", sections)
         if where is None or int(where.group(1), 16) + int(where.group(2), 16) > AT_ONCE:
             failures.append(f"{name} is not in the first {AT_ONCE} bytes")
+    code_end = max((int(size, 16) for kind, start, size, _ in segments if kind == "LOAD" and int(start, 16) == 0), default=0)
+    content = pathlib.Path(library).read_bytes()[:code_end]
+    failures += [f"{text} is not in the first {AT_ONCE} bytes only" for text in READ
+                 if text not in content[:AT_ONCE] or text in content[AT_ONCE:]]
     relro = [(int(start, 16), int(size, 16)) for kind, start, size, _ in segments if kind == "GNU_RELRO"]
     if len(relro) != 1 or relro[0][0] // PAGE != (relro[0][0] + relro[0][1] - 1) // PAGE:
         failures.append(f"what the loader fills in is on several pages: {relro}")
