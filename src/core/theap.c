@@ -411,7 +411,7 @@ static bool theap_shall_refine(mi_theap_t *theap, uint32_t asked, uint32_t class
     const size_t pages = mi_load_relaxed(&theap->page_count);
     if (MI_LIKELY(theap->fineness == MI_CLASS_FINE))
         return false;
-    if (full->state == MI_PAGE_CURRENT && full != &mi_page_empty)
+    if (asked != class_index && full->state == MI_PAGE_CURRENT && full != &mi_page_empty)
         theap->surplus +=
             (full->block_bytes - mi_class_bytes(mi_class_plain(asked))) * full->reserved;
     return pages >= (theap->fineness == 0 ? MI_HALF_PAGES : MI_FINE_PAGES) ||

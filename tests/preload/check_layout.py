@@ -31,9 +31,11 @@ def output(*command, **more):
 def functions_run(library, command):
     """Names of the library's functions that the program runs, by callgrind's file: objects and functions have numbers,
     and a name the first time."""
+    # As a program without variables of ours, which would run the code that reads them.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("MI")}
     with tempfile.NamedTemporaryFile("r", suffix=".callgrind") as profile:
         output("valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={profile.name}", *command,
-               env=dict(os.environ, LD_PRELOAD=library))
+               env=dict(plain, LD_PRELOAD=library))
         names, found, place = {}, set(), None
         for line in profile:
             known = re.match(r"(c?(?:ob|fn))=(\(\d+\))(?: (.*))?$", line.rstrip("\n"))
