@@ -175,6 +175,7 @@ static void check_sizes(void) {
         void *p = mi_malloc(size);
         CHECK_MSG(mi_good_size(size) <= mi_usable_size(p), "%zu: good %zu, usable %zu", size,
                   mi_good_size(size), mi_usable_size(p));
+        CHECK(mi_usable_size(p) <= mi_good_size(size) + mi_good_size(size) / 2);
         CHECK(mi_malloc_good_size(size) == mi_good_size(size));
         CHECK(mi_malloc_size(p) == mi_usable_size(p) &&
               mi_malloc_usable_size(p) == mi_usable_size(p));

@@ -1,9 +1,6 @@
 // A thread heap of few pages has every fourth class only, then every other, then all: how many
 // pages that takes, what the blocks are like, and that a class gets pages of its own when one of
 // its pages comes from elsewhere.
-#include "core/bitmap.h"
-#include "core/heap.h"
-#include "core/life.h"
 #include "use.h"
 
 #include <pthread.h>
@@ -135,47 +132,41 @@ static void *test_full(void *arg) {
 #define KEPT 12u // a class that a thread heap of few pages does not have ...
 static_assert(MI_CLASS_COARSE_FROM <= KEPT - 1, "... nor the one before");
 
-typedef struct left_s {
-    mi_heap_t *heap;
-    void *block[64];
-} left_t;
-
-// Leaves pages of one class, each with a free block, in a fine thread heap.
-static void *leave(void *arg) {
-    left_t *const left = (left_t *)arg;
-    void *first = mi_core_heap_malloc(left->heap, 16, false);
+// Leaves pages of one class, with free blocks, in a heap's fine thread heap.
+static void leave(mi_heap_t *heap, void *left[64]) {
+    void *const first = mi_core_heap_malloc(heap, 16, false);
     mi_theap_t *const theap = mi_load_relaxed(&mi_page_map_find(first)->theap);
     theap->fineness = MI_CLASS_FINE; // as if it had had many
     for (size_t i = 0; i < 64; i++)
-        left->block[i] = mi_core_heap_malloc(left->heap, mi_class_bytes(KEPT - 1), false);
-    CHECK(MI_DEBUG || mi_page_map_find(left->block[0])->class_index == KEPT - 1);
+        left[i] = mi_core_heap_malloc(heap, mi_class_bytes(KEPT - 1), false);
+    CHECK(MI_DEBUG || mi_page_map_find(left[0])->class_index == KEPT - 1);
     CHECK(use_free(first) == MI_FREE_OK);
     for (size_t i = 0; i < 64; i += 2)
-        CHECK(use_free(left->block[i]) == MI_FREE_OK);
-    return NULL;
+        CHECK(use_free(left[i]) == MI_FREE_OK);
 }
 
 // A deleted heap's pages come to a thread heap of few pages: their blocks are handed out.
 static void *test_inherit(void *arg) {
     (void)arg;
-    left_t left = {.heap = mi_core_heap_new()};
-    CHECK(left.heap != NULL);
-    (void)leave(&left);
+    void *left[64];
+    mi_heap_t *const heap = mi_core_heap_new();
+    CHECK(heap != NULL);
+    leave(heap, left);
     void *const p = use_malloc(16);
     CHECK(mi_theap_real()->fineness == 0);
-    mi_core_heap_delete(left.heap);
+    mi_core_heap_delete(heap);
     size_t again = 0;
     void *block[128];
     for (size_t i = 0; i < 128; i++) {
         block[i] = use_malloc(mi_class_bytes(KEPT - 1) - (size_t)MI_DEBUG * 64);
         for (size_t k = 0; k < 64; k += 2)
-            again += (block[i] == left.block[k]);
+            again += (block[i] == left[k]);
     }
     CHECK_MSG(MI_DEBUG || again >= 8, "%d of 32", (int)again);
     for (size_t i = 0; i < 128; i++)
         CHECK(use_free(block[i]) == MI_FREE_OK);
     for (size_t i = 1; i < 64; i += 2)
-        CHECK(use_free(left.block[i]) == MI_FREE_OK);
+        CHECK(use_free(left[i]) == MI_FREE_OK);
     CHECK(use_free(p) == MI_FREE_OK);
     return NULL;
 }
