@@ -498,7 +498,7 @@ mi_memalign(size_t alignment, size_t size) mi_attr_noexcept mi_attr_malloc mi_at
 // A block aligned to the OS's page size (BSD).
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
 mi_valloc(size_t size) mi_attr_noexcept mi_attr_malloc mi_attr_alloc_size(1);
-// mi_valloc with the size rounded up to whole OS pages (glibc).
+// mi_valloc with the size rounded up to whole OS pages, one at least (glibc).
 mi_decl_nodiscard mi_decl_export mi_decl_restrict void *
 mi_pvalloc(size_t size) mi_attr_noexcept mi_attr_malloc mi_attr_alloc_size(1);
 // C11 aligned_alloc. NULL with EINVAL when alignment is no power of two; size need not be a

@@ -2,7 +2,7 @@
 #include "core/alloc.h"
 
 #include "core/arena.h"
-#include "core/exact.h"
+#include "core/harden.h"
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/remote.h"
@@ -29,7 +29,7 @@ static void visit_mark(visit_job_t *job, const mi_page_t *page, const mi_block_t
 
 // The caller's bytes in a block.
 static size_t visit_block_bytes(const mi_page_t *page, const void *block) {
-    const size_t end = (mi_page_is_exact(page) ? mi_exact_end(page, block) : page->block_bytes);
+    const size_t end = mi_pad_end(page, block);
     return end <= page->block_bytes ? end : page->block_bytes;
 }
 

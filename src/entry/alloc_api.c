@@ -114,7 +114,7 @@ size_t mi_usable_size(const void *p) mi_attr_noexcept {
 
 size_t mi_good_size(size_t size) mi_attr_noexcept {
     // In a debug build the canary lies right behind what was asked for.
-    return MI_DEBUG || size > MI_REQUEST_MAX ? size : mi_core_good_size(size);
+    return MI_DEBUG ? size : mi_core_good_size(size);
 }
 
 bool mi_is_in_heap_region(const void *p) mi_attr_noexcept {

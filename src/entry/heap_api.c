@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "core/alloc.h"
 #include "core/arena.h"
+#include "core/harden.h"
 #include "core/heap.h"
 #include "core/page_map.h"
 #include "core/theap.h"
@@ -221,7 +222,7 @@ static bool visit_one(const mi_heap_t *heap, const mi_core_area_t *area, void *b
                                         .reserved = area->bytes,
                                         .committed = area->committed,
                                         .used = area->used,
-                                        .block_size = area->block_bytes,
+                                        .block_size = area->block_bytes - MI_PAD_BYTES,
                                         .full_block_size = area->block_bytes,
                                         .reserved1 = NULL};
     return visit->visitor(heap, &public_area, block, block_bytes, visit->arg);
@@ -246,8 +247,13 @@ bool mi_heap_visit_abandoned_blocks(mi_heap_t *heap, bool visit_blocks, mi_block
 bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc_id, int heap_tag, bool visit_blocks,
                                mi_block_visit_fun *visitor, void *arg) {
     (void)heap_tag;
-    return mi_heap_visit_abandoned_blocks((mi_heap_t *)(void *)subproc_id, visit_blocks, visitor,
-                                          arg);
+    mi_heap_t *const own = (mi_heap_t *)(void *)subproc_id;
+    if (!mi_heap_visit_abandoned_blocks(own, visit_blocks, visitor, arg))
+        return false;
+    for (mi_heap_t *h = NULL; (h = mi_core_heap_before(h, own)) != NULL;)
+        if (h != own && !mi_heap_visit_abandoned_blocks(h, visit_blocks, visitor, arg))
+            return false;
+    return true;
 }
 
 void mi_heap_set_numa_affinity(mi_heap_t *heap, int numa_node) {

@@ -59,7 +59,7 @@ void *mi_request_realloc(void *p, const mi_request_t *r) {
     const bool stays = (r->flags & MI_REALLOC_IN_PLACE) != 0;
     if (p == NULL)
         return stays ? NULL : mi_request_alloc(r);
-    if (stays ? r->size > MI_REQUEST_MAX : !request_is_possible(r))
+    if (!stays && !request_is_possible(r))
         return NULL;
     size_t old_size;
     if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &old_size))

@@ -51,8 +51,10 @@ if args.debug:
     for p, size in kept.items():
         near = [listed[q] for q in listed if q <= p < q + listed[q]]  # an aligned block begins in front of its address
         check(near and near[0] >= size, f"a block of {size} bytes is listed: {err}")
-    freed = number(re.search(r"^freed (\S+)", out, re.M)[1].replace("0x", ""))
-    check(freed not in listed, "a freed block is not")
+    freed = [number(p.replace("0x", "")) for p in re.findall(r"^freed (\S+)", out, re.M)]
+    check(len(freed) == 13, f"the program says what it freed: {out}")
+    for i, p in enumerate(freed):
+        check(p not in listed, f"freed block {i} is listed: {err}")
     check(min(size for p, size in listed.items() if p in kept) == 111, f"sizes are those asked for: {listed}")
     out, err = run(2, "1000")
     lines = re.findall(r"^  (?:0x)?[0-9a-fA-F]+: \d+ bytes$", err, re.M)
@@ -65,4 +67,7 @@ if args.debug:
 else:
     check(head is None and not listed, f"only the debug build lists blocks: {err}")
 check("live at the end" not in run(1)[1], "listed without being asked for")
+if not args.runner:
+    check("mimalloc statistics" in run(1, "0", "damaged", "closed")[1],
+          "a program that closes stderr at its end hides the statistics")
 sys.exit(1 if failed else 0)

@@ -200,7 +200,7 @@ static void check_posix(void) {
     CHECK(p != NULL && is_aligned(p, 4096) && mi_usable_size(p) >= 4096);
     mi_free(p);
     p = mi_pvalloc(0);
-    CHECK(p != NULL);
+    CHECK(p != NULL && is_aligned(p, 4096) && mi_usable_size(p) >= 4096);
     mi_free(p);
     CHECK_FAILS(mi_valloc(opaque(SIZE_MAX)), ENOMEM);
     CHECK_FAILS(mi_pvalloc(opaque(SIZE_MAX)), ENOMEM);

@@ -227,6 +227,50 @@ static void check_free(void) {
     CHECK(is_reused);
 }
 
+static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                        size_t block_size, void *arg) {
+    (void)heap;
+    (void)area;
+    (void)block_size;
+    *(size_t *)arg += (block != NULL);
+    return true;
+}
+
+static size_t live_blocks(mi_heap_t *heap) {
+    size_t count = 0;
+    CHECK(mi_heap_visit_blocks(heap, true, count_block, &count));
+    return count;
+}
+
+// Whatever frees a block, or moves it, leaves nothing behind.
+static void check_all_freed(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
+        const size_t size = test_sizes[i];
+        size_t told = 0;
+        mi_free(mi_heap_malloc(heap, size));
+        mi_free_size(mi_heap_malloc(heap, size), size);
+        mi_free_size_aligned(mi_heap_malloc_aligned(heap, size, 64), size, 64);
+        mi_free_aligned(mi_heap_malloc_aligned(heap, size, 64), 64);
+        mi_free(mi_heap_malloc_aligned_at(heap, size + 8, 64, 8));
+        mi_cfree(mi_heap_malloc(heap, size));
+        mi_ufree(mi_heap_malloc(heap, size), NULL);
+        mi_ufree(mi_heap_malloc(heap, size), &told);
+        CHECK_MSG(told >= size && live_blocks(heap) == 0, "%zu", size);
+        if (size <= MI_SMALL_SIZE_MAX)
+            mi_free_small(mi_heap_malloc_small(heap, size));
+        void *p = mi_heap_realloc(heap, mi_heap_malloc(heap, size), size * 3 + 100000);
+        CHECK_MSG(live_blocks(heap) == 1, "%zu larger", size);
+        p = mi_heap_rezalloc(heap, p, size / 3 + 1);
+        CHECK_MSG(live_blocks(heap) == 1, "%zu smaller", size);
+        p = mi_heap_realloc_aligned_at(heap, p, size + 100, 4096, 40);
+        CHECK_MSG(live_blocks(heap) == 1, "%zu aligned", size);
+        CHECK(mi_heap_reallocf(heap, p, opaque(SIZE_MAX)) == NULL);
+        CHECK_MSG(live_blocks(heap) == 0, "%zu reallocf", size);
+    }
+    mi_heap_destroy(heap);
+}
+
 static void check_region(void) {
     int on_stack = 0;
     static int in_data;
@@ -264,6 +308,7 @@ int main(void) {
     check_expand();
     check_sizes();
     check_free();
+    check_all_freed();
     check_region();
     return test_result();
 }

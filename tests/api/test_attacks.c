@@ -579,6 +579,25 @@ static void check_addresses(const char *self, const char *file) {
               same_order, RUNS * COUNT);
 }
 
+// What is handed out again does not tell how its page's links are encoded.
+static void check_no_link(void) {
+    int told = 0;
+    for (size_t size = 16; size <= 1024; size *= 2) {
+        void *held[64];
+        for (int i = 0; i < 64; i++)
+            held[i] = mi_malloc(size);
+        for (int i = 0; i < 64; i++)
+            mi_free(held[i]);
+        for (int i = 0; i < 64; i++) {
+            held[i] = mi_malloc(size);
+            told += (*(uintptr_t *)held[i] != 0);
+        }
+        for (int i = 0; i < 64; i++)
+            mi_free(held[i]);
+    }
+    CHECK_MSG(told == 0, "%d blocks hold a link", told);
+}
+
 // Nothing of ours can be run as code.
 static void check_not_executable(void) {
     void *const p = mi_malloc(100);
@@ -636,8 +655,10 @@ int main(int argc, char **argv) {
                                    is_whole && end != NULL && end[1] == 0,
                   "%s says: \"%s\"", attacks[i].name, said);
     }
-    if (MI_SECURE)
+    if (MI_SECURE) {
         check_addresses(argv[0], file);
+        check_no_link();
+    }
     check_not_executable();
     remove(file);
     return test_result();

@@ -78,6 +78,8 @@ static int child(long n) {
 }
 
 int main(void) {
+    // This program's malloc is the C library's, though the allocator is linked with it.
+    CHECK(!mi_is_redirected());
     // The handler is silent: ENOMEM is what is expected here.
     mi_os_fail_nth(0);
     const pid_t probe = fork();

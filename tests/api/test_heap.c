@@ -1,5 +1,7 @@
 // Contracts of first-class heaps and thread heaps.
 #include "api_test.h"
+#include "api_thread.h"
+#include "mimalloc-stats.h"
 
 static void check_main(void) {
     mi_heap_t *main_heap = mi_heap_main();
@@ -148,6 +150,7 @@ static void check_delete(void) {
 
 typedef struct seen_s {
     size_t areas, blocks, bytes, stop_after;
+    size_t used; // by what the areas say
     bool is_wrong;
 } seen_t;
 
@@ -158,13 +161,32 @@ static bool see(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, 
         seen->is_wrong = true;
     if (block == NULL) {
         seen->areas++;
+        seen->used += area->used;
+        if (area->used * area->full_block_size > area->committed ||
+            area->committed > area->reserved ||
+            (area->block_size < area->full_block_size) != (MI_DEBUG != 0) ||
+            area->reserved % mi_arena_min_alignment() != 0)
+            seen->is_wrong = true;
     } else {
         seen->blocks++;
         seen->bytes += block_size;
-        if (block_size != area->block_size || (uint8_t *)block < (uint8_t *)area->blocks)
+        memset(block, 0xA5, block_size);
+        if (block_size != mi_usable_size(block) || block_size > area->block_size ||
+            (uint8_t *)block < (uint8_t *)area->blocks ||
+            (size_t)((uint8_t *)block - (uint8_t *)area->blocks) + block_size > area->committed)
             seen->is_wrong = true;
     }
     return seen->stop_after == 0 || seen->blocks < seen->stop_after;
+}
+
+// So much of the heap's first area was handed out.
+static bool see_committed(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                          size_t block_size, void *arg) {
+    (void)heap;
+    (void)block;
+    (void)block_size;
+    *(size_t *)arg = area->committed;
+    return false;
 }
 
 static void check_visit(void) {
@@ -182,6 +204,7 @@ static void check_visit(void) {
     seen_t areas_only = {0};
     CHECK(mi_heap_visit_blocks(heap, false, see, &areas_only));
     CHECK(areas_only.blocks == 0 && areas_only.areas == seen.areas);
+    CHECK_MSG(seen.used == 150 && areas_only.used == 150, "%zu, %zu", seen.used, areas_only.used);
     seen_t stopped = {.stop_after = 10};
     CHECK(!mi_heap_visit_blocks(heap, true, see, &stopped) && stopped.blocks == 10);
     CHECK(!mi_heap_visit_blocks(NULL, true, see, &seen) &&
@@ -189,12 +212,84 @@ static void check_visit(void) {
     mi_heap_destroy(heap);
     heap = mi_heap_new();
     seen_t empty = {0};
+    size_t committed = 0;
     CHECK(mi_heap_visit_blocks(heap, true, see, &empty) && empty.blocks == 0);
     mi_heap_set_numa_affinity(heap, 0);
     void *p = mi_heap_malloc(heap, 10);
     CHECK(p != NULL);
+    CHECK(!mi_heap_visit_blocks(heap, false, see_committed, &committed));
+    CHECK_MSG(committed >= 10 && committed <= mi_arena_min_alignment() / 8, "%zu", committed);
     mi_heap_delete(heap);
     mi_free(p);
+}
+
+static void leave_blocks(void *heap) {
+    for (int i = 0; i < 10; i++)
+        (void)mi_heap_malloc(heap, 50);
+    for (int i = 0; i < 5; i++)
+        (void)mi_malloc(300); // the thread's default
+}
+
+static void leave_in_subproc(void *arg) {
+    const mi_subproc_id_t subproc = arg;
+    mi_subproc_add_current_thread(subproc);
+    leave_blocks(mi_heap_new());
+}
+
+// What ended threads have left, and nothing that a living one has.
+static void check_abandoned(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    seen_t before = {0}, seen = {0}, all = {0};
+    CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, see, &before));
+    for (int i = 0; i < 7; i++)
+        (void)mi_heap_malloc(heap, 50);
+    in_thread(leave_blocks, heap);
+    CHECK(mi_heap_visit_abandoned_blocks(heap, true, see, &seen));
+    CHECK_MSG(seen.blocks == 10 && seen.areas == 1, "%zu", seen.blocks);
+    CHECK(mi_heap_visit_blocks(heap, true, see, &all) && all.blocks == 17);
+    seen = (seen_t){0};
+    CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, see, &seen));
+    CHECK_MSG(seen.blocks == before.blocks + 5, "%zu", seen.blocks);
+    // In a sub-process: those of its own heap and of the one that its thread made.
+    const mi_subproc_id_t subproc = mi_subproc_new();
+    in_thread(leave_in_subproc, subproc);
+    seen = (seen_t){0};
+    CHECK(mi_abandoned_visit_blocks(subproc, 0, true, see, &seen));
+    CHECK_MSG(seen.blocks == 15 && !seen.is_wrong, "%zu", seen.blocks);
+    seen = (seen_t){.stop_after = 7};
+    CHECK(!mi_abandoned_visit_blocks(subproc, 0, true, see, &seen) && seen.blocks == 7);
+    CHECK(!mi_abandoned_visit_blocks(NULL, 0, true, see, &seen));
+    mi_subproc_destroy(subproc);
+    mi_heap_destroy(heap);
+}
+
+static size_t committed_bytes(void) {
+    mi_stats_t_decl(stats);
+    CHECK(mi_stats_get(&stats));
+    return (size_t)stats.committed.current;
+}
+
+// What is free goes back at once when it is forced, by each of these names.
+static void check_collect(void) {
+    enum { MORE = 6 << 20 };
+    mi_heap_t *const heap = mi_heap_new();
+    mi_theap_t *const theap = mi_heap_theap(heap);
+    mi_collect(true);
+    const size_t before = committed_bytes();
+    for (int way = 0; way < 3; way++) {
+        mi_free(mi_heap_malloc(heap, MORE));
+        const size_t kept = committed_bytes();
+        CHECK_MSG(kept >= before + MORE, "%d: %zu after %zu", way, kept, before);
+        if (way == 0)
+            mi_heap_collect(heap, true);
+        else if (way == 1)
+            mi_theap_collect(theap, true);
+        else
+            mi_collect(true);
+        const size_t after = committed_bytes();
+        CHECK_MSG(after < before + (1 << 20), "%d: %zu after %zu", way, after, before);
+    }
+    mi_heap_destroy(heap);
 }
 
 int main(void) {
@@ -209,5 +304,7 @@ int main(void) {
     check_realloc();
     check_delete();
     check_visit();
+    check_abandoned();
+    check_collect();
     return test_result();
 }

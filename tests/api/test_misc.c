@@ -60,6 +60,14 @@ static void check_default(void) {
     mi_heap_delete(heap); // the thread's default: the main heap again
     CHECK(mi_heap_get_default() == main_heap && mi_heap_of(q) == main_heap);
     CHECK(mi_theap_set_default(NULL) == before);
+    heap = mi_heap_new();
+    CHECK(mi_heap_set_default(heap) == main_heap);
+    fill(mi_malloc(100), 100);
+    mi_heap_destroy(heap); // likewise
+    CHECK(mi_heap_get_default() == main_heap);
+    void *const d = mi_malloc(100);
+    CHECK(mi_heap_of(d) == main_heap);
+    mi_free(d);
     mi_free(q);
     mi_free(a);
     mi_free(m);
@@ -169,6 +177,18 @@ static void check_arena(void) {
         CHECK_MSG(q != NULL && !mi_arena_contains(arena, q), "%zu", test_sizes[i]);
         mi_free(q);
     }
+    // Not even when nothing else is left.
+    enum { MOST = 4000 };
+    static void *blocks[MOST];
+    size_t count = 0;
+    bool is_apart = true;
+    mi_option_set(mi_option_disallow_os_alloc, 1);
+    while (count < MOST && (blocks[count] = mi_malloc(1000000)) != NULL)
+        is_apart &= !mi_arena_contains(arena, blocks[count++]);
+    CHECK_MSG(count < MOST && is_apart, "%zu blocks", count);
+    while (count > 0)
+        mi_free(blocks[--count]);
+    mi_option_set(mi_option_disallow_os_alloc, 0);
     CHECK(!mi_arena_contains(NULL, start) && !mi_arena_contains(arena, &size) &&
           !mi_arena_contains(arena, NULL));
     CHECK_FAILS(mi_heap_malloc(heap, 64u << 20), ENOMEM); // larger than its arena
@@ -291,6 +311,11 @@ static void check_numa(void) {
     }
     mi_heap_set_numa_affinity(heap, 3); // modulo their number
     CHECK(mi_arena_contains(arenas[1], mi_heap_malloc(heap, 700000)));
+    for (int node = -2; node < 0; node++) { // any: the arenas of no node come first
+        mi_heap_set_numa_affinity(heap, node);
+        void *const p = mi_heap_malloc(heap, 800000);
+        CHECK(!mi_arena_contains(arenas[0], p) && !mi_arena_contains(arenas[1], p));
+    }
     mi_heap_destroy(heap);
     // Arenas of other nodes serve nobody, not even when nothing else is left: this thread runs on
     // node 0, or on one that counts as 0 or 1 here, and never on both.
@@ -497,6 +522,33 @@ static void check_guarded(void) {
           after.malloc_guarded_count.total == before.malloc_guarded_count.total);
 }
 
+// A guarded block that is resized: nothing beside it changes, and nothing of it is left.
+static void check_guarded_resize(void) {
+    enum { COUNT = 64, SIZE = 64 };
+    mi_heap_t *const heap = mi_heap_new();
+    uint8_t *beside[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+        beside[i] = mi_heap_malloc(heap, SIZE);
+        fill(beside[i], SIZE);
+    }
+    mi_heap_guarded_set_size_bound(heap, 1000, 10000);
+    mi_heap_guarded_set_sample_rate(heap, 1, 1);
+    uint8_t *p = mi_heap_malloc(heap, 5000);
+    fill(p, 5000);
+    CHECK(mi_usable_size(p) == 5000);
+    CHECK(mi_expand(p, 4000) == p && mi_expand(p, 5001) == NULL && is_filled(p, 5000));
+    mi_free(beside[COUNT / 2]); // the next small block is this one
+    p = mi_heap_realloc(heap, p, SIZE);
+    CHECK(p != NULL && is_filled(p, SIZE));
+    beside[COUNT / 2] = p;
+    int blocks = 0;
+    CHECK(mi_heap_visit_blocks(heap, true, count_block, &blocks));
+    CHECK_MSG(blocks == COUNT, "%d blocks", blocks);
+    for (int i = 0; i < COUNT; i++)
+        CHECK_MSG(is_filled(beside[i], SIZE), "%d", i);
+    mi_heap_destroy(heap);
+}
+
 int main(void) {
     check_theap();
     check_default();
@@ -508,6 +560,7 @@ int main(void) {
     check_unload();
     check_huge();
     check_guarded();
+    check_guarded_resize();
     check_numa();
     return test_result();
 }

@@ -42,7 +42,7 @@ static bool count_visit(const mi_heap_t *heap, const mi_core_area_t *area, void 
         t->used += area->used;
     } else {
         t->blocks++;
-        CHECK(MI_DEBUG || mi_core_usable(block, NULL) == bytes);
+        CHECK(mi_core_usable(block, NULL) == bytes);
     }
     return !t->stop;
 }
@@ -104,6 +104,26 @@ static void test_many(void) {
     CHECK_MSG(late.page_bytes_peak <= early.page_bytes_peak + MI_MiB, "%llu -> %llu",
               (unsigned long long)early.page_bytes_peak, (unsigned long long)late.page_bytes_peak);
     CHECK(late.heap_count == 1);
+}
+
+static void *free_one(void *p) {
+    CHECK(use_free(p) == MI_FREE_OK);
+    return NULL;
+}
+
+// Another thread's block goes home, whatever heap it is of: the owner's lists are not touched, not
+// even while the owner does nothing.
+static void test_free_elsewhere(void) {
+    for (size_t size = 40; size < 100000; size *= 7) {
+        mi_heap_t *const heap = mi_core_heap_new();
+        void *const p = mi_core_heap_malloc(heap, size, false);
+        const mi_page_t *const page = mi_page_map_find(p);
+        const mi_block_t *const free = page->free;
+        pthread_t thread;
+        CHECK(pthread_create(&thread, NULL, free_one, p) == 0 && pthread_join(thread, NULL) == 0);
+        CHECK_MSG(mi_load_acquire(&page->remote) == p && page->free == free, "%zu", size);
+        mi_core_heap_destroy(heap);
+    }
 }
 
 // A heap that has but one arena never leaves it.
@@ -241,6 +261,7 @@ int main(void) {
     for (int i = 0; i < 10; i++)
         test_threads_share(i % 2 == 0);
     test_many();
+    test_free_elsewhere();
     test_arena();
     test_delete_in_arena();
     test_shared_memory();
