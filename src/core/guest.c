@@ -11,13 +11,15 @@ static uint32_t guest_count(size_t bytes, size_t block_bytes) {
     return (uint32_t)(count < 1 ? 1 : count > MI_GUEST_TOP_COUNT ? MI_GUEST_TOP_COUNT : count);
 }
 
+static uint32_t guest_first(const mi_page_t *list) {
+    const uint32_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
+    return first < MI_GUEST_FIRST_COUNT ? first : MI_GUEST_FIRST_COUNT;
+}
+
 // As at the start: a list proves its use anew after it was emptied. A thread that only frees has no
 // use for guests: its lists have no room until it asks for a block.
 static void guest_reset(const mi_theap_t *theap, mi_page_t *list) {
-    const uint32_t first = guest_count(MI_GUEST_FIRST_BYTES, list->block_bytes);
-    list->capacity = (mi_load_relaxed(&theap->malloc_count) == 0 ? 0
-                      : first < MI_GUEST_FIRST_COUNT             ? first
-                                                                 : MI_GUEST_FIRST_COUNT);
+    list->capacity = (mi_load_relaxed(&theap->malloc_count) == 0 ? 0 : guest_first(list));
     list->free = NULL;
     list->used = list->capacity + 1;
 }
@@ -77,12 +79,13 @@ bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
     return true;
 }
 
-mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at) {
+mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at, bool all) {
     for (; theap->guests != NULL && *at < MI_GUEST_LISTS; ++*at) {
         mi_page_t *const list = &theap->guests[*at];
         mi_block_t *const first = list->free;
-        if (list->block_bytes != 0)
-            guest_reset(theap, list);
+        if (list->block_bytes == 0 || (!all && list->capacity > guest_first(list)))
+            continue;
+        guest_reset(theap, list);
         if (first != NULL)
             return first;
     }

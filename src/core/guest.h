@@ -12,9 +12,11 @@
 //   hidden    not of the list: how many frees of one page may be held back as a batch (remote.c)
 //
 // To the page that a guest comes from it is live all the time. It goes home (remote.c) when the
-// list is full, when the thread looks at the clock (theap.c), collects or ends. Small blocks share
-// cache lines with those that other threads hold: a few of them are not handed out again, or two
-// threads would write to one line though their owner had kept them apart.
+// list is full, and when the thread looks at the clock (theap.c) or collects. A thread that ends
+// leaves lists that were of use to whoever adopts its thread heap (orphan.c): where threads follow
+// each other, those blocks would go home to threads that sleep. Small blocks share cache lines with
+// those that other threads hold: a few of them are not handed out again, or two threads would write
+// to one line though their owner had kept them apart.
 //
 // Whether a block is a guest nobody can foresee where threads hand work over: a branch on it is
 // guessed wrong two times of five, and then what comes after waits until the block's address and
@@ -49,9 +51,9 @@ MI_INLINE bool mi_guest_may_serve(const mi_theap_t *theap, uint32_t class_index)
     const mi_page_t *const list = &theap->guests[mi_guest_class(class_index)];
     return list->free != NULL || (list->capacity == 0 && list->block_bytes != 0);
 }
-// Takes all blocks out of the theap's next list that has any; NULL = all are empty. *at: where to
-// go on, 0 at first.
-mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at);
+// Takes all blocks out of the theap's next list that has any; NULL = there is none. *at: where to
+// go on, 0 at first. Not all: lists that have been of use stay as they are.
+mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at, bool all);
 
 // The list for a far_class that is not 0. NULL = no memory.
 MI_INLINE mi_page_t *mi_guest_list(mi_theap_t *theap, uint8_t far_class) {

@@ -266,9 +266,7 @@ void mi_core_thread_init(void) {
 
 // The thread heap loses its thread.
 static void life_abandon(mi_theap_t *theap) {
-    mi_remote_flush(theap);
-    mi_remote_collect(theap);
-    mi_theap_trim(theap, false);
+    mi_orphan_tidy(theap, false);
     mi_lock(&mi_life_lock);
     mi_orphan_leave(theap);
     mi_unlock(&mi_life_lock);
@@ -342,12 +340,16 @@ void mi_core_collect(bool is_forced) {
     mi_theap_t *const theap = mi_theap_real();
     if (theap != NULL) {
         const uint32_t was = mi_theap_enter(theap);
-        mi_remote_flush(theap);
+        mi_remote_flush(theap, true);
+        mi_theap_leave(theap, was);
+    }
+    mi_orphan_collect(&mi_heap_main_state);
+    if (theap != NULL) {
+        const uint32_t was = mi_theap_enter(theap);
         mi_remote_collect(theap);
         mi_theap_trim(theap, is_forced);
         mi_theap_leave(theap, was);
     }
-    mi_orphan_collect(&mi_heap_main_state);
     mi_heap_collect_left();
     mi_arena_purge(is_forced);
 }
@@ -358,7 +360,7 @@ void mi_core_reduce(size_t most) {
     if (theap == NULL)
         return;
     const uint32_t was = mi_theap_enter(theap);
-    mi_remote_flush(theap);
+    mi_remote_flush(theap, true);
     mi_remote_collect(theap);
     (void)mi_theap_reduce(theap, most, &has_given);
     mi_theap_leave(theap, was);

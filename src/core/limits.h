@@ -37,9 +37,9 @@
 // Guests: blocks of other threads that a thread keeps for itself, by class (guest.h).
 #define MI_GUEST_BLOCK_MAX   ((size_t)32 * 1024) // the largest
 #define MI_GUEST_FIRST_BYTES ((size_t)16 * 1024) // of one class at first ...
-#define MI_GUEST_FIRST_COUNT 16u                 // ... twice as many with each use ...
-#define MI_GUEST_TOP_BYTES   ((size_t)32 * 1024) // ... up to this
-#define MI_GUEST_TOP_COUNT   MI_LIMIT(1024u, 8u)
+#define MI_GUEST_FIRST_COUNT MI_LIMIT(16u, 8u)   // ... twice as many with each use ...
+#define MI_GUEST_TOP_BYTES   ((size_t)64 * 1024) // ... up to this
+#define MI_GUEST_TOP_COUNT   MI_LIMIT(1024u, 16u)
 #define MI_GUEST_LEAST       8u // of blocks up to MI_GUEST_LEAST_BYTES, before they serve again
 #define MI_GUEST_LEAST_BYTES 128u
 

@@ -40,6 +40,19 @@ void mi_orphan_leave(mi_theap_t *theap) {
         mi_orphan_put(theap);
 }
 
+// One without pages is recycled: nobody would look for its guests then.
+static void orphan_empty(mi_theap_t *theap) {
+    if (mi_load_relaxed(&theap->page_count) == 0)
+        mi_remote_flush(theap, true);
+}
+
+void mi_orphan_tidy(mi_theap_t *theap, bool all) {
+    mi_remote_flush(theap, all);
+    mi_remote_collect(theap);
+    mi_theap_trim(theap, false);
+    orphan_empty(theap);
+}
+
 // Done with a claimed one.
 static void orphan_return(mi_theap_t *theap) {
     mi_lock(&mi_life_lock);
@@ -76,11 +89,24 @@ mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
         mi_fetch_add_relaxed(&orphan_stolen, 1);
     }
     mi_theap_trim(orphan, true);
+    orphan_empty(orphan);
     orphan_return(orphan);
     return page;
 }
 
-void mi_orphan_collect(mi_heap_t *heap) {
+void mi_orphan_look(mi_heap_t *heap) {
+    if (mi_load_relaxed(&heap->orphan_count) == 0 || !mi_lock_try(&mi_life_lock))
+        return;
+    mi_theap_t *const orphan = mi_orphan_claim(heap);
+    mi_unlock(&mi_life_lock);
+    if (orphan == NULL)
+        return;
+    mi_orphan_tidy(orphan, true);
+    orphan_return(orphan);
+}
+
+// Each in turn.
+static void orphan_each(mi_heap_t *heap, void (*act)(mi_theap_t *orphan)) {
     const uint32_t count = mi_load_relaxed(&heap->orphan_count);
     for (uint32_t i = 0; i < count; i++) {
         mi_lock(&mi_life_lock);
@@ -88,10 +114,25 @@ void mi_orphan_collect(mi_heap_t *heap) {
         mi_unlock(&mi_life_lock);
         if (orphan == NULL)
             return;
-        mi_remote_collect(orphan);
-        mi_theap_trim(orphan, true);
+        act(orphan);
         orphan_return(orphan);
     }
+}
+
+static void orphan_flush(mi_theap_t *orphan) {
+    mi_remote_flush(orphan, true);
+}
+
+static void orphan_reap(mi_theap_t *orphan) {
+    mi_remote_collect(orphan);
+    mi_theap_trim(orphan, true);
+    orphan_empty(orphan);
+}
+
+// All let go of the others' blocks before any is asked which pages are empty.
+void mi_orphan_collect(mi_heap_t *heap) {
+    orphan_each(heap, orphan_flush);
+    orphan_each(heap, orphan_reap);
 }
 
 uint64_t mi_orphan_stolen_count(void) {

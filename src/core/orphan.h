@@ -15,6 +15,12 @@ mi_theap_t *mi_orphan_claim(mi_heap_t *heap);
 // A page of this class that can serve at once, now in our queue, taken from an orphan of our heap.
 // NULL = none.
 mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index);
+// Now and then: the next orphan of the heap lets go of others' blocks, gets back its own and gives
+// back idle pages.
+void mi_orphan_look(mi_heap_t *heap);
+// The same for a thread heap that the caller owns and is about to leave. Not all: others' blocks in
+// lists that have been of use stay for whoever adopts it, if it has pages.
+void mi_orphan_tidy(mi_theap_t *theap, bool all);
 // Gives back the empty pages of every orphan of the heap.
 void mi_orphan_collect(mi_heap_t *heap);
 uint64_t mi_orphan_stolen_count(void);

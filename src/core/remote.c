@@ -123,11 +123,11 @@ static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, u
     return true;
 }
 
-void mi_remote_flush(mi_theap_t *theap) {
+void mi_remote_flush(mi_theap_t *theap, bool all) {
     uint32_t at = 0;
     if (theap->guests == NULL) // then nothing was ever held back
         return;
-    for (mi_block_t *block; (block = mi_guest_drain(theap, &at)) != NULL;)
+    for (mi_block_t *block; (block = mi_guest_drain(theap, &at, all)) != NULL;)
         for (mi_block_t *next; block != NULL; block = next) {
             mi_page_t *const page = mi_page_map_find(block);
             next =

@@ -129,7 +129,7 @@ size_t mi_core_snapshot(mi_redirect_block_t *out, size_t cap, const void **damag
     snapshot_job_t job = {.out = out, .cap = cap};
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
-        mi_remote_flush(own);
+        mi_remote_flush(own, true);
     if (snapshot_is_busy(own) || !mi_arena_try_visit_all(snapshot_page, &job) ||
         !mi_page_try_visit_own(snapshot_page, &job))
         return MI_REDIRECT_BUSY;

@@ -278,7 +278,7 @@ void mi_theap_tick(mi_theap_t *theap) {
     const uint32_t every = mi_core_config.collect_every;
     if (MI_UNLIKELY(every != 0) && ++theap->collect_tick >= every) {
         theap->collect_tick = 0;
-        mi_remote_flush(theap);
+        mi_remote_flush(theap, true);
         mi_theap_trim(theap, true);
         mi_arena_purge(false);
     }
@@ -291,9 +291,10 @@ void mi_theap_tick(mi_theap_t *theap) {
     const long delay = mi_core_config.purge_delay_ms;
     theap->trim_at_ms = now + (uint64_t)(delay < 0 ? 1000 : delay);
     theap->pressure_seen = pressure;
-    mi_remote_flush(theap);
+    mi_remote_flush(theap, true);
     if (delay >= 0)
         mi_theap_trim(theap, false);
+    mi_orphan_look(mi_theap_heap(theap));
     mi_arena_purge(false);
 }
 

@@ -30,7 +30,7 @@ bool mi_core_arena_unload(void *arena, void **base, size_t *accessed, size_t *by
     mi_theap_t *const own = mi_life_thread();
     if (own == NULL || !mi_arena_is_exclusive(a))
         return false;
-    mi_remote_flush(own);
+    mi_remote_flush(own, true);
     if (!mi_arena_visit_pages(NULL, unload_is_ours, a))
         return false;
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {

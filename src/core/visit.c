@@ -92,7 +92,7 @@ bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit
     visit_job_t job = {heap, blocks_too, visit, arg, {0}};
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
-        mi_remote_flush(own);
+        mi_remote_flush(own, true);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
         if (mi_heap_public(mi_theap_heap(t)) == heap &&
             mi_load_relaxed(&t->state) != MI_THEAP_UNUSED && !visit_theap(t, &job))
@@ -104,7 +104,7 @@ bool mi_core_thread_visit(mi_core_visit_fn visit, void *arg) {
     const uintptr_t self = mi_os_thread_id();
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
-        mi_remote_flush(own);
+        mi_remote_flush(own, true);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         visit_job_t job = {mi_theap_heap(t), false, visit, arg, {0}};
         if (mi_load_relaxed(&t->thread_id) == self && !visit_theap(t, &job))

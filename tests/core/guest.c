@@ -222,6 +222,47 @@ static void test_sleepers(void) {
     CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
 }
 
+// Threads that follow each other and replace blocks of one that sleeps: each ends with some that it
+// freed, which serve the next one.
+enum { FOLLOWERS = 200, STEP = 16 };
+static int follow_at;
+
+static void *follow(void *arg) {
+    const bool is_last = (arg != NULL);
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < STEP; i++) {
+            void **const p = &passed.block[(follow_at + i) % SET];
+            if (*p == NULL)
+                *p = use_malloc(passed.size);
+        }
+        follow_at += STEP;
+        for (int i = 0; i < STEP && !(is_last && round == 2); i++) {
+            void **const p = &passed.block[(follow_at + i) % SET];
+            CHECK(use_free(*p) == MI_FREE_OK);
+            *p = NULL;
+        }
+    }
+    return NULL;
+}
+
+static void test_followers(void) {
+    passed.count = SET;
+    passed.size = 1000;
+    make(&passed);
+    const uint64_t before = page_count();
+    for (int i = 0; i < FOLLOWERS; i++) {
+        pthread_t thread;
+        pthread_create(&thread, NULL, follow, i == FOLLOWERS - 1 ? &passed : NULL);
+        pthread_join(thread, NULL);
+    }
+    CHECK_MSG(MI_SECURE || MI_SHRUNK || page_count() <= before + 2, "%d pages, then %d",
+              (int)before, (int)page_count());
+    for (int i = 0; i < SET; i++)
+        CHECK(use_free(passed.block[i]) == MI_FREE_OK);
+    collect_all();
+    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+}
+
 // Frees and replaces the block, which must be as it was left.
 static void renew(void **p, size_t size, uint8_t seed) {
     CHECK(use_check(*p, size, seed));
@@ -363,6 +404,7 @@ int main(void) {
         test_lines();
     test_bound();
     test_sleepers();
+    test_followers();
     test_mixed();
     return test_result();
 }

@@ -224,7 +224,7 @@ void mi_lock_left(void) {
 }
 
 // ---- What the threads do -----------------------------------------------------------------------
-enum { SIZE = 1500, HELD = 4 }; // two of them are a batch (remote.c): one alone is held back
+enum { SIZE = 1500, HELD = 5 }; // two of them are a batch (remote.c): one alone is held back
 typedef struct held_s {
     uint8_t *block;
     uint8_t tag;
@@ -277,6 +277,17 @@ static void before_owner(void) {
 static void before_other(void) {
     begin_thread();
 }
+static void before_full(void) { // what is linked of its page is in use
+    begin_thread();
+    keep(2);
+    keep(3);
+}
+static void before_pageless(void) { // has allocated, and has nothing left
+    begin_thread();
+    keep(4);
+    drop(4);
+    mi_core_collect(true);
+}
 static void before_gone(void) {
     before_owner();
     keep(2);
@@ -309,6 +320,19 @@ static void job_adopt(void) {
 static void job_adopt_and_free(void) {
     begin_thread();
     drop(2);
+    end_thread();
+}
+// Another's block is of use to it, and is kept for more such use.
+static void job_use(void) {
+    drop(1);
+    keep(1);
+    drop(1);
+    end_thread();
+}
+static void job_adopt_in_turn(void) {
+    begin_thread();
+    keep(4);
+    drop(4);
     end_thread();
 }
 static void job_collect(void) {
@@ -370,6 +394,14 @@ static const scene_t scenes[] = {
      NULL,
      {job_end, job_only_free, job_steal},
      {before_three, NULL, before_other}},
+    {"a thread ends, another leaves a block of it that was of use, a third begins",
+     NULL,
+     {job_end, job_use, job_adopt_in_turn},
+     {before_owner, before_full, NULL}},
+    {"a thread ends, another that has no page had a block of it in use, a third begins",
+     NULL,
+     {job_end, job_use, job_adopt_in_turn},
+     {before_owner, before_pageless, NULL}},
     {"a heap is deleted while one frees into it and one steals",
      NULL,
      {job_delete_heap, job_free_late, job_steal},

@@ -25,17 +25,13 @@ TWINS = {
     heap->orphan_first = theap->list_next;
     if (""")]),
     # The thread heap is for everybody to adopt before its thread has sent home what it holds back.
-    "abandon-early": ("life.c", [("""    mi_remote_flush(theap);
-    mi_remote_collect(theap);
-    mi_theap_trim(theap, false);
+    "abandon-early": ("life.c", [("""    mi_orphan_tidy(theap, false);
     mi_lock(&mi_life_lock);
     mi_orphan_leave(theap);
     mi_unlock(&mi_life_lock);""", """    mi_lock(&mi_life_lock);
     mi_orphan_leave(theap);
     mi_unlock(&mi_life_lock);
-    mi_remote_flush(theap);
-    mi_remote_collect(theap);
-    mi_theap_trim(theap, false);""")]),
+    mi_orphan_tidy(theap, false);""")]),
     # The push of a block without release order: others see it before its link.
     "link-after-push": ("remote.c", [("""        mi_block_set_next(page, tail, old);
         // Release""", """        // Release"""), ("""    } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
@@ -51,12 +47,25 @@ TWINS = {
     heap->orphan_last = theap;
     mi""")]),
     # A thread ends and keeps what it held back of others' blocks.
-    "no-flush": ("life.c", [("""    mi_remote_flush(theap);
-    mi_remote_collect(theap);
-    mi_theap_trim(theap, false);
-    mi_lock""", """    mi_remote_collect(theap);
-    mi_theap_trim(theap, false);
-    mi_lock""")]),
+    "no-flush": ("orphan.c", [("""    mi_remote_flush(theap, all);
+    mi_remote_collect(theap);""", "    (void)all;\n    mi_remote_collect(theap);"),
+                              ("""        mi_remote_flush(theap, true);
+}""", """        (void)0;
+}""")]),
+    # A thread heap without pages is recycled with blocks that were of use to it.
+    "pool-keeps": ("orphan.c", [("""        mi_remote_flush(theap, true);
+}""", """        (void)0;
+}""")]),
+    # Each orphan is asked for its empty pages before the next has let go of blocks in them.
+    "collect-once": ("orphan.c", [("    orphan_each(heap, orphan_flush);", "    (void)orphan_flush;"),
+                                  ("""    mi_remote_collect(orphan);
+    mi_theap_trim(orphan, true);
+    orphan_empty(orphan);
+}""", """    mi_remote_flush(orphan, true);
+    mi_remote_collect(orphan);
+    mi_theap_trim(orphan, true);
+    orphan_empty(orphan);
+}""")]),
     # An orphan without pages goes to the pool although it was put back to the list.
     "left-twice": ("orphan.c", [("""    if (mi_load_relaxed(&theap->page_count) == 0)
         mi_life_pool_put(theap);
