@@ -301,7 +301,7 @@ mi_decl_nodiscard mi_decl_export bool mi_arena_contains(mi_arena_id_t arena_id,
 // The alignment that memory given to mi_manage_os_memory should have; less costs its unaligned
 // ends.
 mi_decl_nodiscard mi_decl_export size_t mi_arena_min_alignment(void) mi_attr_noexcept;
-// The least bytes that mi_manage_os_memory accepts, when they are aligned.
+// So many aligned bytes mi_manage_os_memory accepts in any case; fewer may be refused.
 mi_decl_nodiscard mi_decl_export size_t mi_arena_min_size(void) mi_attr_noexcept;
 // A new heap whose blocks all come from this arena; NULL when memory is short.
 mi_decl_nodiscard mi_decl_export mi_heap_t *mi_heap_new_in_arena(mi_arena_id_t arena_id);

@@ -257,7 +257,8 @@ mi_decl_export void mi_process_info_print(void) mi_attr_noexcept;
 mi_decl_export void mi_process_info_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept;
 
 // What the process used so far: times in milliseconds (elapsed since the library started), memory
-// in bytes, page faults that needed I/O. Any argument may be NULL.
+// in bytes, page faults that needed I/O. Committed memory is the whole process' where the system
+// counts it (Windows), else what the allocator's arenas have in use. Any argument may be NULL.
 mi_decl_export void mi_process_info(size_t *elapsed_msecs, size_t *user_msecs, size_t *system_msecs,
                                     size_t *current_rss, size_t *peak_rss, size_t *current_commit,
                                     size_t *peak_commit, size_t *page_faults) mi_attr_noexcept;

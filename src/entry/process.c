@@ -137,6 +137,14 @@ void mi_entry_unload(bool is_certain) {
 
 void mi_entry_process_info(mi_os_process_info_t *info) {
     mi_os_process_info(info);
+    if (info->current_commit == 0) { // the system counts no such thing: what arenas have in use
+        mi_core_stats_t stats;
+        mi_core_stats(&stats);
+        info->current_commit = (size_t)stats.committed_bytes;
+        info->peak_commit =
+            (size_t)(stats.committed_peak > stats.committed_bytes ? stats.committed_peak
+                                                                  : stats.committed_bytes);
+    }
     const uint64_t elapsed_ms = mi_os_clock_ms() - start_ms;
     if (mi_entry_is_ready && info->elapsed_ms < elapsed_ms)
         info->elapsed_ms = elapsed_ms; // the OS may have begun to count later

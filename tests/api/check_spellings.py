@@ -65,6 +65,38 @@ def check_all(prefix, old):
         check((warning in said) == (spelled[name] != name), f"{warning!r} in\n{said}")
 
 
+def check_value(text, expected, option="guarded_sample_seed", prefixes=("MIMALLOC_",)):
+    """What the option's value is said to be when the variable has this text. None: it is not understood, and stays."""
+    settings = {prefix + option.upper(): text for prefix in prefixes}
+    said = run({"MIMALLOC_VERBOSE": "1", **settings})
+    unit = " KiB" if rows[option][1] == "SIZE" else ""
+    default = int(re.search(rf"^mimalloc: option {option}: (\d+)", run({"MIMALLOC_VERBOSE": "1"}), re.M)[1])
+    line = f"option {option}: {default if expected is None else expected}{unit}{'' if expected is None else ' (set)'}\n"
+    check(line in said, f"{settings}: expected {line!r} in\n{said}")
+    if len(text) < 60:
+        warning = f'option {option}: value "{text}" not understood, it stays {default}\n'
+        check((warning in said) == (expected is None), f"{settings}: {warning!r} in\n{said}")
+
+
+SIZE_OPTION = "arena_max_object_size"
+for text, expected in {"": 1, "on": 1, "YES": 1, "True": 1, "off": 0, "No": 0, "FALSE": 0, "+7": 7, "-7": -7, "maybe": None,
+                       "7x": None, "--7": None, "1K": 1024, "2kB": 2048, "3KiB": 3072, "18446744073709551616": None,
+                       "99999999999999999999": None, "0" * 60 + "1234567": None}.items():
+    check_value(text, expected)
+for text, expected in {"1": 1, "1024": 1, "1025": 2, "3m": 3072, "3MB": 3072, "3MiB": 3072, "2G": 2 << 20, "-5": None,
+                       "-5K": None, "3MX": None, "3iB": None, "1 ": None}.items():
+    check_value(text, expected, SIZE_OPTION)
+if not args.runner: # a long has 64 bits
+    check_value("9223372036854775808", (1 << 63) - 1)
+    check_value("-9223372036854775808", -(1 << 63) + 1)
+    check_value("99999999999T", (1 << 63) - 1)
+    check_value("2T", 2 << 30, SIZE_OPTION)
+    check_value("1tib", None, SIZE_OPTION)
+    check_value("1t", 1 << 30, SIZE_OPTION)
+    check_value("99999999999T", 1 << 54, SIZE_OPTION)
+settings = {"MIMALLOC_VERBOSE": "1", "MIMALLOC_GUARDED_SAMPLE_SEED": "3", "MI_GUARDED_SAMPLE_SEED": "4"}
+check("option guarded_sample_seed: 3 (set)" in run(settings), "MIMALLOC_ goes before MI_")
+
 for prefix in ("MIMALLOC_", "MI_"):
     check_all(prefix, None)
     for old in range(max(len(olds) for olds, _ in rows.values())):

@@ -410,6 +410,27 @@ static outcome_t attack_underflow(void) {
     return SUCCEEDS;
 }
 
+// A guarded block in any build: what lies behind it stops the first byte beyond its end, or beyond
+// the last few that its alignment leaves.
+static outcome_t overflow_guarded(size_t size, size_t beyond) {
+    mi_heap_guarded_set_sample_rate(mi_heap_main(), 1, 1);
+    volatile uint8_t *const p = mi_malloc(size);
+    mi_heap_guarded_set_sample_rate(mi_heap_main(), 0, 0);
+    for (size_t i = 0; i < size; i++)
+        p[i] = 'E';
+    p[size + beyond] = 'E';
+    return SUCCEEDS;
+}
+
+static outcome_t attack_overflow_guarded(void) {
+    return overflow_guarded(100, 12);
+}
+
+static outcome_t attack_overflow_precise(void) {
+    mi_option_set(mi_option_guarded_precise, 1);
+    return overflow_guarded(101, 0);
+}
+
 static const struct {
     const char *name;
     outcome_t (*run)(void);
@@ -461,6 +482,8 @@ static const struct {
     {"overflow_medium", attack_overflow_medium, EXPECTED(GUARD, NOT_RUN, SUCCEEDS), ""},
     {"overflow_large", attack_overflow_large, EXPECTED(GUARD, NOT_RUN, SUCCEEDS), ""},
     {"overflow_huge", attack_overflow_huge, EXPECTED(GUARD, NOT_RUN, NOT_RUN), ""},
+    {"overflow_guarded", attack_overflow_guarded, GUARD, ""},
+    {"overflow_precise", attack_overflow_precise, GUARD, ""},
     {"underflow", attack_underflow, EXPECTED(GUARD, NOT_RUN, NOT_RUN), ""},
 };
 #define ATTACKS (sizeof(attacks) / sizeof(attacks[0]))

@@ -105,6 +105,25 @@ static void check_resizes(const row_t *r) {
     }
 }
 
+// A block that shrinks and moves between others leaves those as they are.
+static void check_beside(const row_t *r) {
+    enum { COUNT = 64, BESIDE = 48 };
+    void *beside[COUNT];
+    args_t a = args_of(BESIDE);
+    a.p = (has(r, ZEROES) ? mi_zalloc(900) : mi_malloc(900));
+    fill(a.p, 900);
+    for (int i = 0; i < COUNT; i++) {
+        beside[i] = mi_malloc(BESIDE);
+        fill(beside[i], BESIDE);
+    }
+    mi_free(beside[COUNT / 2]); // the next block of that size is this one
+    beside[COUNT / 2] = r->call(&a);
+    for (int i = 0; i < COUNT; i++) {
+        CHECK_MSG(is_filled(beside[i], BESIDE), "%s: block %d", r->name, i);
+        mi_free(beside[i]);
+    }
+}
+
 // What is left of a block when its resizing fails.
 static void check_refused(const row_t *r, args_t a, int expected) {
     (void)expected; // where there is no errno
@@ -171,8 +190,10 @@ int main(void) {
             check_stays(r);
         } else {
             check_results(r);
-            if (has(r, RESIZES))
+            if (has(r, RESIZES)) {
                 check_resizes(r);
+                check_beside(r);
+            }
         }
         if (!has(r, THROWS))
             check_failures(r);

@@ -295,6 +295,26 @@ static void check_provided(void) {
     CHECK_MSG(own.live <= bytes / 8 && !own.is_wrong, "%zu bytes are left", own.live);
 }
 
+// What is pinned is never decommitted.
+static void check_pinned(void) {
+    const size_t bytes = 16u << 20;
+    provider_t own = {0};
+    mi_arena_id_t arena = NULL;
+#ifdef _WIN32
+    own.start = VirtualAlloc(NULL, bytes, MEM_RESERVE, PAGE_READWRITE);
+#else
+    own.start = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+#endif
+    CHECK(mi_manage_memory(own.start, bytes, false, true, false, -1, true, provide, &own, &arena));
+    mi_heap_t *const heap = mi_heap_new_in_arena(arena);
+    void *const p = mi_heap_malloc(heap, 5000000);
+    CHECK(p != NULL && own.live >= 5000000);
+    mi_free(p);
+    mi_heap_destroy(heap);
+    mi_collect(true);
+    CHECK(own.decommits == 0 && own.live >= 5000000 && !own.is_wrong);
+}
+
 // Two nodes, whether the machine has them or not.
 static void check_numa(void) {
     enum { BYTES = 8 << 20 };
@@ -361,6 +381,16 @@ static void check_managed(void) {
         CHECK(p >= own && p < own + bytes + mi_arena_min_alignment() && is_zero(p, 0, 50000));
     }
     mi_heap_destroy(heap); // the arena keeps the memory for ever: it is not freed
+    const size_t least = mi_arena_min_size(); // enough for the bookkeeping and something else
+    start = (uint8_t *)(((uintptr_t)malloc(2 * least + mi_arena_min_alignment()) +
+                         mi_arena_min_alignment() - 1) &
+                        ~(mi_arena_min_alignment() - 1));
+    CHECK(least >= 4 * mi_arena_min_alignment() && least <= 64 * mi_arena_min_alignment());
+    CHECK(mi_manage_os_memory_ex(start, least, true, false, false, -1, true, &arena));
+    heap = mi_heap_new_in_arena(arena);
+    void *const p = mi_heap_malloc(heap, least / 4);
+    CHECK(p != NULL && mi_arena_contains(arena, p));
+    mi_heap_destroy(heap);
     static uint8_t in_data[4u << 20];
     CHECK(mi_manage_os_memory(in_data, sizeof(in_data), true, true, true, -1));
 }
@@ -445,6 +475,34 @@ static void check_unload(void) {
     }
 }
 
+// Of memory that reads as zero only what was used need be saved.
+static void check_unload_reserved(void) {
+    mi_arena_id_t arena = NULL;
+    void *base = NULL;
+    size_t accessed = 0, size = 0, area = 0;
+    CHECK(mi_reserve_os_memory_ex(32u << 20, true, false, true, &arena) == 0);
+    CHECK(mi_arena_area(arena, &area) == arena);
+    mi_heap_t *heap = mi_heap_new_in_arena(arena);
+    void *const p = mi_heap_malloc(heap, 100000);
+    fill(p, 100000);
+    CHECK(mi_arena_unload(arena, &base, &accessed, &size));
+    CHECK_MSG(size == area && accessed >= 100000 && accessed < area / 4, "%zu of %zu", accessed,
+              size);
+    uint8_t *const saved = malloc(accessed);
+    memcpy(saved, base, accessed);
+    memset(base, 0, size);
+    memcpy(base, saved, accessed);
+    free(saved);
+    CHECK(mi_arena_reload(base, size, NULL, NULL, true, true, -1, &arena));
+    mi_heap_destroy(heap);
+    heap = mi_heap_new_in_arena(arena);
+    CHECK(mi_heap_of(p) == heap && is_filled(p, 100000));
+    mi_free(p);
+    uint8_t *const q = mi_heap_zalloc(heap, 20u << 20);
+    CHECK(q != NULL && is_zero(q, 0, 20u << 20));
+    mi_heap_destroy(heap);
+}
+
 static void check_huge(void) {
     // The machine may have such pages or not: a result, never a crash.
     mi_arena_id_t arena = &arena;
@@ -522,6 +580,44 @@ static void check_guarded(void) {
           after.malloc_guarded_count.total == before.malloc_guarded_count.total);
 }
 
+static int64_t guarded_count(void) {
+    mi_stats_t_decl(stats);
+    CHECK(mi_stats_get(&stats));
+    return stats.malloc_guarded_count.total;
+}
+
+// When no block is guarded any more, allocation is as fast as before: most are not seen by the slow
+// paths, which count them. Before a rate is set for this thread.
+static void check_guarded_option(void) {
+    const int64_t before = guarded_count();
+    mi_option_set(mi_option_guarded_sample_rate, 1);
+    void *const p = mi_malloc(100);
+    CHECK(guarded_count() == before + 1);
+    mi_free(p);
+    mi_option_set(mi_option_guarded_sample_rate, 0);
+    mi_stats_t_decl(early);
+    mi_stats_t_decl(late);
+    CHECK(mi_stats_get(&early));
+    for (int i = 0; i < 1000; i++)
+        mi_free(mi_malloc(100));
+    CHECK(mi_stats_get(&late));
+    CHECK(guarded_count() == before + 1);
+    CHECK(MI_DEBUG || late.malloc_normal_count.total - early.malloc_normal_count.total < 100);
+}
+
+// Which allocations are guarded is told by rate and seed.
+static void check_guarded_turns(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    mi_heap_guarded_set_size_bound(heap, 10, 1000);
+    mi_heap_guarded_set_sample_rate(heap, 5, 13);
+    for (int i = 1; i <= 20; i++) {
+        const int64_t before = guarded_count();
+        mi_free(mi_heap_malloc(heap, 100));
+        CHECK_MSG(guarded_count() - before == ((13 + i) % 5 == 0), "%d", i);
+    }
+    mi_heap_destroy(heap);
+}
+
 // A guarded block that is resized: nothing beside it changes, and nothing of it is left.
 static void check_guarded_resize(void) {
     enum { COUNT = 64, SIZE = 64 };
@@ -556,11 +652,15 @@ int main(void) {
     check_arena();
     check_managed();
     check_provided();
+    check_pinned();
     check_managed_file();
     check_unload();
+    check_unload_reserved();
     check_huge();
+    check_guarded_option();
     check_guarded();
     check_guarded_resize();
+    check_guarded_turns();
     check_numa();
     return test_result();
 }

@@ -184,7 +184,10 @@ int main(void) {
         mi_free(other);
     }
 #endif
-    // No more than max_errors lines, but the handler hears of all.
+    // No more than max_errors lines, but the handler hears of all; any number when it is negative.
+    mi_option_set(mi_option_max_errors, -1);
+    mi_free(in_data);
+    check_line("free", FOREIGN, in_data, EINVAL);
     mi_option_set(mi_option_max_errors, 0);
     mi_free(in_data);
     CHECK(caught_lines == 0 && last_error == EINVAL);

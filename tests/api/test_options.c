@@ -5,6 +5,7 @@
 //   MIMALLOC_RESERVE_OS_MEMORY=1000  MIMALLOC_SHOW_ERRORS=
 #include "api_test.h"
 #include "mimalloc-stats.h"
+#include <limits.h>
 #include <stdlib.h>
 
 // The earlier names of options are the names of what does their work now.
@@ -66,6 +67,11 @@ static void check_setting(void) {
         CHECK(mi_option_get_clamp(option, 0, 10) == 10);
         mi_option_set(option, before);
     }
+    const long usual = mi_option_get(mi_option_arena_max_object_size);
+    mi_option_set(mi_option_arena_max_object_size, LONG_MAX); // KiB
+    const size_t most = (size_t)LONG_MAX > SIZE_MAX / 1024 ? SIZE_MAX : (size_t)LONG_MAX * 1024;
+    CHECK(mi_option_get_size(mi_option_arena_max_object_size) == most);
+    mi_option_set(mi_option_arena_max_object_size, usual);
     const mi_option_t unknown = (mi_option_t)1000;
     mi_option_set(unknown, 5);
     CHECK(mi_option_get(unknown) == 0 && !mi_option_is_enabled(unknown) &&
@@ -146,6 +152,9 @@ static void check_stats(void) {
     stats.size = sizeof(stats);
     stats.version = MI_STAT_VERSION + 1;
     CHECK(!mi_stats_get(&stats));
+    stats.version = MI_STAT_VERSION;
+    stats.size--;
+    CHECK(!mi_stats_get(&stats) && !mi_heap_stats_get(mi_heap_main(), &stats));
     mi_stats_t_decl(ready);
     void *blocks[2000];
     for (size_t i = 0; i < 2000; i++)
@@ -173,6 +182,67 @@ static void check_stats(void) {
     }
     CHECK(last >= 4u * 1024 * 1024 && mi_stats_get_bin_size(0) == 0 &&
           mi_stats_get_bin_size(100000) == 0);
+}
+
+// Each block counts in the bin whose size it has, or in none when it is large.
+static void check_bins(void) {
+    for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
+        mi_heap_t *const heap = mi_heap_new();
+        size_t usable = 0, bin = 1;
+        for (int n = 0; n < 3; n++)
+            usable = mi_usable_size(mi_heap_malloc(heap, test_sizes[i]));
+        mi_stats_t_decl(s);
+        CHECK(mi_heap_stats_get(heap, &s));
+        while (bin < MI_STAT_BIN_COUNT && s.malloc_bins[bin].current == 0)
+            bin++;
+        if (test_sizes[i] + (MI_DEBUG ? 16 : 0) > 4194304) {
+            CHECK_MSG(bin == MI_STAT_BIN_COUNT && s.malloc_huge.current >= 3 * (int64_t)usable &&
+                          s.malloc_normal.current == 0,
+                      "%zu: bin %zu", test_sizes[i], bin);
+        } else {
+            CHECK_MSG(bin < MI_STAT_BIN_COUNT && s.malloc_bins[bin].current == 3 &&
+                          s.page_bins[bin].current > 0 && mi_stats_get_bin_size(bin) >= usable &&
+                          (MI_DEBUG || mi_stats_get_bin_size(bin - 1) < usable),
+                      "%zu: bin %zu", test_sizes[i], bin);
+            CHECK(s.malloc_normal.current >= 3 * (int64_t)usable && s.malloc_huge.current == 0);
+        }
+        mi_heap_destroy(heap);
+    }
+}
+
+static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                        size_t block_size, void *arg) {
+    (void)heap;
+    (void)area;
+    (void)block_size;
+    *(int *)arg += (block != NULL);
+    return true;
+}
+
+// A text is one block, however long it is, and nothing else is left.
+static void check_json_blocks(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    mi_stats_t stats;
+    char *text[5];
+    memset(&stats, 0x80, sizeof(stats)); // long figures
+    stats.size = sizeof(stats);
+    stats.version = MI_STAT_VERSION;
+    (void)mi_heap_set_default(heap);
+    text[0] = mi_stats_get_json(0, NULL);
+    text[1] = mi_heap_stats_get_json(mi_heap_main(), 0, NULL);
+    text[2] = mi_subproc_stats_get_json(mi_subproc_main(), 0, NULL);
+    text[3] = mi_stats_as_json(&stats, 0, NULL);
+    text[4] = mi_stats_as_json(&stats, 0, NULL);
+    (void)mi_heap_set_default(mi_heap_main());
+    CHECK(text[4] != NULL && strlen(text[4]) > 20000);
+    for (int i = 0; i < 6; i++) {
+        int blocks = 0;
+        CHECK(mi_heap_visit_blocks(heap, true, count_block, &blocks));
+        CHECK_MSG(blocks == 5 - i, "%d blocks after %d", blocks, i);
+        if (i < 5)
+            mi_free(text[i]);
+    }
+    mi_heap_destroy(heap);
 }
 
 static void check_json(void) {
@@ -238,7 +308,10 @@ static void check_callbacks(void) {
     catch_begin();
     CHECK(mi_malloc(opaque(SIZE_MAX)) == NULL);
     CHECK_MSG(errors_seen == 1 && last_error == 75, "%d errors, last %d", errors_seen,
-              last_error); // EOVERFLOW
+              last_error);                          // EOVERFLOW
+    CHECK(mi_malloc(opaque(SIZE_MAX / 4)) == NULL); // a size, but more than there is
+    CHECK_MSG(errors_seen == 2 && last_error == ENOMEM, "%d errors, last %d", errors_seen,
+              last_error);
     catch_end();
     mi_register_error(NULL, NULL);
     mi_register_deferred_free(deferred, &deferred_calls);
@@ -292,7 +365,9 @@ int main(void) {
     check_setting();
     check_messages();
     check_stats();
+    check_bins();
     check_json();
+    check_json_blocks();
     check_callbacks();
     check_process();
     mi_process_done(); // prints nothing: statistics were not asked for; the library still works
