@@ -368,6 +368,11 @@ void mi_core_reduce(size_t most) {
         mi_arena_purge(true);
 }
 
+size_t mi_life_threads(void) {
+    const uint64_t active = mi_load_relaxed(&life_thread_active);
+    return active == 0 ? 1 : (size_t)active;
+}
+
 void mi_core_stats(mi_core_stats_t *stats) {
     mi_memzero(stats, sizeof(*stats));
     mi_page_stats(stats);

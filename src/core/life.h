@@ -17,5 +17,7 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap);
 void mi_life_pool_put(mi_theap_t *theap);
 // Every thread heap ever made, chained by all_next.
 mi_theap_t *mi_life_all(void);
+// How many threads have one in the main heap now, at least one.
+size_t mi_life_threads(void);
 
 #endif

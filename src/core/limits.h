@@ -51,6 +51,9 @@
     MI_LIMIT(512 * MI_KiB, 128 * MI_KiB)       // touched bytes of empty pages that a thread keeps
 #define MI_EMPTY_SHARE MI_LIMIT(4 * MI_KiB, 0) // more of them for each page that it has ...
 #define MI_EMPTY_TOP   (2 * MI_MiB)            // ... up to this
+// Secure build, where a page is dearer to found (guard, marks, key, random order): all threads may
+// keep so much together, instead of having it wait for its purge in the arenas.
+#define MI_EMPTY_ALL MI_LIMIT(MI_SECURE ? 16 * MI_MiB : 0, 0)
 #define MI_HOT_MAX                                                                                 \
     MI_LIMIT(2 * MI_MiB, 1 * MI_MiB)             // single-block pages that are kept since current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim

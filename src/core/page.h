@@ -118,15 +118,24 @@ MI_INLINE uintptr_t mi_block_place(const mi_block_t *block) {
     return mi_bytes_swapped((uintptr_t)block);
 }
 
+// What a link is encoded with. Opaque, so that it is there before the link or its new value is:
+// each is part of the chain from one free to the next malloc, which is what a pair of them waits
+// for.
+MI_INLINE uintptr_t mi_block_mask(const mi_page_t *page, const mi_block_t *block) {
+    uintptr_t mask = mi_page_link_key(page) ^ mi_block_place(block);
+    MI_OPAQUE(mask);
+    return mask;
+}
+
 MI_INLINE mi_block_t *mi_block_next(const mi_page_t *page, const mi_block_t *block) {
     if (MI_SECURE)
-        return (mi_block_t *)(block->link ^ mi_page_link_key(page) ^ mi_block_place(block));
+        return (mi_block_t *)(block->link ^ mi_block_mask(page, block));
     return (mi_block_t *)block->link;
 }
 
 MI_INLINE void mi_block_set_next(const mi_page_t *page, mi_block_t *block, const mi_block_t *next) {
     if (MI_SECURE)
-        block->link = (uintptr_t)next ^ mi_page_link_key(page) ^ mi_block_place(block);
+        block->link = (uintptr_t)next ^ mi_block_mask(page, block);
     else
         block->link = (uintptr_t)next;
 }

@@ -8,6 +8,7 @@
 #include "core/bitmap.h"
 #include "core/guest.h"
 #include "core/harden.h"
+#include "core/life.h"
 #include "core/limits.h"
 #include "core/orphan.h"
 #include "core/remote.h"
@@ -182,10 +183,21 @@ void mi_theap_attach(mi_theap_t *theap, mi_page_t *page) {
     }
 }
 
+// At least own, or a thread's part of what all threads keep. Not where memory shall go back at
+// once, nor in other heaps than the main one: a thread may have many.
+static size_t theap_empty_max_of_all(const mi_theap_t *theap, size_t own) {
+    const size_t part = MI_EMPTY_ALL / mi_life_threads();
+    const bool may_wait = mi_core_config.purge_delay_ms != 0 && mi_core_config.purge_mult != 0;
+    return part > own && may_wait && mi_theap_heap(theap) == mi_core_heap_main() ? part : own;
+}
+
 // A thread keeps more when it has more: a sixteenth of its addresses at least, up to a limit.
 static size_t theap_empty_max(const mi_theap_t *theap) {
     const size_t share = mi_load_relaxed(&theap->page_count) * MI_EMPTY_SHARE;
-    return share < MI_EMPTY_MAX ? MI_EMPTY_MAX : share < MI_EMPTY_TOP ? share : MI_EMPTY_TOP;
+    const size_t own = share < MI_EMPTY_MAX   ? MI_EMPTY_MAX
+                       : share < MI_EMPTY_TOP ? share
+                                              : MI_EMPTY_TOP;
+    return MI_EMPTY_ALL == 0 ? own : theap_empty_max_of_all(theap, own);
 }
 
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {

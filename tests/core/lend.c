@@ -3,6 +3,8 @@
 // for ever.
 #include "use.h"
 
+#include <pthread.h>
+
 static uint64_t pages_made(void) {
     mi_core_stats_t stats;
     mi_core_stats(&stats);
@@ -102,7 +104,56 @@ static void test_interior(void) {
     }
 }
 
+// Pages are dear in the secure build: a batch of blocks that comes again finds those of before.
+// Beside other threads each keeps its part only.
+static uint64_t batches_left(uint64_t *made) {
+    enum { BLOCKS = 1200, BYTES = 8 * 1024 };
+    static void *block[BLOCKS];
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    const uint64_t pages = stats.page_count;
+    for (int round = 0; round < 3; round++) {
+        const uint64_t before = pages_made();
+        for (int i = 0; i < BLOCKS; i++)
+            block[i] = use_malloc(BYTES);
+        *made = pages_made() - before;
+        for (int i = 0; i < BLOCKS; i++)
+            CHECK(use_free(block[i]) == MI_FREE_OK);
+    }
+    mi_core_stats(&stats);
+    return stats.page_count - pages;
+}
+
+static pthread_barrier_t batches_barrier;
+static void *wait_with_theap(void *arg) {
+    CHECK(use_free(use_malloc(16)) == MI_FREE_OK);
+    pthread_barrier_wait(&batches_barrier);
+    pthread_barrier_wait(&batches_barrier);
+    return arg;
+}
+
+static void test_batches(void) {
+    enum { OTHERS = 40 };
+    pthread_t other[OTHERS];
+    uint64_t made[2];
+    const uint64_t alone = batches_left(&made[0]);
+    mi_core_collect(true);
+    pthread_barrier_init(&batches_barrier, NULL, OTHERS + 1);
+    for (int i = 0; i < OTHERS; i++)
+        pthread_create(&other[i], NULL, wait_with_theap, NULL);
+    pthread_barrier_wait(&batches_barrier);
+    const uint64_t among = batches_left(&made[1]);
+    pthread_barrier_wait(&batches_barrier);
+    for (int i = 0; i < OTHERS; i++)
+        pthread_join(other[i], NULL);
+    CHECK_MSG(made[0] == 0, "%d pages again", (int)made[0]);
+    CHECK_MSG(among <= alone / 4 && made[1] != 0, "%d pages, among other threads %d", (int)alone,
+              (int)among);
+}
+
 int main(void) {
+    if (MI_SECURE && !MI_SHRUNK)
+        test_batches();
     test_phases(16, 4096, 40000);
     test_phases(4600, 16000, 100000);
     test_phases(16500, 60000, 200000);
