@@ -59,8 +59,10 @@ static inline bool is_zero(const void *p, size_t from, size_t to) {
     return all == 0;
 }
 
+// Of what an aligned operator new or a function with such an attribute returns, the compiler knows
+// the answer without looking.
 static inline bool is_aligned(const void *p, size_t align) {
-    return ((uintptr_t)p & (align - 1)) == 0;
+    return (opaque((size_t)(uintptr_t)p) & (align - 1)) == 0;
 }
 
 // The least alignment of a block, by the rule at the head of mimalloc.h.

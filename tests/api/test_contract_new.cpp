@@ -8,6 +8,7 @@
 #include "api_test.h"
 #include "contract.h"
 #include <new>
+#include <pthread.h>
 #ifndef MI_OS_FAULTS
 #    define MI_OS_FAULTS 0
 #endif
@@ -109,7 +110,28 @@ static void check_refused(const row_t &r, args_t a, bool is_curable) {
     mi_free(a.p);
 }
 
+// A thread that ends itself in a new-handler ends, though nothing that is thrown there gets out.
+static void handler_ends_thread() {
+    pthread_exit(&handler_calls);
+}
+
+static void *new_nothrow(void *arg) {
+    return mi_new_nothrow(opaque(SIZE_MAX / 4)) != nullptr ? nullptr : arg;
+}
+
+static void check_thread_end() {
+    pthread_t thread;
+    void *result = nullptr;
+    int other = 0;
+    std::set_new_handler(handler_ends_thread);
+    CHECK(pthread_create(&thread, nullptr, new_nothrow, &other) == 0 &&
+          pthread_join(thread, &result) == 0);
+    std::set_new_handler(nullptr);
+    CHECK(result == &handler_calls);
+}
+
 int main() {
+    check_thread_end();
     int count = 0;
     for (const row_t &r : rows) {
         if (!has(r, THROWS) && !is_nothrow(r))

@@ -56,7 +56,7 @@ static void check_purging(void) {
     }
     mi_option_set(mi_option_arena_purge_mult, 1);
     mi_option_set(mi_option_purge_delay, -1); // never
-    CHECK(purged_by_free(false) == 0);
+    CHECK(purged_by_free(false) == 0 && purged_by_free(true) == 0);
     mi_option_set(mi_option_purge_delay, 250);
 }
 

@@ -336,7 +336,12 @@ static void check_numa(void) {
         void *const p = mi_heap_malloc(heap, 800000);
         CHECK(!mi_arena_contains(arenas[0], p) && !mi_arena_contains(arenas[1], p));
     }
+    mi_heap_set_numa_affinity(heap, 1);
     mi_heap_destroy(heap);
+    mi_heap_t *const next = mi_heap_new(); // whatever the one before it wished
+    void *const p = mi_heap_malloc(next, 800000);
+    CHECK(!mi_arena_contains(arenas[0], p) && !mi_arena_contains(arenas[1], p));
+    mi_heap_destroy(next);
     // Arenas of other nodes serve nobody, not even when nothing else is left: this thread runs on
     // node 0, or on one that counts as 0 or 1 here, and never on both.
     mi_option_set(mi_option_disallow_os_alloc, 1);

@@ -35,9 +35,65 @@ struct alignas(256) wide {
 };
 
 #ifdef MI_TEST_OPERATORS
+static bool count_block(const mi_heap_t *, const mi_heap_area_t *, void *block, size_t, void *arg) {
+    *static_cast<size_t *>(arg) += (block != nullptr);
+    return true;
+}
+
+// Nothing that was allocated meanwhile is left, whichever form freed it.
+struct all_freed {
+    const char *what;
+    mi_heap_t *heap = mi_heap_new(), *before = mi_heap_set_default(heap);
+    explicit all_freed(const char *name) : what(name) {
+    }
+    ~all_freed() {
+        size_t count = 0;
+        CHECK(mi_heap_visit_blocks(heap, true, count_block, &count));
+        CHECK_MSG(count == 0, "%s: %zu blocks are left", what, count);
+        (void)mi_heap_set_default(before);
+        mi_heap_destroy(heap);
+    }
+};
+
+static void check_deletes() {
+    const std::align_val_t align = std::align_val_t(64);
+    {
+        const all_freed check("plain");
+        ::operator delete(::operator new(100));
+        ::operator delete[](::operator new[](100));
+    }
+    {
+        const all_freed check("nothrow");
+        ::operator delete(::operator new(100, std::nothrow), std::nothrow);
+        ::operator delete[](::operator new[](100, std::nothrow), std::nothrow);
+    }
+    {
+        const all_freed check("sized");
+        ::operator delete(::operator new(100), size_t(100));
+        ::operator delete[](::operator new[](100), size_t(100));
+    }
+    {
+        const all_freed check("aligned");
+        ::operator delete(::operator new(100, align), align);
+        ::operator delete[](::operator new[](100, align), align);
+    }
+    {
+        const all_freed check("sized and aligned");
+        ::operator delete(::operator new(100, align), size_t(100), align);
+        ::operator delete[](::operator new[](100, align), size_t(100), align);
+    }
+    {
+        const all_freed check("aligned nothrow");
+        ::operator delete(::operator new(100, align, std::nothrow), align, std::nothrow);
+        ::operator delete[](::operator new[](100, align, std::nothrow), align, std::nothrow);
+    }
+}
+
 static void check_operators() {
+    check_deletes();
     for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
         const size_t size = test_sizes[i];
+        void *const first = ::operator new(size); // the first of its page would be aligned anyway
         void *p = ::operator new(size);
         check_block(p, size, least_align(size), "operator new");
         ::operator delete(p);
@@ -71,6 +127,7 @@ static void check_operators() {
         ::operator delete(p, size, align);
         p = ::operator new[](size, align);
         ::operator delete[](p, size, align);
+        ::operator delete(first);
     }
     wide *w = new wide();
     CHECK(is_aligned(w, 256) && mi_is_in_heap_region(w));

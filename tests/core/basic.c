@@ -180,6 +180,19 @@ static void test_growth(void) {
         CHECK(use_free(other[--taken]) == MI_FREE_OK);
 }
 
+// From 8 KiB on it has headroom, even before it gets slices of its own.
+static void test_steps(void) {
+    size_t moves = 0;
+    uint8_t *p = use_malloc(9000);
+    for (size_t size = 9000; size < 32000; size += 200) {
+        uint8_t *const q = mi_core_realloc(p, size, 0, NULL);
+        moves += (q != p);
+        p = q;
+    }
+    CHECK_MSG(MI_DEBUG || moves <= 6, "%zu moves", moves);
+    CHECK(use_free(p) == MI_FREE_OK);
+}
+
 static void test_realloc(void) {
     mi_free_result_t result;
     for (size_t step = 1; step < 3 * MI_MiB; step = step * 5 + 1) {
@@ -295,6 +308,7 @@ int main(void) {
     test_aligned();
     test_realloc();
     test_growth();
+    test_steps();
     test_long_pages();
     test_reuse();
     test_foreign();

@@ -125,6 +125,22 @@ static void test_realloc(void) {
     CHECK(use_free(p) == MI_FREE_OK);
 }
 
+// A large block moves with its pages: what lay behind its bytes is zeroed all the same, though it
+// was another's before.
+static void test_moved(void) {
+    const size_t size = 3 * MI_MiB + 5;
+    uint8_t *const dirty = exact_malloc(size + 30000);
+    memset(dirty, 0xA5, size + 30000);
+    CHECK(use_free(dirty) == MI_FREE_OK);
+    uint8_t *p = exact_malloc(size);
+    void *const behind = exact_malloc(size);
+    memset(p, 0x5A, size);
+    p = mi_core_realloc(p, 40 * MI_MiB, MI_REALLOC_EXACT | MI_REALLOC_ZERO, NULL);
+    CHECK(p != NULL && mi_core_usable(p, NULL) == 40 * MI_MiB);
+    CHECK(p[0] == 0x5A && p[size - 1] == 0x5A && use_is_zero(p + size, 40 * MI_MiB - size));
+    CHECK(use_free(p) == MI_FREE_OK && use_free(behind) == MI_FREE_OK);
+}
+
 // An exact block through the other functions, and other blocks through the exact ones.
 static void test_mixed(void) {
     for (size_t size = 1; size < exact_bound() / 2; size = size * 3 + 5) {
@@ -310,6 +326,7 @@ int main(void) {
     test_full_pages();
     test_aligned();
     test_realloc();
+    test_moved();
     test_mixed();
     test_heaps();
     test_threads();

@@ -47,6 +47,21 @@ static void test_never_allocated(void) {
     CHECK(use_free(p) == MI_FREE_OK);
 }
 
+// What the last owner of a page held is not taken for a block of the next one, though it was never
+// freed.
+static void test_held_by_another(void) {
+    uint8_t *held[50];
+    mi_heap_t *const heap = mi_core_heap_new();
+    for (int i = 0; i < 50; i++)
+        held[i] = mi_core_heap_malloc(heap, 700, false);
+    mi_core_heap_destroy(heap);
+    const void *p = NULL;
+    for (int i = 0; i < 10000 && mi_page_map_find(held[49]) == NULL; i++)
+        p = use_malloc(700);
+    CHECK(mi_page_map_find(held[49]) == mi_page_map_find(p));
+    CHECK(use_free(held[49]) == MI_FREE_INVALID);
+}
+
 // A write into a freed block: the next allocations of its page must not follow it.
 static int run_poison(void) {
     void *blocks[64];
@@ -96,6 +111,7 @@ int main(void) {
     if (MI_DEBUG || MI_SECURE) {
         test_double_free();
         test_never_allocated();
+        test_held_by_another();
     }
     test_interior();
     if (MI_SECURE) {
