@@ -225,6 +225,7 @@ static void check_commit(void) {
     CHECK_MSG(now >= before + 30 * MIB && peak >= now, "%zu, %zu, %zu", before, now, peak);
     mi_free(p);
     mi_collect(true);
+    mi_free(mi_malloc(2 * MIB));
     mi_process_info(NULL, NULL, NULL, NULL, NULL, &later, &peak, NULL);
     CHECK_MSG(later + 20 * MIB <= now && peak >= now, "%zu, %zu", later, peak);
 #endif

@@ -289,6 +289,75 @@ static void check_collect(void) {
         const size_t after = committed_bytes();
         CHECK_MSG(after < before + (1 << 20), "%d: %zu after %zu", way, after, before);
     }
+    // A block of this size leaves its page at hand, until the thread is told to have less.
+    mi_collect(true);
+    const size_t least = committed_bytes();
+    mi_free(mi_malloc(1500000));
+    mi_collect_reduce(3000000);
+    CHECK(committed_bytes() >= least + 1500000);
+    mi_collect_reduce(500000);
+    CHECK_MSG(committed_bytes() < least + 500000, "%zu after %zu", committed_bytes(), least);
+    mi_heap_destroy(heap);
+}
+
+static void use_and_free(void *arg) {
+    enum { COUNT = 400 }; // several pages, of which a thread keeps some
+    void *blocks[COUNT];
+    for (size_t i = 0; i < COUNT; i++)
+        blocks[i] = mi_malloc(1000);
+    for (size_t i = 0; i < COUNT; i++)
+        mi_free(blocks[i]);
+    (void)arg;
+}
+
+static void use_large(void *arg) {
+    for (int i = 0; i < 100; i++)
+        mi_free(mi_malloc(5000000));
+    (void)arg;
+}
+
+// A thread that ends leaves no page without a live block but the one that it allocated from, and
+// its allocations are counted on.
+static void check_thread_end(void) {
+    mi_stats_t_decl(before);
+    mi_stats_t_decl(after);
+    CHECK(mi_stats_get(&before));
+    in_thread(use_large, NULL); // of this one nothing at all is left
+    in_thread(use_and_free, NULL);
+    CHECK(mi_stats_get(&after));
+    CHECK_MSG(after.pages.current <= before.pages.current + 1, "%d pages, then %d",
+              (int)before.pages.current, (int)after.pages.current);
+    CHECK(after.malloc_normal_count.total >= before.malloc_normal_count.total + 100);
+    CHECK(after.threads.current == before.threads.current);
+}
+
+static int64_t guarded_count(void) {
+    mi_stats_t_decl(stats);
+    CHECK(mi_stats_get(&stats));
+    return stats.malloc_guarded_count.total;
+}
+
+static void have_wishes(void *heap) {
+    (void)mi_heap_set_default(heap);
+    mi_heap_guarded_set_sample_rate(mi_heap_main(), 1, 1);
+    mi_free(mi_malloc(100));
+}
+
+static void have_none(void *arg) {
+    const int64_t before = guarded_count();
+    void *const p = mi_malloc(100), *const q = mi_heap_malloc(mi_heap_main(), 100);
+    CHECK(mi_heap_get_default() == mi_heap_main() && mi_heap_of(p) == mi_heap_main());
+    CHECK(guarded_count() == before);
+    mi_free(p);
+    mi_free(q);
+    (void)arg;
+}
+
+// A thread that takes over what another one left has no wish of that one's.
+static void check_wishes(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    in_thread(have_wishes, heap);
+    in_thread(have_none, NULL);
     mi_heap_destroy(heap);
 }
 
@@ -304,6 +373,8 @@ int main(void) {
     check_realloc();
     check_delete();
     check_visit();
+    check_thread_end();
+    check_wishes();
     check_abandoned();
     check_collect();
     return test_result();

@@ -290,6 +290,15 @@ static void check_provided(void) {
         mi_collect(true);
         CHECK_MSG(own.decommits > before || round > 0, "%zu decommits", own.decommits);
     }
+    // What could not be committed is free as before.
+    own.is_unwilling = true;
+    for (int i = 0; i < 2000; i++)
+        mi_free(mi_heap_malloc(heap, 3000000));
+    own.is_unwilling = false;
+    size_t sum = 0;
+    while (mi_heap_malloc(heap, 500000) != NULL)
+        sum += 500000;
+    CHECK_MSG(sum >= bytes / 4 * 3, "%zu", sum);
     mi_heap_destroy(heap);
     mi_collect(true);
     CHECK_MSG(own.live <= bytes / 8 && !own.is_wrong, "%zu bytes are left", own.live);
@@ -391,7 +400,11 @@ static void check_managed(void) {
                          mi_arena_min_alignment() - 1) &
                         ~(mi_arena_min_alignment() - 1));
     CHECK(least >= 4 * mi_arena_min_alignment() && least <= 64 * mi_arena_min_alignment());
-    CHECK(mi_manage_os_memory_ex(start, least, true, false, false, -1, true, &arena));
+    // No byte beyond what was given, though that is not a whole number of slices.
+    const size_t given = least + mi_arena_min_alignment() / 2;
+    CHECK(mi_manage_os_memory_ex(start, given, true, false, false, -1, true, &arena));
+    size_t area = 0;
+    CHECK(mi_arena_area(arena, &area) == start && area == least);
     heap = mi_heap_new_in_arena(arena);
     void *const p = mi_heap_malloc(heap, least / 4);
     CHECK(p != NULL && mi_arena_contains(arena, p));
@@ -480,9 +493,14 @@ static void check_unload(void) {
     }
 }
 
-// Of memory that reads as zero only what was used need be saved.
-static void check_unload_reserved(void) {
+// Of memory that reads as zero only what was used need be saved; is_zero: what was not saved is
+// zero again.
+static void check_unload_reserved(bool is_zero_again) {
     mi_arena_id_t arena = NULL;
+    mi_stats_t_decl(at_first);
+    mi_stats_t_decl(meanwhile);
+    mi_collect(true);
+    CHECK(mi_stats_get(&at_first));
     void *base = NULL;
     size_t accessed = 0, size = 0, area = 0;
     CHECK(mi_reserve_os_memory_ex(32u << 20, true, false, true, &arena) == 0);
@@ -493,12 +511,14 @@ static void check_unload_reserved(void) {
     CHECK(mi_arena_unload(arena, &base, &accessed, &size));
     CHECK_MSG(size == area && accessed >= 100000 && accessed < area / 4, "%zu of %zu", accessed,
               size);
+    CHECK(mi_stats_get(&meanwhile) && meanwhile.reserved.current == at_first.reserved.current &&
+          meanwhile.committed.current == at_first.committed.current);
     uint8_t *const saved = malloc(accessed);
     memcpy(saved, base, accessed);
-    memset(base, 0, size);
+    memset(base, is_zero_again ? 0 : 0xEE, size);
     memcpy(base, saved, accessed);
     free(saved);
-    CHECK(mi_arena_reload(base, size, NULL, NULL, true, true, -1, &arena));
+    CHECK(mi_arena_reload(base, size, NULL, NULL, true, is_zero_again, -1, &arena));
     mi_heap_destroy(heap);
     heap = mi_heap_new_in_arena(arena);
     CHECK(mi_heap_of(p) == heap && is_filled(p, 100000));
@@ -506,6 +526,24 @@ static void check_unload_reserved(void) {
     uint8_t *const q = mi_heap_zalloc(heap, 20u << 20);
     CHECK(q != NULL && is_zero(q, 0, 20u << 20));
     mi_heap_destroy(heap);
+}
+
+// What a deleted heap left in an exclusive arena is freed there, though no heap is left to notice.
+static void check_left(void) {
+    mi_arena_id_t arena = NULL;
+    CHECK(mi_reserve_os_memory_ex(32u << 20, true, false, true, &arena) == 0);
+    mi_heap_t *const heap = mi_heap_new_in_arena(arena);
+    mi_stats_t_decl(before);
+    mi_stats_t_decl(after);
+    mi_collect(true);
+    CHECK(mi_stats_get(&before));
+    void *const p = mi_heap_malloc(heap, 8000000);
+    mi_heap_delete(heap);
+    mi_free(p);
+    mi_collect(true);
+    CHECK(mi_stats_get(&after));
+    CHECK_MSG(after.committed.current < before.committed.current + 4000000, "%zu after %zu",
+              (size_t)after.committed.current, (size_t)before.committed.current);
 }
 
 static void check_huge(void) {
@@ -660,7 +698,9 @@ int main(void) {
     check_pinned();
     check_managed_file();
     check_unload();
-    check_unload_reserved();
+    check_unload_reserved(true);
+    check_unload_reserved(false);
+    check_left();
     check_huge();
     check_guarded_option();
     check_guarded();
