@@ -139,16 +139,6 @@ mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block) {
     return mi_load_relaxed(&page->marks[index]) == MI_MARK_FREE ? MI_FREE_DOUBLE : MI_FREE_INVALID;
 }
 
-mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block) {
-    const size_t offset = (size_t)((const uint8_t *)block - page->start);
-    uint8_t mark = MI_MARK_LIVE;
-    // Relaxed: the push on the page's remote list publishes it.
-    if (mi_cas_strong_relaxed(&page->marks[mi_page_block_index(page, offset)], &mark,
-                              (uint8_t)MI_MARK_FREE))
-        return MI_FREE_OK;
-    return mark == MI_MARK_FREE ? MI_FREE_DOUBLE : MI_FREE_INVALID;
-}
-
 void mi_marks_fill(mi_page_t *page, uint32_t first, uint32_t count, uint8_t value) {
     // Nobody else has one of these blocks.
     mi_memset((void *)(uintptr_t)&page->marks[first], value, count);

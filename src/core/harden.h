@@ -120,8 +120,20 @@ MI_INLINE bool mi_mark_free(const mi_page_t *page, const void *p) {
 }
 
 // The same by a thread that does not own the page; block: where a block of the page starts. What is
-// wrong with it, if anything.
-mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block);
+// wrong with it, if anything. Reads the page's second line only: the owner writes the first one all
+// the time.
+MI_INLINE mi_free_result_t mi_mark_free_far(const mi_page_t *page, const void *block) {
+    const bool is_far = ((uint64_t)(uintptr_t)block >> 48) != 0; // far_start has no room for that
+    const uint64_t start = MI_UNLIKELY(is_far) ? (uint64_t)(uintptr_t)page->start
+                                               : (uint64_t)page->far_start << MI_SLICE_SHIFT;
+    const uint64_t offset = (uint64_t)(uintptr_t)block - start;
+    uint8_t mark = MI_MARK_LIVE;
+    // Relaxed: the push on the page's remote list publishes it.
+    if (MI_LIKELY(mi_cas_strong_relaxed(&page->far_marks[mi_mul_high64(offset, page->far_recip)],
+                                        &mark, (uint8_t)MI_MARK_FREE)))
+        return MI_FREE_OK;
+    return mark == MI_MARK_FREE ? MI_FREE_DOUBLE : MI_FREE_INVALID;
+}
 // What freeing a block is wrong with whose mark does not say live.
 mi_free_result_t mi_mark_fault(const mi_page_t *page, const void *block);
 // Blocks [first, first + count) of the page are free from now on, or without a mark.
@@ -143,7 +155,7 @@ MI_INLINE bool mi_mark_free(const mi_page_t *page, const void *p) {
     (void)p;
     return true;
 }
-MI_INLINE mi_free_result_t mi_mark_free_far(mi_page_t *page, const void *block) {
+MI_INLINE mi_free_result_t mi_mark_free_far(const mi_page_t *page, const void *block) {
     (void)page;
     (void)block;
     return MI_FREE_OK;

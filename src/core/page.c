@@ -143,9 +143,11 @@ static void page_harden(mi_page_t *page, mi_theap_t *theap) {
                        ? page->near_marks
                        : mi_arena_marks(page->arena, page, page->block_bytes >= MI_MARKS_DENSE));
     mi_store_relaxed(&page->near_marks[0], (uint8_t)MI_MARK_NONE); // page_forget leaves it live
+    page->far_marks = page->marks;
     // A list of one block has no link that could lead elsewhere.
     page->link_key =
         (uintptr_t)(page->reserved == 1 ? ~(uint64_t)0 : mi_secret_next(&theap->secrets));
+    page->far_link_key = page->link_key;
 #else
     (void)page;
     (void)theap;
@@ -277,12 +279,13 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
 
 // Slices of a span for a growing block that needs this many. Where a guard ends it, it holds
 // addresses to grow into, which nothing touches: a guard that moves is two system calls, and the
-// page that it covered comes in anew. Not where room is short or would be committed.
+// page that it covered comes in anew; and again when the next block grows there. Only of arenas
+// that exist: none is made for it. Not where room is short or would be committed.
 static size_t page_roomy_slices(size_t slices, bool is_apart) {
     if (!MI_SECURE || !MI_IS_64BIT || is_apart || mi_core_config.reserve_limit != 0 ||
         mi_os_needs_commit())
         return slices;
-    return slices + (3 * slices < MI_GROWTH_ROOM ? 3 * slices : MI_GROWTH_ROOM);
+    return slices + MI_GROWTH_ROOM;
 }
 
 mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {

@@ -27,7 +27,7 @@ typedef struct mi_heap_s mi_heap_t;
 typedef struct mi_arena_s mi_arena_t;
 typedef _Atomic(uint8_t) mi_mark_t; // MI_MARK_ values (harden.h)
 
-#define MI_MARKS_NEAR 112 // marks that a page struct has room for
+#define MI_MARKS_NEAR 96 // marks that a page struct has room for
 
 // A free block. The link is read and written only through mi_block_next and mi_block_set_next.
 typedef struct mi_block_s {
@@ -73,10 +73,11 @@ struct mi_page_s {
     _Atomic(mi_theap_t *) theap;  // owner; changes hands only while its theap is claimed (orphan.c)
     mi_page_t *pending_next;      // whoever pushes it on a pending stack, then who popped it
     uint64_t far_recip;           // constant; recip
-    mi_arena_t *arena;            // constant; NULL = has its own reservation of whole slices
 #if MI_SECURE
-    uintptr_t exact_sizes; // as above
+    mi_mark_t *far_marks;   // constant; marks
+    uintptr_t far_link_key; // constant; link_key
 #else
+    mi_arena_t *arena;     // constant; NULL = has its own reservation of whole slices
     mi_page_t *prev;       // owner; queue of the class
 #endif
     uint32_t far_start;      // constant; start in slices from address 0
@@ -92,9 +93,11 @@ struct mi_page_s {
 #if MI_SECURE
     // Third and fourth line: what the first one has no room for in the secure build, and the marks
     // of a page with few blocks, which so cost no other OS page's entry in the TLB.
-    mi_page_t *next;                     // owner; queue of the class
-    mi_page_t *prev;                     // owner
-    mi_mark_t near_marks[MI_MARKS_NEAR]; // whole lines
+    mi_page_t *next;       // owner; queue of the class
+    mi_page_t *prev;       // owner
+    mi_arena_t *arena;     // constant; NULL = has its own reservation of whole slices
+    uintptr_t exact_sizes; // as above
+    mi_mark_t near_marks[MI_MARKS_NEAR];
 #endif
 };
 static_assert(sizeof(mi_page_t) <= (MI_SECURE ? 4 : 2) * MI_CACHE_LINE_BYTES, "cache lines");
@@ -138,6 +141,16 @@ MI_INLINE void mi_block_set_next(const mi_page_t *page, mi_block_t *block, const
         block->link = (uintptr_t)next ^ mi_block_mask(page, block);
     else
         block->link = (uintptr_t)next;
+}
+
+// The same by a thread that does not own the page: by its second line.
+MI_INLINE void mi_block_set_next_far(const mi_page_t *page, mi_block_t *block,
+                                     const mi_block_t *next) {
+#if MI_SECURE
+    block->link = (uintptr_t)next ^ page->far_link_key ^ mi_block_place(block);
+#else
+    mi_block_set_next(page, block, next);
+#endif
 }
 
 // fork() may copy the process between any two instructions of another thread, also on its fast

@@ -36,7 +36,7 @@ static void remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
 static void remote_push(mi_page_t *page, mi_block_t *head, mi_block_t *tail) {
     mi_block_t *old = mi_load_relaxed(&page->remote);
     do {
-        mi_block_set_next(page, tail, old);
+        mi_block_set_next_far(page, tail, old);
         // Release: the blocks' contents and links, with the acquire in remote_take. Acquire, from
         // remote_take's release: when we find the list empty, the owner has read pending_next and
         // we may write it.
@@ -113,7 +113,7 @@ static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, u
         slot->tail = block;
         slot->count = 1;
     } else {
-        mi_block_set_next(page, block, slot->head);
+        mi_block_set_next_far(page, block, slot->head);
         slot->head = block;
         slot->count++;
     }

@@ -32,7 +32,7 @@ MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t
     mi_batch_t *const slot = mi_remote_slot(theap, page);
     if (MI_UNLIKELY(slot->page != page || slot->count + 1 >= most))
         return false;
-    mi_block_set_next(page, block, slot->head);
+    mi_block_set_next_far(page, block, slot->head);
     mi_fork_point();
     slot->head = block;
     mi_fork_point();

@@ -93,6 +93,27 @@ static int run_forged_link(void) {
     return 0;
 }
 
+// What a link is encoded with beside its place: another secret for each page.
+static uintptr_t key_of_page(void) {
+    enum { BLOCKS = 4096 }; // more than a page
+    static mi_block_t *blocks[BLOCKS];
+    for (int i = 0; i < BLOCKS; i++)
+        blocks[i] = use_malloc(48);
+    mi_block_t *const last = blocks[BLOCKS - 1];
+    mi_block_t *const before = blocks[BLOCKS - 2];
+    CHECK(mi_page_map_find(last) == mi_page_map_find(before));
+    (void)use_free(before);
+    (void)use_free(last);
+    return last->link ^ (uintptr_t)before ^ mi_block_place(last);
+}
+
+static void test_keys(void) {
+    const uintptr_t first = key_of_page();
+    const uintptr_t second = key_of_page();
+    CHECK_MSG(first >> 32 != 0 && second >> 32 != 0 && first != second, "keys %zx and %zx",
+              (size_t)first, (size_t)second);
+}
+
 static void test_ends(int (*attack)(void)) {
     const pid_t pid = fork();
     if (pid == 0) {
@@ -117,6 +138,7 @@ int main(void) {
     if (MI_SECURE) {
         test_ends(run_poison);
         test_ends(run_forged_link);
+        test_keys();
     }
     void *const large = use_malloc(6 * MI_MiB);
     CHECK(use_free(large) == MI_FREE_OK);

@@ -33,11 +33,11 @@ TWINS = {
     mi_unlock(&mi_life_lock);
     mi_orphan_tidy(theap, false);""")]),
     # The push of a block without release order: others see it before its link.
-    "link-after-push": ("remote.c", [("""        mi_block_set_next(page, tail, old);
+    "link-after-push": ("remote.c", [("""        mi_block_set_next_far(page, tail, old);
         // Release""", """        // Release"""), ("""    } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
 """, f"""    }} while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
     (void){STEP}
-    mi_block_set_next(page, tail, old);
+    mi_block_set_next_far(page, tail, old);
 """)]),
     # What a thief is done with goes back to the list without the lock.
     "return-unlocked": ("orphan.c", [("""    mi_lock(&mi_life_lock);
