@@ -34,7 +34,7 @@ void *mi_core_malloc_exact(size_t size, bool zero);
 // MI_REQUEST_MAX.
 void *mi_core_malloc_aligned(size_t size, size_t align, size_t offset, bool zero);
 void *mi_core_malloc_aligned_exact(size_t size, size_t align, size_t offset, bool zero);
-// The slow twin of mi_free_try, and complete by itself.
+// The slow twin of mi_free_step, and complete by itself.
 mi_free_result_t mi_core_free(void *p);
 // Usable bytes at p, 0 = p is NULL or *result is not MI_FREE_OK. result may be NULL.
 size_t mi_core_usable(const void *p, mi_free_result_t *result);

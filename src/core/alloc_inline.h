@@ -1,7 +1,7 @@
 // The fast paths of malloc and free, to be inlined into every entry point:
 //
 //   void *p = mi_malloc_try(size);  if (p == NULL) return slow(size);    slow: mi_core_malloc, then
-//   errno ... if (!mi_free_try(p)) slow(p);                                         slow:
+//   errno ... mi_free_step(p, ...): done, or mi_guest_free(p, ...), or slow:
 //   mi_core_free, then the report
 //
 // Both touch one cache line of the thread heap or the map, and one of the page.
@@ -188,18 +188,25 @@ MI_INLINE bool mi_realloc_exact_wide_try(void *p, size_t size) {
     return true;
 }
 
-MI_INLINE bool mi_free_try(void *p) {
+typedef enum mi_free_step_e {
+    MI_FREE_DONE,
+    MI_FREE_FAR, // it may be another thread's block: mi_guest_free
+    MI_FREE_ASK, // take the slow path
+} mi_free_step_t;
+
+// The fast path of free for the thread's own blocks. What it has found out so far is left for
+// mi_guest_free: the map's entry, with the thread heap's free_key, and the thread heap.
+MI_INLINE mi_free_step_t mi_free_step(void *p, uintptr_t *entry, mi_theap_t **theap) {
     uintptr_t index;
-    mi_theap_t *theap;
-    if (MI_DEBUG || !mi_free_begin(p, &index, &theap))
-        return false;
-    const uintptr_t entry = mi_load_relaxed(&mi_page_map_window[index]) ^ theap->free_key;
-    mi_page_t *const page = (mi_page_t *)entry;
-    if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (entry >> MI_MAP_KEY_SHIFT) != 0
-                                    : (page == NULL || !mi_page_is_owner_fast(page, theap))))
-        return false;
+    if (MI_DEBUG || !mi_free_begin(p, &index, theap))
+        return MI_FREE_ASK;
+    *entry = mi_load_relaxed(&mi_page_map_window[index]) ^ (*theap)->free_key;
+    mi_page_t *const page = (mi_page_t *)*entry;
+    if (MI_UNLIKELY(MI_MAP_HAS_KEYS ? (*entry >> MI_MAP_KEY_SHIFT) != 0
+                                    : (page == NULL || !mi_page_is_owner_fast(page, *theap))))
+        return MI_MAP_HAS_KEYS && !MI_SECURE ? MI_FREE_FAR : MI_FREE_ASK;
     if (MI_UNLIKELY(MI_SECURE ? !mi_mark_free(page, p) : !mi_page_is_block_start(page, p)))
-        return false;
+        return MI_FREE_ASK;
     mi_fork_point();
     mi_block_set_next(page, (mi_block_t *)p, page->free);
     mi_fork_point();
@@ -207,7 +214,7 @@ MI_INLINE bool mi_free_try(void *p) {
     mi_fork_point();
     if (MI_UNLIKELY(--page->used == 0))
         mi_page_used_up(page);
-    return true;
+    return MI_FREE_DONE;
 }
 
 #endif

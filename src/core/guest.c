@@ -60,7 +60,7 @@ mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index) {
     return list;
 }
 
-// Shall mi_free_try leave the thread's own blocks to mi_guest_free_try? Until the next turn.
+// Shall mi_free_step leave the thread's own blocks to mi_guest_free? Until the next turn.
 static void guest_turn(mi_theap_t *theap) {
     const bool is_many = (theap->far_count >= MI_FAR_TURNS / MI_FAR_SHARE);
     theap->free_key = (is_many ? MI_KEY_NOBODY_PLACED : theap->key);

@@ -20,8 +20,8 @@
 //
 // Whether a block is a guest nobody can foresee where threads hand work over: a branch on it is
 // guessed wrong two times of five, and then what comes after waits until the block's address and
-// the map's entry have arrived (a third of the time of a server's free). So mi_guest_free_try has
-// no such branch, but a choice of where the block goes; and a thread that frees many guests takes
+// the map's entry have arrived (a third of the time of a server's free). So mi_guest_free has no
+// such branch, but a choice of where the block goes; and a thread that frees many guests takes
 // that path for its own blocks too.
 #ifndef MI_CORE_GUEST_H
 #define MI_CORE_GUEST_H
@@ -79,19 +79,16 @@ MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
     return true;
 }
 
-// What mi_guest_free_try leaves to do when the block has no room in its list, or is the last of its
+// What mi_guest_free leaves to do when the block has no room in its list, or is the last of its
 // page, or a turn of MI_FAR_TURNS frees is over. false = it is not freed yet.
 bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, bool is_far);
 
-// The fast path of free for another thread's block, after mi_free_try; here the thread's own blocks
-// may come too. false = take the slow path. An entry with a key is that of a page without interior
-// pointers.
-MI_INLINE bool mi_guest_free_try(void *p) {
-    uintptr_t index;
-    mi_theap_t *theap;
-    if (MI_DEBUG || MI_SECURE || !MI_MAP_HAS_KEYS || !mi_free_begin(p, &index, &theap))
-        return false;
-    const uintptr_t entry = mi_load_acquire(&mi_page_map_window[index]); // with mi_page_map_set
+// The fast path of free for another thread's block, with what mi_free_step left; here the thread's
+// own blocks may come too. false = take the slow path. An entry with a key is that of a page
+// without interior pointers. It was loaded without order: who may free a block was given it after
+// its page was entered, and the page is read through the entry.
+MI_INLINE bool mi_guest_free(void *p, uintptr_t found, mi_theap_t *theap) {
+    const uintptr_t entry = found ^ theap->free_key;
     mi_page_t *const page = (mi_page_t *)(entry & MI_MAP_PAGE_MASK);
     if (MI_UNLIKELY(entry <= MI_MAP_PAGE_MASK || !mi_page_is_block_start_far(page, p)))
         return false;

@@ -52,10 +52,10 @@ typedef struct mi_secrets_s {
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
 
 struct mi_theap_s {
-    uintptr_t free_key; // what mi_free_try compares with: key, or MI_KEY_NOBODY's while many of the
-                        // blocks that are freed are guests (guest.h)
+    uintptr_t free_key; // what mi_free_step compares with: key, or MI_KEY_NOBODY's while many of
+                        // the blocks that are freed are guests (guest.h)
     uintptr_t key;      // upper bits of the map entries of our pages, in place
-    uint32_t far_turns; // frees by mi_guest_free_try until it is asked anew what free_key shall be
+    uint32_t far_turns; // frees by mi_guest_free until it is asked anew what free_key shall be
     uint32_t far_count; // guests among those since then
     mi_page_t *guests;  // owner; guest lists by far_class; NULL = none yet (guest.h)
     mi_theap_t *real;   // itself; a counting proxy (life.c) names the true one here

@@ -80,8 +80,7 @@ void *mi_expand(void *p, size_t newsize) mi_attr_noexcept {
 }
 
 void mi_free(void *p) mi_attr_noexcept {
-    if (MI_UNLIKELY(!mi_free_try(p)))
-        mi_free_slow(p);
+    mi_free_any(p);
 }
 
 void mi_free_small(void *p) mi_attr_noexcept {

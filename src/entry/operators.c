@@ -49,8 +49,7 @@ MI_EXPORT void *_ZnamSt11align_val_tRKSt9nothrow_t(size_t size, size_t align, co
 MI_EXPORT void _ZdlPv(void *p);
 
 void _ZdlPv(void *p) {
-    if (MI_UNLIKELY(!mi_free_try(p)))
-        mi_free_slow(p);
+    mi_free_any(p);
 }
 
 #define MI_DELETE(name, ...) MI_EXPORT void name(void *p, ##__VA_ARGS__)

@@ -35,8 +35,7 @@ void *malloc(size_t size) {
 }
 
 void free(void *p) {
-    if (MI_UNLIKELY(!mi_free_try(p)))
-        mi_free_slow(p);
+    mi_free_any(p);
 }
 
 void *calloc(size_t count, size_t size) {

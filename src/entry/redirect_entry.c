@@ -75,13 +75,28 @@ static MI_NOINLINE void crt_free_slowest(void *p, mi_crt_ctx_t *ctx) {
 }
 
 static MI_NOINLINE void crt_free_slow(void *p, mi_crt_ctx_t *ctx) {
-    if (MI_UNLIKELY(!mi_guest_free_try(p)) && p != NULL)
+    if (p != NULL)
         crt_free_slowest(p, ctx);
 }
 
-static void crt_free(void *p, mi_crt_ctx_t *ctx) {
-    if (MI_UNLIKELY(!mi_free_try(p)))
+static MI_NOINLINE void crt_free_far(void *p, mi_crt_ctx_t *ctx, uintptr_t entry,
+                                     mi_theap_t *theap) {
+    if (MI_UNLIKELY(!mi_guest_free(p, entry, theap)) && p != NULL)
+        crt_free_slowest(p, ctx);
+}
+
+MI_INLINE void crt_free_any(void *p, mi_crt_ctx_t *ctx) {
+    uintptr_t entry;
+    mi_theap_t *theap;
+    const mi_free_step_t step = mi_free_step(p, &entry, &theap);
+    if (MI_UNLIKELY(step == MI_FREE_FAR))
+        crt_free_far(p, ctx, entry, theap);
+    else if (MI_UNLIKELY(step == MI_FREE_ASK))
         crt_free_slow(p, ctx);
+}
+
+static void crt_free(void *p, mi_crt_ctx_t *ctx) {
+    crt_free_any(p, ctx);
 }
 
 static MI_NOINLINE void *crt_realloc_slow(void *p, size_t size, mi_crt_ctx_t *ctx) {
@@ -206,8 +221,7 @@ static MI_NOINLINE void *bound_new_slow(size_t size, unsigned i) {
         return MI_LIKELY(stays) ? p : crt_realloc_slow(p, size, bound[i].ctx);                     \
     }                                                                                              \
     BOUND_HOT static void bound_free_##i(void *p) {                                                \
-        if (MI_UNLIKELY(!mi_free_try(p)))                                                          \
-            crt_free_slow(p, bound[i].ctx);                                                        \
+        crt_free_any(p, bound[i].ctx);                                                             \
     }                                                                                              \
     BOUND_HOT static void *bound_new_##i(size_t size) {                                            \
         void *p = mi_malloc_exact_try(size);                                                       \

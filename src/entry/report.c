@@ -88,7 +88,7 @@ MI_NOINLINE void *mi_zalloc_any(size_t size) {
     return mi_request_alloc(&r);
 }
 
-// A function of its own, so that mi_free_slow needs no frame.
+// A function of its own, so that the two below need no frame.
 static MI_NOINLINE void free_slowest(void *p) {
     if (MI_UNLIKELY(mi_guarded_was_used))
         mi_guarded_release(p);
@@ -100,9 +100,14 @@ static MI_NOINLINE void free_slowest(void *p) {
     mi_report_pointer(result, p, "free");
 }
 
-// NULL is freed as often as not in some programs, and lies in no map.
+// NULL is freed as often as not in some programs, and lies in no map, but may lie in its window.
 MI_NOINLINE void mi_free_slow(void *p) {
-    if (MI_UNLIKELY(!mi_guest_free_try(p)) && p != NULL)
+    if (p != NULL)
+        free_slowest(p);
+}
+
+MI_NOINLINE void mi_free_far(void *p, uintptr_t entry, mi_theap_t *theap) {
+    if (MI_UNLIKELY(!mi_guest_free(p, entry, theap)) && p != NULL)
         free_slowest(p);
 }
 
@@ -119,8 +124,7 @@ static void *realloc_move_try(void *p, size_t size) {
     if (MI_UNLIKELY(q == NULL))
         return NULL;
     mi_memcpy(q, p, usable < size ? usable : size);
-    if (MI_UNLIKELY(!mi_free_try(p)))
-        mi_free_slow(p);
+    mi_free_any(p);
     return q;
 }
 

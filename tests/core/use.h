@@ -15,7 +15,12 @@ static inline void *use_malloc(size_t size) {
 }
 
 static inline mi_free_result_t use_free(void *p) {
-    return mi_free_try(p) || mi_guest_free_try(p) ? MI_FREE_OK : mi_core_free(p);
+    uintptr_t entry;
+    mi_theap_t *theap;
+    const mi_free_step_t step = mi_free_step(p, &entry, &theap);
+    const bool is_freed =
+        (step == MI_FREE_DONE || (step == MI_FREE_FAR && mi_guest_free(p, entry, theap)));
+    return is_freed ? MI_FREE_OK : mi_core_free(p);
 }
 
 static inline uint64_t use_random(uint64_t *state) {
