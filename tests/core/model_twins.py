@@ -52,12 +52,13 @@ TWINS = {
                               ("""        mi_remote_flush(theap, true);
 }""", """        (void)0;
 }""")]),
+    # Those whose names begin with guest- concern blocks that threads keep for themselves.
     # A thread heap without pages is recycled with blocks that were of use to it.
-    "pool-keeps": ("orphan.c", [("""        mi_remote_flush(theap, true);
+    "guest-pool": ("orphan.c", [("""        mi_remote_flush(theap, true);
 }""", """        (void)0;
 }""")]),
     # Each orphan is asked for its empty pages before the next has let go of blocks in them.
-    "collect-once": ("orphan.c", [("    orphan_each(heap, orphan_flush);", "    (void)orphan_flush;"),
+    "guest-collect": ("orphan.c", [("    orphan_each(heap, orphan_flush);", "    (void)orphan_flush;"),
                                   ("""    mi_remote_collect(orphan);
     mi_theap_trim(orphan, true);
     orphan_empty(orphan);
