@@ -6,6 +6,7 @@
 #include "core/alloc_inline.h"
 #include "diag/message.h"
 #include "entry/entry.h"
+#include "entry/free_any.h"
 #include "os/os.h"
 
 static_assert(MI_SMALL_SIZE_MAX <= MI_DIRECT_MAX, "small sizes are served by the direct table");

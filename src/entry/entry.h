@@ -6,7 +6,6 @@
 
 #include "base/base.h"
 #include "core/alloc.h"
-#include "core/alloc_inline.h"
 #include "mimalloc.h"
 #include "os/os.h"
 
@@ -25,18 +24,7 @@ void mi_entry_options_changed(void);                    // hands the options to 
 // ---- report.c: the slow twins of the hot entries, and what failure means ----
 void *mi_malloc_slow(size_t size); // after mi_malloc_try failed
 void *mi_zalloc_any(size_t size);  // zeroed, any size; errno when it fails
-void mi_free_slow(void *p);        // complete by itself
-// After mi_free_step said that it may be another thread's.
-void mi_free_far(void *p, uintptr_t entry, mi_theap_t *theap);
-MI_INLINE void mi_free_any(void *p) {
-    uintptr_t entry;
-    mi_theap_t *theap;
-    const mi_free_step_t step = mi_free_step(p, &entry, &theap);
-    if (MI_UNLIKELY(step == MI_FREE_FAR))
-        mi_free_far(p, entry, theap);
-    else if (MI_UNLIKELY(step == MI_FREE_ASK))
-        mi_free_slow(p);
-}
+void mi_free_slow(void *p);        // complete by itself; the fast one is in free_any.h
 // NULL, after errno, the message and the error handler of a failed allocation.
 void *mi_no_memory(size_t size);
 // Reports a pointer that operation ("free", "realloc", ...) got and that is none of our blocks.

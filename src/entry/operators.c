@@ -4,6 +4,7 @@
 #include "base/base.h"
 #include "core/alloc_inline.h"
 #include "entry/entry.h"
+#include "entry/free_any.h"
 #include "mimalloc.h"
 
 #define MI_EXPORT      __attribute__((visibility("default")))

@@ -1,4 +1,5 @@
 #include "entry/entry.h"
+#include "entry/free_any.h"
 
 #include "core/alloc_inline.h"
 #include "core/guest.h"
