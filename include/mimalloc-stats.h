@@ -129,13 +129,13 @@ mi_decl_export void mi_heap_stats_merge_to_subproc(mi_heap_t *heap) mi_attr_noex
 mi_decl_export void mi_subproc_heap_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
                                                     void *arg) mi_attr_noexcept;
 
-// mi_heap_stats_get for the heap of a sub-process.
+// mi_heap_stats_get for all heaps of a sub-process together.
 mi_decl_export bool mi_subproc_stats_get(mi_subproc_id_t subproc_id,
                                          mi_stats_t *stats) mi_attr_noexcept;
-// mi_heap_stats_get_json for the heap of a sub-process.
+// mi_heap_stats_get_json for all heaps of a sub-process together.
 mi_decl_nodiscard mi_decl_export char *
 mi_subproc_stats_get_json(mi_subproc_id_t subproc_id, size_t buf_size, char *buf) mi_attr_noexcept;
-// mi_heap_stats_print_out for the heap of a sub-process.
+// mi_heap_stats_print_out for all heaps of a sub-process together.
 mi_decl_export void mi_subproc_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
                                                void *arg) mi_attr_noexcept;
 

@@ -97,14 +97,24 @@ static bool stats_is_readable(const mi_stats_t *stats) {
     return stats != NULL && stats->size == sizeof(*stats) && stats->version == MI_STAT_VERSION;
 }
 
-// What lies in the pages of a heap; of the calling thread when heap is NULL.
-static void heap_gather(mi_heap_t *heap, mi_stats_t *stats) {
+typedef enum whose_e { OF_PROCESS, OF_THREAD, OF_HEAP, OF_SUBPROC } whose_t;
+
+static bool heap_add(mi_heap_t *heap, void *arg) {
+    mi_core_heap_visit(heap, false, area_add, arg);
+    return true;
+}
+
+// What lies in the pages of the calling thread, of a heap, or of all heaps of the sub-process that
+// the heap stands for.
+static void heap_gather(whose_t whose, mi_heap_t *heap, mi_stats_t *stats) {
     mi_memzero(stats, sizeof(*stats));
     stats->size = sizeof(*stats);
     stats->version = MI_STAT_VERSION;
     area_sums_t sums = {.stats = stats};
-    if (heap != NULL) {
-        mi_core_heap_visit(heap, false, area_add, &sums);
+    if (whose == OF_SUBPROC) {
+        (void)mi_subproc_visit_heaps((mi_subproc_id_t)(void *)heap, heap_add, &sums);
+    } else if (whose == OF_HEAP) {
+        (void)heap_add(heap, &sums);
     } else {
         mi_core_thread_visit(area_add, &sums);
         stats->malloc_normal_count.total = (int64_t)mi_core_thread_malloc_count();
@@ -122,11 +132,15 @@ bool mi_stats_get(mi_stats_t *stats) mi_attr_noexcept {
     return true;
 }
 
-bool mi_heap_stats_get(mi_heap_t *heap, mi_stats_t *stats) mi_attr_noexcept {
+static bool heap_stats_get(whose_t whose, mi_heap_t *heap, mi_stats_t *stats) {
     if (heap == NULL || !stats_is_readable(stats))
         return false;
-    heap_gather(heap, stats);
+    heap_gather(whose, heap, stats);
     return true;
+}
+
+bool mi_heap_stats_get(mi_heap_t *heap, mi_stats_t *stats) mi_attr_noexcept {
+    return heap_stats_get(OF_HEAP, heap, stats);
 }
 
 // The text in the caller's buffer, or in a block that grows until it fits.
@@ -166,14 +180,18 @@ char *mi_stats_get_json(size_t buf_size, char *buf) mi_attr_noexcept {
     return text;
 }
 
-char *mi_heap_stats_get_json(mi_heap_t *heap, size_t buf_size, char *buf) mi_attr_noexcept {
+static char *heap_json(whose_t whose, mi_heap_t *heap, size_t buf_size, char *buf) {
     mi_stats_t *stats = (heap == NULL ? NULL : mi_malloc(sizeof(*stats)));
     if (stats == NULL)
         return NULL;
-    heap_gather(heap, stats);
+    heap_gather(whose, heap, stats);
     char *text = json_make(stats, buf_size, buf);
     mi_free(stats);
     return text;
+}
+
+char *mi_heap_stats_get_json(mi_heap_t *heap, size_t buf_size, char *buf) mi_attr_noexcept {
+    return heap_json(OF_HEAP, heap, buf_size, buf);
 }
 
 // The structure is too large for a small stack, and at the end of the process nothing may be
@@ -181,27 +199,26 @@ char *mi_heap_stats_get_json(mi_heap_t *heap, size_t buf_size, char *buf) mi_att
 MI_LARGE_TABLE MI_HIDDEN mi_stats_t mi_print_stats;
 static _Atomic(bool) print_is_busy;
 
-// Of one heap, of the calling thread (heap NULL), or of the process.
-static void stats_print(mi_heap_t *heap, bool whole, mi_output_fun *out, void *arg) {
+static void stats_print(whose_t whose, mi_heap_t *heap, mi_output_fun *out, void *arg) {
     if (mi_exchange_acq_rel(&print_is_busy, true))
         return; // another thread is printing
-    if (whole)
+    if (whose == OF_PROCESS)
         stats_gather(&mi_print_stats);
     else
-        heap_gather(heap, &mi_print_stats);
+        heap_gather(whose, heap, &mi_print_stats);
     mi_stats_print_to(&mi_print_stats, out, arg);
-    if (whole)
+    if (whose == OF_PROCESS)
         mi_process_info_print_out(out, arg);
     mi_store_release(&print_is_busy, false); // pairs with the exchange above
 }
 
 void mi_stats_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept {
-    stats_print(NULL, true, out, arg);
+    stats_print(OF_PROCESS, NULL, out, arg);
 }
 
 void mi_heap_stats_print_out(mi_heap_t *heap, mi_output_fun *out, void *arg) mi_attr_noexcept {
     if (heap != NULL)
-        stats_print(heap, false, out, arg);
+        stats_print(OF_HEAP, heap, out, arg);
 }
 
 void mi_stats_print(void *out) mi_attr_noexcept {
@@ -210,23 +227,24 @@ void mi_stats_print(void *out) mi_attr_noexcept {
 }
 
 void mi_thread_stats_print_out(mi_output_fun *out, void *arg) mi_attr_noexcept {
-    stats_print(NULL, false, out, arg);
+    stats_print(OF_THREAD, NULL, out, arg);
 }
 
-// ---- sub-processes: each is one heap ----
+// ---- sub-processes: all heaps of each ----
 
 bool mi_subproc_stats_get(mi_subproc_id_t subproc_id, mi_stats_t *stats) mi_attr_noexcept {
-    return mi_heap_stats_get((mi_heap_t *)(void *)subproc_id, stats);
+    return heap_stats_get(OF_SUBPROC, (mi_heap_t *)(void *)subproc_id, stats);
 }
 
 char *mi_subproc_stats_get_json(mi_subproc_id_t subproc_id, size_t buf_size,
                                 char *buf) mi_attr_noexcept {
-    return mi_heap_stats_get_json((mi_heap_t *)(void *)subproc_id, buf_size, buf);
+    return heap_json(OF_SUBPROC, (mi_heap_t *)(void *)subproc_id, buf_size, buf);
 }
 
 void mi_subproc_stats_print_out(mi_subproc_id_t subproc_id, mi_output_fun *out,
                                 void *arg) mi_attr_noexcept {
-    mi_heap_stats_print_out((mi_heap_t *)(void *)subproc_id, out, arg);
+    if (subproc_id != NULL)
+        stats_print(OF_SUBPROC, (mi_heap_t *)(void *)subproc_id, out, arg);
 }
 
 typedef struct heap_print_s {

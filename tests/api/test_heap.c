@@ -236,6 +236,14 @@ static void leave_in_subproc(void *arg) {
     leave_blocks(mi_heap_new());
 }
 
+// A thread that takes over what another one left in the heap has it: nothing is without a thread.
+static void take_over(void *heap) {
+    seen_t seen = {0};
+    (void)mi_heap_malloc(heap, 50);
+    CHECK(mi_heap_visit_abandoned_blocks(heap, true, see, &seen));
+    CHECK_MSG(seen.blocks == 0, "%zu", seen.blocks);
+}
+
 // What ended threads have left, and nothing that a living one has.
 static void check_abandoned(void) {
     mi_heap_t *const heap = mi_heap_new();
@@ -247,6 +255,7 @@ static void check_abandoned(void) {
     CHECK(mi_heap_visit_abandoned_blocks(heap, true, see, &seen));
     CHECK_MSG(seen.blocks == 10 && seen.areas == 1, "%zu", seen.blocks);
     CHECK(mi_heap_visit_blocks(heap, true, see, &all) && all.blocks == 17);
+    in_thread(take_over, heap);
     seen = (seen_t){0};
     CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, see, &seen));
     CHECK_MSG(seen.blocks == before.blocks + 5, "%zu", seen.blocks);
@@ -298,6 +307,38 @@ static void check_collect(void) {
     mi_collect_reduce(500000);
     CHECK_MSG(committed_bytes() < least + 500000, "%zu after %zu", committed_bytes(), least);
     mi_heap_destroy(heap);
+}
+
+static size_t page_bytes(void) {
+    mi_stats_t_decl(stats);
+    CHECK(mi_stats_get(&stats));
+    return (size_t)stats.page_committed.current;
+}
+
+// Pages of large blocks stay at hand, up to a limit; and however many came and went, a block that
+// is allocated and freed in turn needs no slow path, which would count it.
+static void check_at_hand(void) {
+    mi_collect(true);
+    const size_t before = page_bytes();
+    for (int round = 0; round < 20; round++)
+        for (size_t size = 70000; size <= 4000000; size += size / 10)
+            mi_free(mi_malloc(size));
+    // The secure build keeps empty pages, too, 16 MiB of all threads together.
+    const size_t most = before + 8000000 + (MI_SECURE ? 16 << 20 : 0);
+    CHECK_MSG(page_bytes() <= most, "%zu after %zu", page_bytes(), before);
+    mi_stats_t_decl(early);
+    mi_stats_t_decl(late);
+    mi_free(mi_malloc(300000));
+    CHECK(mi_stats_get(&early));
+    for (int i = 0; i < 1000; i++) {
+        void *const p = mi_malloc(300000), *const q = mi_malloc(600000);
+        mi_free(q);
+        mi_free(p);
+    }
+    CHECK(mi_stats_get(&late));
+    CHECK_MSG(MI_DEBUG || late.malloc_normal_count.total < early.malloc_normal_count.total + 20,
+              "%d", (int)(late.malloc_normal_count.total - early.malloc_normal_count.total));
+    mi_collect(true);
 }
 
 static void use_and_free(void *arg) {
@@ -377,5 +418,6 @@ int main(void) {
     check_wishes();
     check_abandoned();
     check_collect();
+    check_at_hand();
     return test_result();
 }

@@ -219,6 +219,34 @@ static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void 
     return true;
 }
 
+// The heaps of a sub-process count together.
+static void check_subproc(void) {
+    const mi_subproc_id_t subproc = mi_subproc_new();
+    mi_subproc_add_current_thread(subproc);
+    mi_heap_t *const heap = mi_heap_new();
+    const size_t first = mi_usable_size(mi_malloc(1000));
+    const size_t second = mi_usable_size(mi_heap_malloc(heap, 3000));
+    mi_subproc_add_current_thread(mi_subproc_main());
+    mi_stats_t_decl(stats);
+    CHECK(mi_subproc_stats_get(subproc, &stats));
+    CHECK_MSG(stats.malloc_normal.current >= (int64_t)(first + second) && stats.pages.current == 2,
+              "%d bytes, %d pages", (int)stats.malloc_normal.current, (int)stats.pages.current);
+    CHECK(mi_heap_stats_get(heap, &stats) && stats.pages.current == 1);
+    char *const text = mi_subproc_stats_get_json(subproc, 0, NULL);
+    CHECK(text != NULL && strstr(text, "\"pages\": { \"total\": 2,") != NULL);
+    mi_free(text);
+    catch_begin();
+    mi_subproc_stats_print_out(NULL, NULL, NULL);
+    CHECK(caught_lines == 0);
+    mi_subproc_stats_print_out(subproc, NULL, NULL);
+    const char *const row = strstr(caught_text, "\n  pages ");
+    long long peak = 0;
+    CHECK(row != NULL && sscanf(row, " pages %lld", &peak) == 1 && peak == 2);
+    catch_end();
+    mi_subproc_destroy(subproc);
+    mi_heap_destroy(heap);
+}
+
 // A text is one block, however long it is, and nothing else is left.
 static void check_json_blocks(void) {
     mi_heap_t *const heap = mi_heap_new();
@@ -368,6 +396,7 @@ int main(void) {
     check_bins();
     check_json();
     check_json_blocks();
+    check_subproc();
     check_callbacks();
     check_process();
     mi_process_done(); // prints nothing: statistics were not asked for; the library still works
