@@ -107,6 +107,24 @@ static void check_generic_collect(void) {
     CHECK_MSG(collected + 5 < usual, "%zu pages, else %zu", collected, usual);
 }
 
+// The page of a large block that was freed stays at hand until its time has come, which a slow path
+// notices.
+static void check_delay(void) {
+    for (int delay = 0; delay <= 1000000; delay += 1000000) {
+        mi_option_set(mi_option_purge_delay, delay);
+        mi_collect(true);
+        (void)pages_after(20); // whoever looks at the clock now looks by the new delay
+        const int64_t before = now_stats().page_committed.current;
+        mi_free(mi_malloc(3 * MIB / 2));
+        for (int i = 0; i < 20; i++)
+            mi_free(mi_malloc(5 * MIB));
+        const int64_t more = now_stats().page_committed.current - before;
+        CHECK_MSG(delay == 0 ? more < (int64_t)MIB : more >= (int64_t)MIB, "%d: %lld", delay,
+                  (long long)more);
+    }
+    mi_option_set(mi_option_purge_delay, 250);
+}
+
 // Memory of arenas counts as committed, a reservation of its own does not.
 static bool is_in_arena(size_t bytes) {
     mi_collect(true);
@@ -242,6 +260,7 @@ int main(int argc, char **argv) {
         return test_result();
     }
     CHECK(now_stats().reserved.current < 300 * (int64_t)MIB);
+    check_delay(); // first: a thread looks at the clock again when it meant to
     check_huge_pages();
     check_commit();
     check_purging();

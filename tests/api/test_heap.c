@@ -341,6 +341,44 @@ static void check_at_hand(void) {
     mi_collect(true);
 }
 
+// Blocks go where blocks were freed, and where some were never handed out: there are no more pages
+// than those blocks need.
+static void check_no_more_pages(void) {
+    enum { SIZE = 256, COUNT = 6000 };
+    static void *blocks[COUNT];
+    mi_heap_t *const heap = mi_heap_new();
+    mi_stats_t_decl(before);
+    mi_stats_t_decl(after);
+    for (int i = 0; i < COUNT; i++)
+        blocks[i] = mi_heap_malloc(heap, SIZE);
+    CHECK(mi_heap_stats_get(heap, &before));
+    for (int round = 0; round < 5; round++) {
+        for (int i = round % 2; i < COUNT; i += 2)
+            mi_free(blocks[i]);
+        for (int i = round % 2; i < COUNT; i += 2)
+            blocks[i] = mi_heap_malloc(heap, SIZE);
+    }
+    CHECK(mi_heap_stats_get(heap, &after));
+    CHECK_MSG(after.pages.current <= before.pages.current + 1, "%d pages, then %d",
+              (int)before.pages.current, (int)after.pages.current);
+    mi_heap_destroy(heap);
+    // A second page was begun, then the first has room again, then neither is full.
+    mi_heap_t *const two = mi_heap_new();
+    int count = 0;
+    do {
+        blocks[count++] = mi_heap_malloc(two, SIZE);
+        CHECK(mi_heap_stats_get(two, &after));
+    } while (after.pages.current < 2);
+    const int first = count - 1;
+    for (int i = 0; i < first / 4; i++)
+        mi_free(blocks[i]);
+    for (int i = 0; i < first + first / 8; i++)
+        (void)mi_heap_malloc(two, SIZE);
+    CHECK(mi_heap_stats_get(two, &after));
+    CHECK_MSG(after.pages.current == 2, "%d pages", (int)after.pages.current);
+    mi_heap_destroy(two);
+}
+
 static void use_and_free(void *arg) {
     enum { COUNT = 400 }; // several pages, of which a thread keeps some
     void *blocks[COUNT];
@@ -419,5 +457,6 @@ int main(void) {
     check_abandoned();
     check_collect();
     check_at_hand();
+    check_no_more_pages();
     return test_result();
 }
