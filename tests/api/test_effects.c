@@ -62,7 +62,7 @@ static void check_purging(void) {
 
 // The system has the memory back at once, or may take it.
 static void check_decommit(void) {
-    const size_t bytes = 20 * MIB;
+    const size_t bytes = 12 * MIB; // on 32 bits larger ones are in no arena
     for (int decommits = 1; decommits >= 0; decommits--) {
         mi_option_set(mi_option_purge_decommits, decommits);
         mi_free(mi_malloc(3 * MIB)); // arenas that were told to keep all plan anew
@@ -144,6 +144,27 @@ static void check_own_reservations(void) {
     mi_option_set(mi_option_arena_max_object_size, 6 * 1024); // KiB
     CHECK(is_in_arena(5 * MIB) && !is_in_arena(7 * MIB));
     mi_option_set(mi_option_arena_max_object_size, usual);
+}
+
+// Nothing more comes from the system but what is asked for by name.
+static void check_no_os(void) {
+    const int64_t before = now_stats().reserved.current;
+    void *const p = mi_malloc(100);
+    mi_option_set(mi_option_disallow_os_alloc, 1);
+    errno = 0;
+    CHECK(mi_malloc(opaque(900 * MIB)) == NULL);
+    CHECK_ERRNO(ENOMEM);
+    void *const q = mi_malloc(5000);
+    void *const r = mi_realloc(mi_malloc(2 * MIB), opaque(900 * MIB));
+    CHECK(p != NULL && q != NULL && r == NULL && now_stats().reserved.current == before);
+    CHECK(mi_reserve_os_memory(8 * MIB, false, false) == 0);
+    CHECK(now_stats().reserved.current >= before + 8 * (int64_t)MIB);
+    mi_option_set(mi_option_disallow_os_alloc, 0);
+    void *const large = mi_malloc(300 * MIB);
+    CHECK(large != NULL);
+    mi_free(large);
+    mi_free(q);
+    mi_free(p);
 }
 
 static void leave_blocks(void *arg) {
@@ -267,6 +288,7 @@ int main(int argc, char **argv) {
     check_decommit();
     check_generic_collect();
     check_own_reservations();
+    check_no_os();
     check_reclaim();
     check_arena_reserve();
     return test_result();
