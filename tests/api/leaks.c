@@ -93,8 +93,10 @@ int main(int argc, char **argv) {
     for (int i = 0; i < ELSEWHERE; i++)
         printf("freed %p\n", elsewhere[i]);
     fflush(stdout);
+    if (argc > 4)
+        mi_process_done();
 #ifndef _WIN32
-    if (argc > 3) // as many programs do in a handler of exit()
+    if (argc == 4) // as many programs do in a handler of exit()
         close(STDERR_FILENO);
 #endif
     return 0;

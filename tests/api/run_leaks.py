@@ -23,9 +23,9 @@ def check(fact, text):
         print("failed:", text)
 
 
-def run(level, *words):
+def run(level, *words, option="MIMALLOC_SHOW_STATS"):
     env = {k: v for k, v in os.environ.items() if not k.startswith("MIMALLOC_")}
-    env["MIMALLOC_SHOW_STATS"] = str(level)
+    env[option] = str(level)
     done = subprocess.run([*([args.runner] if args.runner else []), args.program, *words], env=env, capture_output=True,
                           text=True, stdin=subprocess.DEVNULL, timeout=100, check=False)
     if done.returncode == 77:
@@ -67,6 +67,11 @@ if args.debug:
 else:
     check(head is None and not listed, f"only the debug build lists blocks: {err}")
 check("live at the end" not in run(1)[1], "listed without being asked for")
+for level, count in (0, 0), (1, 0), (2, 1):
+    said = run(level, option="MIMALLOC_VERBOSE")[1]
+    check(said.count("mimalloc statistics") == count, f"verbose {level} prints them {count} times: {said}")
+said = run(1, "0", "damaged", "-", "done")[1]
+check(said.count("mimalloc statistics") == 1, f"a program that ends the allocator itself has them once: {said}")
 if not args.runner:
     check("mimalloc statistics" in run(1, "0", "damaged", "closed")[1],
           "a program that closes stderr at its end hides the statistics")

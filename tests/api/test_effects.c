@@ -2,7 +2,6 @@
 //
 //   (no argument)  options that are set while the program runs
 //   reserved       with MIMALLOC_RESERVE_OS_MEMORY=300M
-//   done           ends the allocator by hand, before the process ends
 #include "api_test.h"
 #include "api_thread.h"
 #include "mimalloc-stats.h"
@@ -271,11 +270,7 @@ static void check_commit(void) {
 }
 
 int main(int argc, char **argv) {
-    if (argc > 1 && strcmp(argv[1], "done") == 0) {
-        mi_process_done();
-        mi_free(mi_malloc(100));
-        return 0;
-    }
+    (void)argv;
     if (argc > 1) {
         CHECK(now_stats().reserved.current >= 300 * (int64_t)MIB);
         return test_result();
