@@ -8,6 +8,7 @@
 #include "core/meta.h"
 #include "core/orphan.h"
 #include "core/remote.h"
+#include "core/sleep.h"
 #include "os/os.h"
 
 // Every entry the same: what mi_theap_reset would fill in, for the one that is never filled in.
@@ -92,6 +93,7 @@ static void life_fork_child(void) {
             continue;
         life_bury(t);
     }
+    mi_sleep_fork_child();
     life_fork_parent();
 }
 

@@ -43,6 +43,12 @@
 #define MI_GUEST_LEAST       8u // of blocks up to MI_GUEST_LEAST_BYTES, before they serve again
 #define MI_GUEST_LEAST_BYTES 128u
 
+// Threads that sleep (sleep.h): thread heaps that are asked at a time whether one does, memory that
+// goes back at a time, and the smallest block that is worth it.
+#define MI_SLEEP_HEAPS 16u
+#define MI_SLEEP_BYTES MI_LIMIT(64 * MI_MiB, 64 * MI_KiB)
+#define MI_SLEEP_LEAST (8 * MI_KiB)
+
 #define MI_FAR_TURNS MI_LIMIT(1024u, 16u) // frees between two looks at what was freed ...
 #define MI_FAR_SHARE 16u                  // ... and the part of them that is many guests
 

@@ -84,7 +84,7 @@ mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
         mi_theap_detach(orphan, page);
         mi_theap_attach(theap, page);
         // The last look at the orphan's stack comes after the change of hands: see
-        // remote_push_pending.
+        // mi_remote_push_pending.
         mi_remote_collect(orphan);
         mi_fetch_add_relaxed(&orphan_stolen, 1);
     }

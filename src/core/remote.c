@@ -19,7 +19,7 @@ static bool remote_push_once(mi_theap_t *theap, mi_page_t *page) {
 // When the page changed hands meanwhile, the thief may have looked at this stack for the last time
 // before our push (it does so after each theft, orphan.c). Then our push saw the thief's exchange,
 // hence also the new owner, and we carry on what lies there ourselves.
-static void remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
+void mi_remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
     if (MI_LIKELY(remote_push_once(theap, page)))
         return;
     mi_page_t *list = mi_exchange_acq_rel(&theap->pending, NULL); // with remote_push_once
@@ -27,7 +27,7 @@ static void remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
         mi_page_t *const next = list->pending_next;
         mi_theap_t *const owner = mi_load_acquire(&list->theap); // with mi_page_set_owner
         if (owner != NULL)
-            remote_push_pending(owner, list);
+            mi_remote_push_pending(owner, list);
         list = next;
     }
 }
@@ -42,7 +42,7 @@ static void remote_push(mi_page_t *page, mi_block_t *head, mi_block_t *tail) {
         // we may write it.
     } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
     if (old == NULL)
-        remote_push_pending(mi_load_acquire(&page->theap), page); // with mi_page_set_owner
+        mi_remote_push_pending(mi_load_acquire(&page->theap), page); // with mi_page_set_owner
 }
 
 // Step 5, yes.
@@ -86,7 +86,7 @@ void mi_remote_collect(mi_theap_t *theap) {
         if (owner == theap)
             remote_take(theap, page);
         else
-            remote_push_pending(owner, page);
+            mi_remote_push_pending(owner, page);
         page = next;
     }
 }

@@ -41,6 +41,8 @@ MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t
 }
 // Hands over what this thread holds back. Not all: but for guests in lists that have been of use.
 void mi_remote_flush(mi_theap_t *theap, bool all);
+// Step 3 for a page that the caller holds: it took it out of a pending stack.
+void mi_remote_push_pending(mi_theap_t *theap, mi_page_t *page);
 // Takes back what other threads freed, for the owner or whoever claimed the thread heap.
 void mi_remote_collect(mi_theap_t *theap);
 

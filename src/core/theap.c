@@ -12,6 +12,7 @@
 #include "core/limits.h"
 #include "core/orphan.h"
 #include "core/remote.h"
+#include "core/sleep.h"
 #include "os/os.h"
 
 mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
@@ -294,7 +295,9 @@ void mi_theap_tick(mi_theap_t *theap) {
         mi_theap_trim(theap, true);
         mi_arena_purge(false);
     }
-    if (++theap->tick % MI_TICKS != 0)
+    const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
+    mi_store_relaxed(&theap->tick, tick);
+    if (tick % MI_TICKS != 0)
         return;
     const uint64_t now = mi_os_clock_ms();
     const uint32_t pressure = mi_arena_pressure();
@@ -307,15 +310,18 @@ void mi_theap_tick(mi_theap_t *theap) {
     if (delay >= 0)
         mi_theap_trim(theap, false);
     mi_orphan_look(mi_theap_heap(theap));
+    if (delay >= 0)
+        mi_sleep_look(theap, now, (uint64_t)delay);
     mi_arena_purge(false);
 }
 
 // Most slow paths do not look at the clock.
 MI_INLINE void theap_tick(mi_theap_t *theap) {
-    if (MI_UNLIKELY(mi_core_config.collect_every != 0 || (theap->tick + 1) % MI_TICKS == 0))
+    const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
+    if (MI_UNLIKELY(mi_core_config.collect_every != 0 || tick % MI_TICKS == 0))
         mi_theap_tick(theap);
     else
-        theap->tick++;
+        mi_store_relaxed(&theap->tick, tick);
 }
 
 // ---- Pages that change their class
@@ -349,7 +355,7 @@ static mi_page_t *theap_idle_of(mi_theap_t *theap, uint32_t first, uint64_t clas
 
 static bool theap_may_borrow(mi_theap_t *theap, uint32_t plain) {
     const bool is_wide = (mi_class_slices(mi_class_bytes(plain)) > 1);
-    const uint32_t since = (uint16_t)(theap->tick - theap->lent_at[plain]);
+    const uint32_t since = (uint16_t)(mi_load_relaxed(&theap->tick) - theap->lent_at[plain]);
     if (since >= (is_wide ? MI_LENT_TICKS_WIDE : MI_LENT_TICKS)) {
         theap->lent_soon[plain] = 0;
         return true;
@@ -374,7 +380,7 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
         page = theap_idle_of(theap, kind + first, homes & ~(own | (own - 1)));
     if (page == NULL)
         return NULL;
-    theap->lent_at[mi_class_plain(page->class_index)] = (uint16_t)theap->tick;
+    theap->lent_at[mi_class_plain(page->class_index)] = (uint16_t)mi_load_relaxed(&theap->tick);
     mi_theap_detach(theap, page);
     mi_page_rebind(page, class_index);
     return page;

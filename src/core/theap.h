@@ -49,6 +49,13 @@ typedef struct mi_secrets_s {
     uint32_t left; // those at the front
 } mi_secrets_t;
 
+// What was seen of a thread heap by whoever looked for threads that sleep (sleep.c).
+typedef struct mi_sleep_s {
+    uint64_t since_ms; // tick has been the same since then
+    mi_page_t *head;   // of pending, when all that waits there had been seen to
+    uint32_t tick;
+} mi_sleep_t;
+
 #define MI_HEAP_CACHE 4u // first-class heaps whose thread heap a thread finds at once
 
 struct mi_theap_s {
@@ -73,7 +80,7 @@ struct mi_theap_s {
     _Atomic(size_t) page_count;        // owner writes: pages it owns
     _Atomic(uint64_t) page_total;      // owner writes: pages it ever made
     uint32_t collect_tick;             // slow paths since the last collection by their number
-    uint32_t tick;                     // slow paths taken; paces the clock checks
+    _Atomic(uint32_t) tick;            // owner writes: slow paths taken; paces the clock checks
     uint16_t lent_at[MI_CLASS_COUNT];  // tick at which another class took this one's page
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
     uint32_t fineness;                 // which classes it has (mi_class_server)
@@ -96,6 +103,7 @@ struct mi_theap_s {
     mi_theap_t *list_next; // orphan list or pool, under the life lock
     _Atomic(uintptr_t) thread_id; // of the owner, 0 = none
     _Atomic(uint32_t) state;      // mi_theap_state_t; changes under the life lock
+    mi_sleep_t sleep;             // whoever looks for sleepers (sleep.c)
     _Atomic(uint32_t)
         busy; // the owner is in a slow path (a fork child must not trust the lists then)
 

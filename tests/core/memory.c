@@ -114,8 +114,52 @@ static void test_threads(void) {
     CHECK_MSG(later <= before + 12 * MI_MiB, "%zu MiB after 200 threads", (later - before) >> 20);
 }
 
+// What a thread has made and another one freed comes back while the first one sleeps, but for an OS
+// page of each block; and that one finds its blocks in order when it wakes up.
+typedef struct sleeper_s {
+    pthread_barrier_t made, seen;
+    void **blocks;
+    size_t total, size, count;
+} sleeper_t;
+
+static void *sleeper(void *arg) {
+    sleeper_t *const s = (sleeper_t *)arg;
+    s->blocks = hold(s->total, s->size, &s->count);
+    pthread_barrier_wait(&s->made);
+    pthread_barrier_wait(&s->seen);
+    void **const again = hold(s->total, s->size, &s->count);
+    for (size_t i = 0; i < s->count; i++)
+        use_fill(again[i], s->size, (uint8_t)i);
+    for (size_t i = 0; i < s->count; i++)
+        CHECK(use_check(again[i], s->size, (uint8_t)i));
+    let_go(again, s->count);
+    return NULL;
+}
+
+static void test_sleeper(size_t size) {
+    sleeper_t s = {.total = 200 * MI_MiB, .size = size};
+    const size_t before = rss();
+    pthread_t thread;
+    pthread_barrier_init(&s.made, NULL, 2);
+    pthread_barrier_init(&s.seen, NULL, 2);
+    pthread_create(&thread, NULL, sleeper, &s);
+    pthread_barrier_wait(&s.made);
+    let_go(s.blocks, s.count);
+    const size_t most = before + s.count * 4096 + 12 * MI_MiB;
+    const size_t later = rss_at_last(most);
+    CHECK_MSG(MI_DEBUG || later <= most, "%zu KiB more by blocks of %zu of a thread that sleeps",
+              (later - before) / 1024, size);
+    pthread_barrier_wait(&s.seen);
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&s.made);
+    pthread_barrier_destroy(&s.seen);
+}
+
 int main(void) {
     test_start();
+    test_sleeper(10000);
+    test_sleeper(100000);
+    test_sleeper(2000000);
     const size_t sizes[] = {32, 300, 3000, 30000, 200000, 3000000, 300 * MI_MiB};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         test_peak(600 * MI_MiB, sizes[i]);

@@ -19,6 +19,7 @@
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/remote.h"
+#include "core/sleep.h"
 #include "test.h"
 
 #include <stdio.h>
@@ -335,6 +336,18 @@ static void job_adopt_in_turn(void) {
     drop(4);
     end_thread();
 }
+// A thread that takes the owner for one that sleeps, whatever it does.
+static void job_look(void) {
+    for (int i = 0; i < 2; i++)
+        mi_sleep_look(mi_core_theap(), (uint64_t)i, 0);
+    drop(1);
+    end_thread();
+}
+static void before_freed(void) {
+    begin_thread();
+    drop(2);
+    mi_core_collect(false);
+}
 static void job_collect(void) {
     mi_core_collect(true);
     end_thread();
@@ -402,6 +415,14 @@ static const scene_t scenes[] = {
      NULL,
      {job_end, job_use, job_adopt_in_turn},
      {before_owner, before_pageless, NULL}},
+    {"one looks at what waits for a thread that ends, another steals its page",
+     NULL,
+     {job_end, job_look, job_steal},
+     {before_three, before_freed, before_other}},
+    {"one looks at what waits for a thread that ends, another frees into it",
+     NULL,
+     {job_end, job_free_all, job_look},
+     {before_three, before_other, before_other}},
     {"a heap is deleted while one frees into it and one steals",
      NULL,
      {job_delete_heap, job_free_late, job_steal},
@@ -435,6 +456,7 @@ static void forget_counters(void) {
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         t->tick = 0;
         t->trim_at_ms = 0;
+        memset(&t->sleep, 0, sizeof(t->sleep));
         t->secrets.left = 0;
         mi_store_relaxed(&t->malloc_count, (uint64_t)0);
         if (t->guests != NULL)

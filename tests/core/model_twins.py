@@ -52,6 +52,12 @@ TWINS = {
                               ("""        mi_remote_flush(theap, true);
 }""", """        (void)0;
 }""")]),
+    # Who gives back the memory of a sleeper's blocks pushes its pages on the stack of a thread heap that they have left.
+    "sleeper-astray": ("sleep.c", [("""        if (owner != NULL)
+            mi_remote_push_pending(owner, page);""", """        if (owner != NULL) {
+            page->pending_next = mi_load_relaxed(&sleeper->pending);
+            mi_store_release(&sleeper->pending, page);
+        }""")]),
     # Those whose names begin with guest- concern blocks that threads keep for themselves.
     # A thread heap without pages is recycled with blocks that were of use to it.
     "guest-pool": ("orphan.c", [("""        mi_remote_flush(theap, true);

@@ -1,0 +1,84 @@
+#include "core/sleep.h"
+
+#include "core/harden.h"
+#include "core/life.h"
+#include "core/limits.h"
+#include "core/remote.h"
+#include "os/os.h"
+
+static _Atomic(uint32_t) sleep_is_looked; // 1 = a thread looks: what follows and mi_sleep_t are its
+static mi_theap_t *sleep_next;            // where to go on, NULL = with the first
+
+// What a block says behind its link when its memory was given back: whoever used it last may have
+// left the same there, and then nothing is lost but that memory.
+static uintptr_t sleep_note(const mi_block_t *block) {
+    return ~(uintptr_t)block;
+}
+
+// Returns how many bytes it gave back.
+static size_t sleep_give(const mi_page_t *page, mi_block_t *block) {
+    const size_t os_page = mi_os_page_bytes();
+    uintptr_t *const note = (uintptr_t *)block + 1;
+    const uintptr_t first = mi_align_up((uintptr_t)(note + 1), os_page);
+    const uintptr_t end = mi_align_down((uintptr_t)block + page->block_bytes, os_page);
+    bool is_committed;
+    if (*note == sleep_note(block) || first >= end ||
+        mi_os_purge((void *)first, end - first, &is_committed) != 0)
+        return 0;
+    *note = sleep_note(block);
+    return end - first;
+}
+
+// Of a page that the caller holds, so that nobody takes blocks out of its remote list, while others
+// may push. The same, and not more than one block beyond most.
+static size_t sleep_give_page(const mi_page_t *page, size_t most) {
+    size_t given = 0;
+    uint32_t count = 0;
+    mi_block_t *block = mi_load_acquire(&page->remote); // with remote_push
+    for (; block != NULL && count < page->reserved && given < most; count++) {
+        if (MI_SECURE)
+            mi_page_check_block(page, block);
+        given += sleep_give(page, block);
+        block = mi_block_next(page, block);
+    }
+    return given;
+}
+
+static void sleep_see_to(mi_theap_t *sleeper) {
+    size_t given = 0;
+    mi_page_t *page = mi_exchange_acq_rel(&sleeper->pending, NULL); // with remote_push_once
+    while (page != NULL) {
+        mi_page_t *const next = page->pending_next;
+        mi_theap_t *const owner = mi_load_acquire(&page->theap); // with mi_page_set_owner
+        if (page->block_bytes >= MI_SLEEP_LEAST && given < MI_SLEEP_BYTES)
+            given += sleep_give_page(page, MI_SLEEP_BYTES - given);
+        if (owner != NULL)
+            mi_remote_push_pending(owner, page);
+        page = next;
+    }
+    sleeper->sleep.head = (given < MI_SLEEP_BYTES ? mi_load_relaxed(&sleeper->pending) : NULL);
+}
+
+void mi_sleep_look(const mi_theap_t *self, uint64_t now_ms, uint64_t delay_ms) {
+    uint32_t nobody = 0;
+    // With the release below.
+    if (MI_DEBUG || mi_os_needs_commit() || !mi_cas_strong_acq_rel(&sleep_is_looked, &nobody, 1u))
+        return;
+    mi_theap_t *t = (sleep_next == NULL ? mi_life_all() : sleep_next);
+    for (uint32_t i = 0; i < MI_SLEEP_HEAPS && t != NULL; i++, t = t->all_next) {
+        const uint32_t tick = mi_load_relaxed(&t->tick);
+        mi_page_t *const head = mi_load_relaxed(&t->pending);
+        if (t == self || tick != t->sleep.tick) {
+            t->sleep = (mi_sleep_t){.since_ms = now_ms, .tick = tick};
+        } else if (head != NULL && head != t->sleep.head &&
+                   now_ms - t->sleep.since_ms >= delay_ms) {
+            sleep_see_to(t);
+        }
+    }
+    sleep_next = t;
+    mi_store_release(&sleep_is_looked, 0u); // with the acquire above
+}
+
+void mi_sleep_fork_child(void) {
+    mi_store_release(&sleep_is_looked, 0u);
+}
