@@ -1,5 +1,6 @@
 #include "core/sleep.h"
 
+#include "core/arena_head.h"
 #include "core/harden.h"
 #include "core/life.h"
 #include "core/limits.h"
@@ -44,13 +45,19 @@ static size_t sleep_give_page(const mi_page_t *page, size_t most) {
     return given;
 }
 
+// Not in memory that the caller gave, who may share it or have pinned it.
+static bool sleep_is_worth(const mi_page_t *page) {
+    return page->block_bytes >= MI_SLEEP_LEAST &&
+           (page->arena == NULL || mi_arena_is_own(page->arena));
+}
+
 static void sleep_see_to(mi_theap_t *sleeper) {
     size_t given = 0;
     mi_page_t *page = mi_exchange_acq_rel(&sleeper->pending, NULL); // with remote_push_once
     while (page != NULL) {
         mi_page_t *const next = page->pending_next;
         mi_theap_t *const owner = mi_load_acquire(&page->theap); // with mi_page_set_owner
-        if (page->block_bytes >= MI_SLEEP_LEAST && given < MI_SLEEP_BYTES)
+        if (given < MI_SLEEP_BYTES && sleep_is_worth(page))
             given += sleep_give_page(page, MI_SLEEP_BYTES - given);
         if (owner != NULL)
             mi_remote_push_pending(owner, page);

@@ -4,6 +4,7 @@
 #include "os/os.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -155,14 +156,73 @@ static void test_sleeper(size_t size) {
     pthread_barrier_destroy(&s.seen);
 }
 
+// Where the memory was given by the caller, it keeps what it has.
+enum { GIVEN_BYTES = 16 * 1024 * 1024, GIVEN_SIZE = 100000, GIVEN_COUNT = 20 };
+typedef struct giver_s {
+    pthread_barrier_t made, seen;
+    void *arena;
+    uint8_t *block[GIVEN_COUNT];
+} giver_t;
+
+static void *giver(void *arg) {
+    giver_t *const g = (giver_t *)arg;
+    mi_heap_t *const heap = mi_core_heap_new_in_arena(g->arena);
+    for (int i = 0; i < GIVEN_COUNT; i++) {
+        g->block[i] = mi_core_heap_malloc(heap, GIVEN_SIZE, false);
+        memset(g->block[i], 0x5A, GIVEN_SIZE);
+    }
+    pthread_barrier_wait(&g->made);
+    pthread_barrier_wait(&g->seen);
+    mi_core_heap_destroy(heap);
+    return NULL;
+}
+
+static void test_given(bool is_given) {
+    const long delay = mi_core_config.purge_delay_ms;
+    giver_t g = {.arena = NULL};
+    mi_memory_t memory = {.bytes = GIVEN_BYTES, .is_exclusive = true, .numa_node = -1};
+    if (is_given) {
+        memory.start =
+            mmap(NULL, GIVEN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        memory.is_committed = true;
+        CHECK(memory.start != MAP_FAILED && mi_core_arena_manage(&memory, &g.arena));
+    } else {
+        CHECK(mi_core_arena_reserve(&memory, false, &g.arena));
+    }
+    pthread_t thread;
+    pthread_barrier_init(&g.made, NULL, 2);
+    pthread_barrier_init(&g.seen, NULL, 2);
+    pthread_create(&thread, NULL, giver, &g);
+    pthread_barrier_wait(&g.made);
+    for (int i = 0; i < GIVEN_COUNT; i++)
+        CHECK(use_free(g.block[i]) == MI_FREE_OK);
+    mi_core_collect(false); // what this thread holds back
+    mi_core_config.purge_delay_ms = 0;
+    mi_theap_real()->trim_at_ms = 0;
+    for (int i = 0; i < 100; i++) // looks at the clock
+        mi_theap_tick(mi_theap_real());
+    int kept = 0;
+    for (int i = 0; i < GIVEN_COUNT; i++)
+        kept += (g.block[i][GIVEN_SIZE / 2] == 0x5A);
+    CHECK_MSG(kept == (is_given || MI_DEBUG ? GIVEN_COUNT : 0), "%d blocks of %s memory", kept,
+              is_given ? "the caller's" : "our");
+    mi_core_config.purge_delay_ms = delay;
+    pthread_barrier_wait(&g.seen);
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&g.made);
+    pthread_barrier_destroy(&g.seen);
+}
+
 int main(void) {
     test_start();
-    test_sleeper(10000);
-    test_sleeper(100000);
-    test_sleeper(2000000);
     const size_t sizes[] = {32, 300, 3000, 30000, 200000, 3000000, 300 * MI_MiB};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         test_peak(600 * MI_MiB, sizes[i]);
     test_threads();
+    test_sleeper(10000);
+    test_sleeper(100000);
+    test_sleeper(2000000);
+    test_given(false);
+    test_given(true);
     return test_result();
 }
