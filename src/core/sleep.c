@@ -2,6 +2,7 @@
 
 #include "core/arena_head.h"
 #include "core/harden.h"
+#include "core/heap.h"
 #include "core/life.h"
 #include "core/limits.h"
 #include "core/remote.h"
@@ -51,9 +52,24 @@ static bool sleep_is_worth(const mi_page_t *page) {
            (page->arena == NULL || mi_arena_is_own(page->arena));
 }
 
+// The pages that wait for the sleeper; NULL = none. Of the main heap only, whose pages stay as long
+// as blocks of them wait: another heap may be destroyed at any time, or its arena unloaded. A
+// thread heap changes its heap under the life lock, and not while it has pages.
+static mi_page_t *sleep_take(mi_theap_t *sleeper) {
+    mi_page_t *page = NULL;
+    if (!mi_lock_try(&mi_life_lock))
+        return NULL;
+    if (mi_theap_heap(sleeper) == &mi_heap_main_state)
+        page = mi_exchange_acq_rel(&sleeper->pending, NULL); // with remote_push_once
+    mi_unlock(&mi_life_lock);
+    return page;
+}
+
 static void sleep_see_to(mi_theap_t *sleeper) {
     size_t given = 0;
-    mi_page_t *page = mi_exchange_acq_rel(&sleeper->pending, NULL); // with remote_push_once
+    mi_page_t *page = sleep_take(sleeper);
+    if (page == NULL)
+        return;
     while (page != NULL) {
         mi_page_t *const next = page->pending_next;
         mi_theap_t *const owner = mi_load_acquire(&page->theap); // with mi_page_set_owner

@@ -5,6 +5,7 @@
 // pushes the pages again. To the protocol that is a thread that carries pages on. The blocks stay
 // free, linked and the sleeper's.
 //
+// Blocks of the main heap only, and none in memory that the caller gave (sleep.c).
 // On Linux only: elsewhere what was given back would have to be committed before it is used. Not in
 // the debug build, which knows what a free block is filled with.
 #ifndef MI_CORE_SLEEP_H

@@ -156,57 +156,116 @@ static void test_sleeper(size_t size) {
     pthread_barrier_destroy(&s.seen);
 }
 
-// Where the memory was given by the caller, it keeps what it has.
-enum { GIVEN_BYTES = 16 * 1024 * 1024, GIVEN_SIZE = 100000, GIVEN_COUNT = 20 };
-typedef struct giver_s {
-    pthread_barrier_t made, seen;
-    void *arena;
-    uint8_t *block[GIVEN_COUNT];
-} giver_t;
-
-static void *giver(void *arg) {
-    giver_t *const g = (giver_t *)arg;
-    mi_heap_t *const heap = mi_core_heap_new_in_arena(g->arena);
-    for (int i = 0; i < GIVEN_COUNT; i++) {
-        g->block[i] = mi_core_heap_malloc(heap, GIVEN_SIZE, false);
-        memset(g->block[i], 0x5A, GIVEN_SIZE);
-    }
-    pthread_barrier_wait(&g->made);
-    pthread_barrier_wait(&g->seen);
-    mi_core_heap_destroy(heap);
-    return NULL;
-}
-
-static void test_given(bool is_given) {
+// Many looks at the clock, as if nothing had to wait.
+static void look(void) {
     const long delay = mi_core_config.purge_delay_ms;
-    giver_t g = {.arena = NULL};
-    mi_memory_t memory = {.bytes = GIVEN_BYTES, .is_exclusive = true, .numa_node = -1};
-    if (is_given) {
-        memory.start =
-            mmap(NULL, GIVEN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        memory.is_committed = true;
-        CHECK(memory.start != MAP_FAILED && mi_core_arena_manage(&memory, &g.arena));
-    } else {
-        CHECK(mi_core_arena_reserve(&memory, false, &g.arena));
-    }
-    pthread_t thread;
-    pthread_barrier_init(&g.made, NULL, 2);
-    pthread_barrier_init(&g.seen, NULL, 2);
-    pthread_create(&thread, NULL, giver, &g);
-    pthread_barrier_wait(&g.made);
-    for (int i = 0; i < GIVEN_COUNT; i++)
-        CHECK(use_free(g.block[i]) == MI_FREE_OK);
     mi_core_collect(false); // what this thread holds back
     mi_core_config.purge_delay_ms = 0;
     mi_theap_real()->trim_at_ms = 0;
-    for (int i = 0; i < 100; i++) // looks at the clock
+    for (int i = 0; i < 100; i++)
         mi_theap_tick(mi_theap_real());
+    mi_core_config.purge_delay_ms = delay;
+}
+
+// Not in other heaps than the main one: they may be destroyed, and their arenas given up,
+// meanwhile.
+enum { APART_SIZE = 100000, APART_COUNT = 20 };
+typedef struct apart_s {
+    pthread_barrier_t made, seen;
+    mi_heap_t *heap;
+    uint8_t *block[APART_COUNT];
+} apart_t;
+
+static void *apart(void *arg) {
+    apart_t *const a = (apart_t *)arg;
+    for (int i = 0; i < APART_COUNT; i++) {
+        a->block[i] = mi_core_heap_malloc(a->heap, APART_SIZE, false);
+        memset(a->block[i], 0x5A, APART_SIZE);
+    }
+    pthread_barrier_wait(&a->made);
+    pthread_barrier_wait(&a->seen);
+    return NULL;
+}
+
+static void test_apart(bool is_main) {
+    apart_t a = {.heap = (is_main ? mi_core_heap_main() : mi_core_heap_new())};
+    pthread_t thread;
+    pthread_barrier_init(&a.made, NULL, 2);
+    pthread_barrier_init(&a.seen, NULL, 2);
+    pthread_create(&thread, NULL, apart, &a);
+    pthread_barrier_wait(&a.made);
+    for (int i = 0; i < APART_COUNT; i++)
+        CHECK(use_free(a.block[i]) == MI_FREE_OK);
+    look();
+    int kept = 0;
+    for (int i = 0; i < APART_COUNT; i++)
+        kept += (a.block[i][APART_SIZE / 2] == 0x5A);
+    CHECK_MSG(kept == (is_main && !MI_DEBUG ? 0 : APART_COUNT), "%d blocks of %s heap", kept,
+              is_main ? "the main" : "another");
+    pthread_barrier_wait(&a.seen);
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&a.made);
+    pthread_barrier_destroy(&a.seen);
+}
+
+// Nor where the memory was given by the caller, who may share or have pinned it.
+enum {
+    GIVEN_BYTES = 16 * 1024 * 1024,
+    GIVEN_SIZE = 1024 * 1024,
+    GIVEN_COUNT = 8,
+    GIVEN_MOST = 4000
+};
+typedef struct given_s {
+    pthread_barrier_t made, seen;
+    void *arena;
+    uint8_t *block[GIVEN_MOST];
+    int count;    // of all blocks
+    int there[8]; // which of them lie in the given memory
+} given_t;
+
+static void *given(void *arg) {
+    given_t *const g = (given_t *)arg;
+    int there = 0;
+    while (there < GIVEN_COUNT &&
+           g->count < GIVEN_MOST) { // of no other memory is anything left then
+        uint8_t *const p = use_malloc(GIVEN_SIZE);
+        if (mi_core_arena_contains(g->arena, p)) {
+            memset(p, 0x5A, GIVEN_SIZE);
+            g->there[there++] = g->count;
+        }
+        g->block[g->count++] = p;
+    }
+    CHECK_MSG(there == GIVEN_COUNT, "%d blocks in the given memory, %d in all", there, g->count);
+    pthread_barrier_wait(&g->made);
+    pthread_barrier_wait(&g->seen);
+    for (int i = 0; i < g->count; i++)
+        (void)use_free(g->block[i]);
+    return NULL;
+}
+
+static void test_given(void) {
+    static given_t g;
+    void *const start =
+        mmap(NULL, GIVEN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const mi_memory_t memory = {
+        .start = start, .bytes = GIVEN_BYTES, .is_committed = true, .numa_node = -1};
+    uint8_t *freed[GIVEN_COUNT];
+    CHECK(start != MAP_FAILED && mi_core_arena_manage(&memory, &g.arena));
+    pthread_t thread;
+    pthread_barrier_init(&g.made, NULL, 2);
+    pthread_barrier_init(&g.seen, NULL, 2);
+    pthread_create(&thread, NULL, given, &g);
+    pthread_barrier_wait(&g.made);
+    for (int i = 0; i < GIVEN_COUNT; i++) {
+        freed[i] = g.block[g.there[i]];
+        CHECK(use_free(freed[i]) == MI_FREE_OK);
+        g.block[g.there[i]] = NULL;
+    }
+    look();
     int kept = 0;
     for (int i = 0; i < GIVEN_COUNT; i++)
-        kept += (g.block[i][GIVEN_SIZE / 2] == 0x5A);
-    CHECK_MSG(kept == (is_given || MI_DEBUG ? GIVEN_COUNT : 0), "%d blocks of %s memory", kept,
-              is_given ? "the caller's" : "our");
-    mi_core_config.purge_delay_ms = delay;
+        kept += (freed[i][GIVEN_SIZE / 2] == 0x5A);
+    CHECK_MSG(MI_DEBUG || kept == GIVEN_COUNT, "%d blocks of the caller's memory", kept);
     pthread_barrier_wait(&g.seen);
     pthread_join(thread, NULL);
     pthread_barrier_destroy(&g.made);
@@ -222,7 +281,8 @@ int main(void) {
     test_sleeper(10000);
     test_sleeper(100000);
     test_sleeper(2000000);
-    test_given(false);
-    test_given(true);
+    test_apart(true);
+    test_apart(false);
+    test_given();
     return test_result();
 }
