@@ -85,7 +85,7 @@ static MI_NOINLINE void crt_free_far(void *p, mi_crt_ctx_t *ctx, uintptr_t entry
         crt_free_slowest(p, ctx);
 }
 
-MI_INLINE void crt_free_any(void *p, mi_crt_ctx_t *ctx) {
+static void crt_free(void *p, mi_crt_ctx_t *ctx) {
     uintptr_t entry;
     mi_theap_t *theap;
     const mi_free_step_t step = mi_free_step(p, &entry, &theap);
@@ -93,10 +93,6 @@ MI_INLINE void crt_free_any(void *p, mi_crt_ctx_t *ctx) {
         crt_free_far(p, ctx, entry, theap);
     else if (MI_UNLIKELY(step == MI_FREE_ASK))
         crt_free_slow(p, ctx);
-}
-
-static void crt_free(void *p, mi_crt_ctx_t *ctx) {
-    crt_free_any(p, ctx);
 }
 
 static MI_NOINLINE void *crt_realloc_slow(void *p, size_t size, mi_crt_ctx_t *ctx) {
@@ -220,8 +216,20 @@ static MI_NOINLINE void *bound_new_slow(size_t size, unsigned i) {
         const bool stays = mi_realloc_exact_try(p, size);                                          \
         return MI_LIKELY(stays) ? p : crt_realloc_slow(p, size, bound[i].ctx);                     \
     }                                                                                              \
+    static MI_NOINLINE void bound_far_##i(void *p, uintptr_t entry, mi_theap_t *theap) {           \
+        crt_free_far(p, bound[i].ctx, entry, theap);                                               \
+    }                                                                                              \
+    static MI_NOINLINE void bound_ask_##i(void *p) {                                               \
+        crt_free_slow(p, bound[i].ctx);                                                            \
+    }                                                                                              \
     BOUND_HOT static void bound_free_##i(void *p) {                                                \
-        crt_free_any(p, bound[i].ctx);                                                             \
+        uintptr_t entry;                                                                           \
+        mi_theap_t *theap;                                                                         \
+        const mi_free_step_t step = mi_free_step(p, &entry, &theap);                               \
+        if (MI_UNLIKELY(step == MI_FREE_FAR))                                                      \
+            bound_far_##i(p, entry, theap);                                                        \
+        else if (MI_UNLIKELY(step == MI_FREE_ASK))                                                 \
+            bound_ask_##i(p);                                                                      \
     }                                                                                              \
     BOUND_HOT static void *bound_new_##i(size_t size) {                                            \
         void *p = mi_malloc_exact_try(size);                                                       \
