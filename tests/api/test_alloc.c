@@ -1,6 +1,7 @@
 // Contracts of plain allocation: result, alignment, zeroing, overflow, NULL and zero arguments,
 // errno.
 #include "api_test.h"
+#include "api_visit.h"
 
 typedef void *(*alloc_fn)(size_t size);
 typedef void *(*alloc_n_fn)(size_t count, size_t size);
@@ -225,15 +226,6 @@ static void check_free(void) {
         mi_free(p);
     }
     CHECK(is_reused);
-}
-
-static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
-                        size_t block_size, void *arg) {
-    (void)heap;
-    (void)area;
-    (void)block_size;
-    *(size_t *)arg += (block != NULL);
-    return true;
 }
 
 static size_t live_blocks(mi_heap_t *heap) {

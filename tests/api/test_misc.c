@@ -1,5 +1,6 @@
 // Contracts of thread heaps, default heaps, sub-processes, arenas, huge pages and guarded blocks.
 #include "api_test.h"
+#include "api_visit.h"
 #include "mimalloc-stats.h"
 #include <stdlib.h>
 #ifdef _WIN32
@@ -78,15 +79,6 @@ static bool count_heap(mi_heap_t *heap, void *arg) {
     return false;
 }
 
-static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
-                        size_t block_size, void *arg) {
-    (void)heap;
-    (void)area;
-    (void)block_size;
-    *(int *)arg += (block != NULL);
-    return true;
-}
-
 typedef struct seen_s {
     mi_heap_t *heap[8];
     int count;
@@ -147,7 +139,7 @@ static void check_subproc(void) {
     CHECK(!mi_subproc_visit_heaps(other, count_heap, &heaps) && heaps == 1);
     CHECK(!mi_subproc_visit_heaps(NULL, count_heap, &heaps) &&
           !mi_subproc_visit_heaps(other, NULL, NULL));
-    int blocks = 0; // no thread of it has ended
+    size_t blocks = 0; // no thread of it has ended
     CHECK(mi_abandoned_visit_blocks(other, 0, true, count_block, &blocks) && blocks == 0);
     CHECK(mi_heap_visit_abandoned_blocks(mi_heap_main(), true, count_block, &blocks) &&
           blocks == 0);
@@ -475,7 +467,7 @@ static void check_unload(void) {
         CHECK(!mi_arena_reload(base, size, NULL, NULL, true, false, -1, NULL)); // it is loaded
         free(saved);
         heap = mi_heap_new_in_arena(arena);
-        int seen = 0;
+        size_t seen = 0;
         CHECK(mi_heap_visit_blocks(heap, true, count_block, &seen) && seen == 400);
         for (size_t i = (size_t)round; i < 400; i += 3) {
             CHECK_MSG(is_filled(blocks[i], i * 97) && mi_heap_of(blocks[i]) == heap, "%zu", i);
@@ -680,9 +672,9 @@ static void check_guarded_resize(void) {
     p = mi_heap_realloc(heap, p, SIZE);
     CHECK(p != NULL && is_filled(p, SIZE));
     beside[COUNT / 2] = p;
-    int blocks = 0;
+    size_t blocks = 0;
     CHECK(mi_heap_visit_blocks(heap, true, count_block, &blocks));
-    CHECK_MSG(blocks == COUNT, "%d blocks", blocks);
+    CHECK_MSG(blocks == COUNT, "%zu blocks", blocks);
     for (int i = 0; i < COUNT; i++)
         CHECK_MSG(is_filled(beside[i], SIZE), "%d", i);
     mi_heap_destroy(heap);

@@ -1,6 +1,7 @@
 // The caller's bugs: one clear line, nothing corrupted, no crash. Each message is checked word for
 // word.
 #include "api_test.h"
+#include "api_visit.h"
 
 // After a misuse the allocator still works.
 static void check_alive(void) {
@@ -89,15 +90,6 @@ static void check_overflows(void) {
     last_error = 0;
 }
 
-static bool visit_nothing(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
-                          size_t block_size, void *arg) {
-    (void)heap;
-    (void)area;
-    (void)block_size;
-    *(size_t *)arg += (block != NULL);
-    return true;
-}
-
 // A walk over a heap is a check of its blocks.
 static void check_walk(void) {
     mi_heap_t *const heap = mi_heap_new();
@@ -107,14 +99,14 @@ static void check_walk(void) {
         blocks[i] = mi_heap_malloc(heap, i * 31 + 1);
     for (size_t i = 0; i < 100; i += 2)
         mi_free(blocks[i]);
-    CHECK(mi_heap_visit_blocks(heap, true, visit_nothing, &seen) && seen == 50);
+    CHECK(mi_heap_visit_blocks(heap, true, count_block, &seen) && seen == 50);
     CHECK_MSG(caught_lines == 0 && last_error == 0, "%s", caught_text);
     blocks[51][51 * 31 + 1 + 2] ^= 1;
-    CHECK(mi_heap_visit_blocks(heap, false, visit_nothing, &seen) && caught_lines == 0);
-    CHECK(mi_heap_visit_blocks(heap, true, visit_nothing, &seen) && seen == 100);
+    CHECK(mi_heap_visit_blocks(heap, false, count_block, &seen) && caught_lines == 0);
+    CHECK(mi_heap_visit_blocks(heap, true, count_block, &seen) && seen == 100);
     check_overwritten("visit", blocks[51], 51 * 31 + 1, 51 * 31 + 1 + 2);
     blocks[51][51 * 31 + 1 + 2] ^= 1;
-    CHECK(mi_heap_visit_blocks(heap, true, visit_nothing, &seen));
+    CHECK(mi_heap_visit_blocks(heap, true, count_block, &seen));
     CHECK_MSG(caught_lines == 0 && last_error == 0, "%s", caught_text);
     mi_heap_destroy(heap);
     // Fill patterns: what was never written, what was freed.

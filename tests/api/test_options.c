@@ -4,6 +4,7 @@
 //   MIMALLOC_MAX_ERRORS=junk MIMALLOC_LIMIT_OS_ALLOC=0 (a deprecated spelling)
 //   MIMALLOC_RESERVE_OS_MEMORY=1000  MIMALLOC_SHOW_ERRORS=
 #include "api_test.h"
+#include "api_visit.h"
 #include "mimalloc-stats.h"
 #include <limits.h>
 #include <stdlib.h>
@@ -210,15 +211,6 @@ static void check_bins(void) {
     }
 }
 
-static bool count_block(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
-                        size_t block_size, void *arg) {
-    (void)heap;
-    (void)area;
-    (void)block_size;
-    *(int *)arg += (block != NULL);
-    return true;
-}
-
 // The heaps of a sub-process count together.
 static void check_subproc(void) {
     const mi_subproc_id_t subproc = mi_subproc_new();
@@ -264,9 +256,9 @@ static void check_json_blocks(void) {
     (void)mi_heap_set_default(mi_heap_main());
     CHECK(text[4] != NULL && strlen(text[4]) > 20000);
     for (int i = 0; i < 6; i++) {
-        int blocks = 0;
+        size_t blocks = 0;
         CHECK(mi_heap_visit_blocks(heap, true, count_block, &blocks));
-        CHECK_MSG(blocks == 5 - i, "%d blocks after %d", blocks, i);
+        CHECK_MSG(blocks == (size_t)(5 - i), "%zu blocks after %d", blocks, i);
         if (i < 5)
             mi_free(text[i]);
     }
