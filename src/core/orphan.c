@@ -69,13 +69,18 @@ static mi_page_t *orphan_find(mi_theap_t *orphan, uint32_t class_index) {
     return orphan->queue[class_index].first;
 }
 
-mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
-    mi_heap_t *const heap = mi_theap_heap(theap);
-    if (mi_load_relaxed(&heap->orphan_count) == 0 || mi_core_config.never_steal ||
-        !mi_lock_try(&mi_life_lock))
+// Claims one when that takes no waiting; NULL = there is none, or it would.
+MI_INLINE mi_theap_t *orphan_next(mi_heap_t *heap) {
+    if (mi_load_relaxed(&heap->orphan_count) == 0 || !mi_lock_try(&mi_life_lock))
         return NULL;
     mi_theap_t *const orphan = mi_orphan_claim(heap);
     mi_unlock(&mi_life_lock);
+    return orphan;
+}
+
+mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
+    mi_theap_t *const orphan =
+        (mi_core_config.never_steal ? NULL : orphan_next(mi_theap_heap(theap)));
     if (orphan == NULL)
         return NULL;
     mi_remote_collect(orphan);
@@ -95,10 +100,7 @@ mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
 }
 
 void mi_orphan_look(mi_heap_t *heap) {
-    if (mi_load_relaxed(&heap->orphan_count) == 0 || !mi_lock_try(&mi_life_lock))
-        return;
-    mi_theap_t *const orphan = mi_orphan_claim(heap);
-    mi_unlock(&mi_life_lock);
+    mi_theap_t *const orphan = orphan_next(heap);
     if (orphan == NULL)
         return;
     mi_orphan_tidy(orphan, true);
