@@ -23,9 +23,8 @@ static size_t sleep_give(const mi_page_t *page, mi_block_t *block) {
     uintptr_t *const note = (uintptr_t *)block + 1;
     const uintptr_t first = mi_align_up((uintptr_t)(note + 1), os_page);
     const uintptr_t end = mi_align_down((uintptr_t)block + page->block_bytes, os_page);
-    bool is_committed;
     if (*note == sleep_note(block) || first >= end ||
-        mi_os_purge((void *)first, end - first, &is_committed) != 0)
+        mi_os_discard((void *)first, end - first) != 0)
         return 0;
     *note = sleep_note(block);
     return end - first;
@@ -85,7 +84,7 @@ static void sleep_see_to(mi_theap_t *sleeper) {
 void mi_sleep_look(const mi_theap_t *self, uint64_t now_ms, uint64_t delay_ms) {
     uint32_t nobody = 0;
     // With the release below.
-    if (MI_DEBUG || mi_os_needs_commit() || !mi_cas_strong_acq_rel(&sleep_is_looked, &nobody, 1u))
+    if (MI_DEBUG || !mi_cas_strong_acq_rel(&sleep_is_looked, &nobody, 1u))
         return;
     mi_theap_t *t = (sleep_next == NULL ? mi_life_all() : sleep_next);
     for (uint32_t i = 0; i < MI_SLEEP_HEAPS && t != NULL; i++, t = t->all_next) {

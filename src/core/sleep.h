@@ -6,8 +6,9 @@
 // free, linked and the sleeper's.
 //
 // Blocks of the main heap only, and none in memory that the caller gave (sleep.c).
-// On Linux only: elsewhere what was given back would have to be committed before it is used. Not in
-// the debug build, which knows what a free block is filled with.
+// It stays committed, so that the sleeper may use it as it is (mi_os_discard): Windows counts it
+// against the process' limit as before, but has the memory. Not in the debug build, which knows
+// what a free block is filled with.
 #ifndef MI_CORE_SLEEP_H
 #define MI_CORE_SLEEP_H
 

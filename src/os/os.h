@@ -37,6 +37,8 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed);
 // Tells the OS that the content is not needed: it takes the memory back when it is short of it, and
 // what is there then is the content or zero. The range stays usable.
 int mi_os_reset(void *p, size_t bytes);
+// The same, but the memory goes back at once.
+int mi_os_discard(void *p, size_t bytes);
 // Bytes of the range that are in memory now, SIZE_MAX = unknown. A few microseconds for a MiB.
 size_t mi_os_resident(void *p, size_t bytes);
 // No access at all (a guard page), and the way back.

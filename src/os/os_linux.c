@@ -141,6 +141,11 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     return rc;
 }
 
+int mi_os_discard(void *p, size_t bytes) {
+    bool is_committed;
+    return mi_os_purge(p, bytes, &is_committed);
+}
+
 int mi_os_reset(void *p, size_t bytes) {
     if (os_call_fails())
         return -1;

@@ -223,6 +223,20 @@ int mi_os_reset(void *p, size_t bytes) {
     return is_done ? 0 : -1;
 }
 
+// Pages that were reset are not written to the page file, but stay in the working set until there
+// is need. To unlock what is not locked takes them out of it, and says that it was not locked: so
+// it is documented, and there on every version, unlike DiscardVirtualMemory (an update of
+// Windows 8.1, not in Wine 8). Wine gives the memory back in the first call. Nobody needs memory
+// locked that is free.
+int mi_os_discard(void *p, size_t bytes) {
+    if (mi_os_reset(p, bytes) != 0)
+        return -1;
+    const DWORD error = GetLastError();
+    (void)VirtualUnlock(p, bytes);
+    SetLastError(error);
+    return 0;
+}
+
 static int protection_set(void *p, size_t bytes, DWORD protection) {
     if (fault_is_due())
         return -1;

@@ -40,7 +40,7 @@ LEVELS = {  # by _WIN32_WINNT, hexadecimal: Windows XP, Vista, 7. The first also
         SetConsoleCtrlHandler SetConsoleOutputCP SetEnvironmentVariableW SetFileAttributesW SetFilePointer
         SetFileTime SetLastError SetUnhandledExceptionFilter Sleep SuspendThread SwitchToThread
         TerminateProcess TlsAlloc TlsFree TlsGetValue TlsSetValue UnmapViewOfFile VirtualAlloc VirtualAllocEx
-        VirtualFree VirtualProtect VirtualProtectEx VirtualQuery VirtualQueryEx WaitForDebugEvent
+        VirtualFree VirtualProtect VirtualProtectEx VirtualQuery VirtualQueryEx VirtualUnlock WaitForDebugEvent
         WaitForSingleObject WideCharToMultiByte WriteFile WriteProcessMemory __C_specific_handler lstrcmpiW
         lstrlenW
     """,
