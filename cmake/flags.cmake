@@ -41,6 +41,11 @@ if(WIN32 AND NOT MSVC)
         # Sections that begin at a page of the file: Wine maps them and need not read them. A quarter of what loading
         # the two DLLs takes, together with the redirect DLL's place (src/redirect/CMakeLists.txt).
         -Wl,--file-alignment,4096)
+    # Their own memcpy and its like; a compiler must not make calls of themselves of their loops.
+    add_library(mi_memory OBJECT ${PROJECT_SOURCE_DIR}/src/base/memory.c)
+    target_link_libraries(mi_memory PRIVATE mi_freestanding)
+    target_compile_options(mi_memory PRIVATE -fno-builtin
+        $<$<C_COMPILER_ID:GNU>:-fno-tree-loop-distribute-patterns>)
     # On x86 gcc calls its library for 64-bit arithmetic; that part of it needs nothing.
     target_link_libraries(mi_freestanding INTERFACE ${MI_IMPORT_LIBS} $<$<C_COMPILER_ID:GNU>:gcc>)
 endif()
