@@ -35,7 +35,8 @@ static size_t arena_reserved;          // bytes, under the lock, as all below
 static size_t arena_reserved_bytes_peak;
 static size_t arena_used_slices;
 static size_t arena_used_peak;
-static size_t arena_dirty_free; // slices that wait for their purge
+static size_t arena_peak_growth; // slices that may be purged for it, see arena_take
+static size_t arena_dirty_free;  // slices that wait for their purge
 static size_t arena_dirty_limit = MI_DIRTY_LIMIT / MI_SLICE_BYTES;
 static uint64_t arena_forced_at_ms; // last purge because of the limit
 static uint64_t arena_purged_slices;
@@ -172,6 +173,7 @@ typedef struct arena_taken_s {
     bool is_ready;   // need no commit
     bool has_guards; // but for the last one
     bool is_guarded; // the last one
+    bool is_excess;  // what waits for its purge should go now
 } arena_taken_t;
 
 // Takes free slices. Under the lock.
@@ -199,8 +201,17 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     arena_note_demand(count - dirty);
     a->free_slices -= count;
     arena_used_slices += count;
-    if (arena_used_slices > arena_used_peak)
+    if (arena_used_slices > arena_used_peak) {
+        arena_peak_growth += arena_used_slices - arena_used_peak;
         arena_used_peak = arena_used_slices;
+    }
+    // A block takes untouched memory while more is touched than ever was in use: what waits is no
+    // use. Paid for by growth, or changing sizes at a constant peak would purge again and again.
+    taken.is_excess = (count > dirty + MI_WIDE_MOST &&
+                       arena_used_slices + arena_dirty_free >= arena_used_peak + MI_EXCESS &&
+                       arena_dirty_free <= arena_peak_growth);
+    if (taken.is_excess)
+        arena_peak_growth -= arena_dirty_free;
     return taken;
 }
 
@@ -351,6 +362,8 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
     if (first != MI_BITMAP_NONE)
         taken = arena_take(a, first, slices);
     mi_unlock(&arena_lock);
+    if (taken.is_excess)
+        mi_arena_purge(true);
     if (first == MI_BITMAP_NONE || (!taken.is_ready && !arena_commit(a, first, slices)))
         return false;
     if (arena_has_guards(a))
@@ -466,6 +479,8 @@ bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, 
     if (is_free)
         taken = arena_take(a, first, more);
     mi_unlock(&arena_lock);
+    if (taken.is_excess)
+        mi_arena_purge(true);
     if (!is_free || (!taken.is_ready && !arena_commit(a, first, more)))
         return false;
     taken.has_guards = true; // the one of the span as it was
@@ -652,18 +667,6 @@ bool mi_core_arena_manage(const mi_memory_t *given, void **arena) {
     }
     *arena = (a != NULL && arena_publish(a) ? a : NULL);
     return *arena != NULL;
-}
-
-void *mi_core_arena_area(const void *arena, size_t *bytes) {
-    const mi_arena_t *const a = (const mi_arena_t *)arena;
-    *bytes = (a == NULL ? 0 : a->slices << MI_SLICE_SHIFT);
-    return a == NULL ? NULL : a->base;
-}
-
-bool mi_core_arena_contains(const void *arena, const void *p) {
-    const mi_arena_t *const a = (const mi_arena_t *)arena;
-    return a != NULL && (const uint8_t *)p >= a->base &&
-           (size_t)((const uint8_t *)p - a->base) < a->slices << MI_SLICE_SHIFT;
 }
 
 void mi_arena_stats(mi_core_stats_t *stats) {

@@ -1,5 +1,6 @@
 #include "core/arena_head.h"
 
+#include "core/alloc.h"
 #include "core/bitmap.h"
 #include "core/harden.h"
 #include "os/os.h"
@@ -137,4 +138,16 @@ bool mi_arena_head_fits(const mi_arena_t *a, size_t bytes) {
            a->young == right.young && a->old == right.old && a->pages == right.pages &&
            a->guarded == right.guarded && a->exposed == right.exposed && a->marks == right.marks &&
            a->free_slices == mi_bitmap_count(a->free, a->head_slices, slices - a->head_slices);
+}
+
+void *mi_core_arena_area(const void *arena, size_t *bytes) {
+    const mi_arena_t *const a = (const mi_arena_t *)arena;
+    *bytes = (a == NULL ? 0 : a->slices << MI_SLICE_SHIFT);
+    return a == NULL ? NULL : a->base;
+}
+
+bool mi_core_arena_contains(const void *arena, const void *p) {
+    const mi_arena_t *const a = (const mi_arena_t *)arena;
+    return a != NULL && (const uint8_t *)p >= a->base &&
+           (size_t)((const uint8_t *)p - a->base) < a->slices << MI_SLICE_SHIFT;
 }

@@ -24,6 +24,9 @@
 #define MI_DIRTY_LIMIT     MI_LIMIT(24 * MI_MiB, 256 * MI_KiB)
 #define MI_DIRTY_LIMIT_TOP MI_LIMIT64(1 * MI_GiB, 128 * MI_MiB, 1 * MI_MiB)
 #define MI_REGRET_MS       200u
+// It is also purged when so many slices of it are beyond the most that was ever in use, for a block
+// with a span of its own that brings in more untouched slices than a page has (arena_take).
+#define MI_EXCESS MI_LIMIT((size_t)16, (size_t)2)
 
 // Pages.
 // A larger page gets a reservation of its own.

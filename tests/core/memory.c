@@ -97,6 +97,31 @@ static void test_peak(size_t total, size_t size) {
               (later - before) >> 20);
 }
 
+// Large blocks come and go while small ones stay between them: what waits for its purge serves no
+// larger block, and goes when one comes, so that the process never has much more than its peak.
+static void test_larger(void) {
+    enum { COUNT = 7 };
+    void *apart[COUNT], *blocks[COUNT];
+    const size_t before = anonymous();
+    for (int i = 0; i < COUNT; i++) {
+        blocks[i] = use_malloc(3 * MI_MiB);
+        apart[i] = use_malloc(100 * MI_KiB);
+        memset(blocks[i], 1, 3 * MI_MiB);
+    }
+    const size_t peak = anonymous();
+    CHECK(peak >= before + COUNT * 3 * MI_MiB);
+    for (int i = 0; i < COUNT; i++)
+        (void)use_free(blocks[i]);
+    void *const larger = use_malloc(16 * MI_MiB);
+    memset(larger, 1, 16 * MI_MiB);
+    const size_t now = anonymous();
+    CHECK_MSG(now <= peak + 2 * MI_MiB + MI_EMPTY_ALL, "%zu KiB more than the peak",
+              (now - peak) / 1024);
+    (void)use_free(larger);
+    for (int i = 0; i < COUNT; i++)
+        (void)use_free(apart[i]);
+}
+
 static void *fill(void *arg) {
     size_t count;
     void **const blocks = hold(20 * MI_MiB, (size_t)(uintptr_t)arg, &count);
@@ -274,6 +299,7 @@ static void test_given(void) {
 
 int main(void) {
     test_start();
+    test_larger();
     const size_t sizes[] = {32, 300, 3000, 30000, 200000, 3000000, 300 * MI_MiB};
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         test_peak(600 * MI_MiB, sizes[i]);
