@@ -88,11 +88,16 @@ static void life_bury(mi_theap_t *theap) {
 // being changed at that instant: those are left alone for ever.
 static void life_fork_child(void) {
     const uintptr_t self = mi_os_thread_id();
+    uint64_t active = 0;
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
-        if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE || mi_load_relaxed(&t->thread_id) == self)
+        if (mi_load_relaxed(&t->state) != MI_THEAP_ACTIVE)
             continue;
-        life_bury(t);
+        if (mi_load_relaxed(&t->thread_id) == self)
+            active = 1;
+        else
+            life_bury(t);
     }
+    mi_store_relaxed(&life_thread_active, active);
     mi_sleep_fork_child();
     life_fork_parent();
 }

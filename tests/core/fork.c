@@ -31,6 +31,9 @@ static void *child_thread(void *arg) {
 
 static int child(void) {
     uint64_t random = 77;
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    CHECK_MSG(stats.thread_count == 1, "%d threads", (int)stats.thread_count);
     void *blocks[500];
     for (int i = 0; i < 500; i++)
         blocks[i] = use_malloc(use_random_size(&random, 18));
@@ -43,6 +46,8 @@ static int child(void) {
     pthread_t thread;
     CHECK(pthread_create(&thread, NULL, child_thread, NULL) == 0);
     pthread_join(thread, NULL);
+    mi_core_stats(&stats);
+    CHECK_MSG(stats.thread_count == 1, "%d threads", (int)stats.thread_count);
     mi_core_collect(true);
     return test_failed;
 }

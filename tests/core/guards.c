@@ -233,6 +233,26 @@ static void test_apart(void) {
               (unsigned long long)bits);
 }
 
+// Blocks that have reservations of their own do not follow each other, as those do that the kernel
+// places, nor come back to where one was. (By chance two may, or one finds no room where it was
+// meant to be: not eight times.)
+static void test_own_places(void) {
+    const size_t bytes = 300 * MI_MiB;
+    const uint8_t *before = NULL;
+    int close = 0, same = 0;
+    for (int i = 0; i < 8; i++) {
+        uint8_t *const p = use_malloc(bytes), *const q = use_malloc(bytes);
+        const size_t apart = (size_t)(p > q ? p - q : q - p);
+        CHECK(mi_page_map_find(p)->arena == NULL && mi_page_map_find(q)->arena == NULL);
+        close += (apart < bytes + 16 * MI_MiB);
+        same += (p == before);
+        before = p;
+        CHECK(use_free(p) == MI_FREE_OK && use_free(q) == MI_FREE_OK);
+    }
+    CHECK_MSG(close < 8 && same < 7, "%d of 8 pairs lie side by side, %d where one was", close,
+              same);
+}
+
 int main(int argc, char **argv) {
     struct sigaction action = {.sa_handler = see_fault};
     sigaction(SIGSEGV, &action, NULL);
@@ -246,6 +266,7 @@ int main(int argc, char **argv) {
     }
     test_order(); // while all memory is fresh
     test_apart();
+    test_own_places();
     test_growth();
     test_tails();
     test_mix(3000);

@@ -2,6 +2,7 @@
 // list. In the release build only what costs nothing is found.
 #include "use.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -93,6 +94,32 @@ static int run_forged_link(void) {
     return 0;
 }
 
+// One who knows the key ties what others freed of a page to a ring: it has more blocks than the
+// page has live ones.
+static void *free_two(void *blocks) {
+    (void)use_free(((void **)blocks)[0]);
+    (void)use_free(((void **)blocks)[1]);
+    mi_core_collect(false); // what this thread held back
+    return NULL;
+}
+
+static int run_ring(void) {
+    void *blocks[2];
+    pthread_t thread;
+    blocks[0] = use_malloc(3000);
+    blocks[1] = use_malloc(3000);
+    mi_page_t *const page = mi_page_map_find(blocks[0]);
+    pthread_create(&thread, NULL, free_two, blocks);
+    pthread_join(thread, NULL);
+    mi_block_t *const head = mi_load_acquire(&page->remote);
+    mi_block_t *const next = (head == NULL ? NULL : mi_block_next(page, head));
+    if (next == NULL || mi_block_next(page, next) != NULL)
+        return 2; // they are not where this test thinks
+    mi_block_set_next(page, next, head);
+    mi_core_collect(false);
+    return 1;
+}
+
 // What a link is encoded with beside its place: another secret for each page.
 static uintptr_t key_of_page(void) {
     enum { BLOCKS = 4096 }; // more than a page
@@ -138,6 +165,7 @@ int main(void) {
     if (MI_SECURE) {
         test_ends(run_poison);
         test_ends(run_forged_link);
+        test_ends(run_ring);
         test_keys();
     }
     void *const large = use_malloc(6 * MI_MiB);
