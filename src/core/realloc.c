@@ -168,8 +168,10 @@ static void realloc_measure(realloc_job_t *job) {
     const uint8_t *const block = (const uint8_t *)mi_page_block_of(job->page, job->p);
     job->room = job->old_size;
     // A debug build moves whatever grows, so that stale pointers are found out, unless it must
-    // stay.
-    if (mi_page_is_exact(job->page) || (MI_DEBUG && (job->flags & MI_REALLOC_IN_PLACE) != 0))
+    // stay; a block above 64 KiB only at the end of its size class: else many small steps would
+    // take a copy each, and a program that lives for seconds would seem to hang.
+    if (mi_page_is_exact(job->page) ||
+        (MI_DEBUG && ((job->flags & MI_REALLOC_IN_PLACE) != 0 || job->old_size > MI_SHARED_MAX)))
         job->room = job->page->block_bytes - MI_PAD_BYTES - (size_t)(job->p - block);
 }
 

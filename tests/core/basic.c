@@ -193,6 +193,23 @@ static void test_steps(void) {
     CHECK(use_free(p) == MI_FREE_OK);
 }
 
+// A debug build moves what grows, so that stale pointers are found out, but a large block not at
+// every step: its copies would take longer than all else.
+static void test_large_steps(void) {
+    enum { FIRST = 200000, STEP = 100, STEPS = 5000 };
+    size_t moves = 0;
+    uint8_t *p = use_malloc(FIRST);
+    use_fill(p, FIRST, 7);
+    for (size_t size = FIRST + STEP; size <= FIRST + STEPS * STEP; size += STEP) {
+        uint8_t *const q = mi_core_realloc(p, size, 0, NULL);
+        moves += (q != p);
+        p = q;
+        memset(p + size - STEP, 7, STEP);
+    }
+    CHECK_MSG(moves <= 20, "%zu moves", moves); // eight sizes for each doubling
+    CHECK(use_check(p, FIRST + STEPS * STEP, 7) && use_free(p) == MI_FREE_OK);
+}
+
 static void test_realloc(void) {
     mi_free_result_t result;
     for (size_t step = 1; step < 3 * MI_MiB; step = step * 5 + 1) {
@@ -309,6 +326,7 @@ int main(void) {
     test_realloc();
     test_growth();
     test_steps();
+    test_large_steps();
     test_long_pages();
     test_reuse();
     test_foreign();
