@@ -4,16 +4,19 @@
   bench/run.py micro      the patterns of bench/micro.c: ns per operation and peak RSS
   bench/run.py suite      the small programs of bench/suite: user+system CPU time and peak RSS
   bench/run.py programs   whole programs under LD_PRELOAD: user+system CPU time, wall time and peak RSS
+  bench/run.py wide       the same of programs that nothing was tuned on (bench/wide.py; not part of all)
   bench/run.py count      instructions per malloc/free pair, by callgrind (repeatable to the instruction)
   bench/run.py all        the four (the default)
 
-Options: --cpu, --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
+Options: --cpu, --count, --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
 --only WORD (patterns or programs whose name contains it), --json FILE, --svg FILE, --ms N (per micro trial).
+With --count, wide counts instructions by callgrind, once; it takes a minute for each second, so use --only.
 Every figure is the median of its rounds. The noise floor is the median over all cells of (max-min)/median; ratios
 closer to 1 than that are shown with '~' and are ties. With --cpu the micro patterns are measured in user+system time, and
 the figure is the least of all trials: for a machine that does other things, too. Exit code 2 = something that is needed is missing.
 """
 import argparse
+import hashlib
 import json
 import math
 import os
@@ -25,6 +28,9 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import programs
+import wide
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build" / "linux-release"
@@ -52,15 +58,15 @@ def environment(library, extra=None):
     return env
 
 
-def timed(command, library, extra=None, cwd=None, stdin=None):
+def timed(command, library, extra=None, cwd=None, stdin=None, stdout=os.devnull, codes=(0,)):
     """One run: (wall seconds, user+system CPU seconds, peak RSS KiB of the largest process), by GNU time.
 
     Not by wait4 here: a forked child's peak would include the peak of this Python process before its exec."""
-    with open(stdin or os.devnull, "rb") as source, tempfile.NamedTemporaryFile("r") as figures:
+    with open(stdin or os.devnull, "rb") as source, open(stdout, "wb") as sink, tempfile.NamedTemporaryFile("r") as figures:
         run = subprocess.run(["/usr/bin/time", "-f", "%e %U %S %M", "-o", figures.name, *map(str, command)],
-                             env=environment(library, extra), cwd=cwd, stdin=source, stdout=subprocess.DEVNULL,
+                             env=environment(library, extra), cwd=cwd, stdin=source, stdout=sink,
                              stderr=subprocess.PIPE)
-        if run.returncode != 0:
+        if run.returncode not in codes:
             raise SystemExit(f"{' '.join(map(str, command))}: exit code {run.returncode}: "
                              f"{run.stderr.decode(errors='replace').strip()[-300:]}")
         wall, user, system, rss = figures.read().split()[-4:]
@@ -93,84 +99,6 @@ def micro_cells(args, allocators):
     return names, cells
 
 
-PYTHON_JOB = """
-import json, re, collections
-d = {}
-for i in range(120000):
-    d['key%d' % i] = [i, str(i) * (i % 7), {'a': i}]
-s = json.dumps(d)
-e = json.loads(s)
-c = collections.Counter(re.findall(r'[0-9]{3}', s))
-t = sorted((str(k), v) for k, v in c.items())
-print(len(e), len(t))
-"""
-SQL_JOB = """
-CREATE TABLE t(id INTEGER PRIMARY KEY, name TEXT, value REAL);
-WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 300000)
-INSERT INTO t SELECT i, printf('name-%d-%d', i * 7919 % 300007, i), i * 0.5 FROM n;
-CREATE INDEX t_name ON t(name);
-SELECT count(*), max(name) FROM t WHERE name > 'name-2';
-SELECT substr(name, 1, 8) AS k, count(*), avg(value) FROM t GROUP BY k ORDER BY k LIMIT 5;
-"""
-PERL_JOB = r"""
-my %h; for my $i (1..300000) { push @{$h{"k" . ($i * 7919 % 65537)}}, "value $i" x ($i % 5); }
-my $n = 0; for my $k (sort keys %h) { $n += length(join(",", @{$h{$k}})); } print "$n\n";
-"""
-Z3_JOB = """
-(declare-fun a (Int) Int) (declare-const x Int) (declare-const y Int) (declare-const z Int)
-(assert (and (> x 2) (> y 2) (> z 2) (< x 90) (< y 90) (< z 90)))
-(assert (= (+ (* x x) (* y y)) (+ (* z z) 7)))
-(assert (= (a (+ x y)) (+ z (a x)))) (assert (distinct x y z))
-(check-sat)
-"""
-
-
-def c_source():
-    lines = ["#include <stdio.h>", "#include <string.h>"]
-    for i in range(300):
-        lines.append(f"static int f{i}(int a, int b) {{ int s = 0; for (int i = 0; i < a; i++) {{ "
-                     f"if ((i * {i + 3}) % 7 == b % 5) s += i ^ {i}; else s -= b * (i + {i % 13}); }} return s; }}")
-    lines.append("int main(int c, char **v) { int s = c; (void)v;")
-    lines += [f"s += f{i}(s & 31, {i});" for i in range(300)]
-    lines.append('printf("%d\\n", s); return 0; }')
-    return "\n".join(lines)
-
-
-def program_list(work):
-    """(name, command, extra environment, stdin file, needed program)"""
-    (work / "job.py").write_text(PYTHON_JOB)
-    (work / "job.sql").write_text(SQL_JOB)
-    (work / "job.pl").write_text(PERL_JOB)
-    (work / "job.smt2").write_text(Z3_JOB)
-    (work / "big.c").write_text(c_source())
-    with open(work / "text.bin", "wb") as f:
-        state = 12345
-        for _ in range(120000):
-            state = (state * 1103515245 + 12345) & 0x7FFFFFFF
-            f.write(b"line %d of text with words %x\n" % (state % 5000, state % 977))
-    repo = work / "repo"
-    repo.mkdir()
-    git = ["git", "-C", str(repo), "-c", "user.name=b", "-c", "user.email=b@example.invalid"]
-    subprocess.run([*git, "init", "-q"], check=True)
-    for i in range(3000):
-        (repo / f"f{i}").write_text(f"file {i}\n" + "".join(f"{i} {j * i}\n" for j in range(100)))
-    subprocess.run([*git, "add", "-A"], check=True)
-    subprocess.run([*git, "commit", "-q", "-m", "all"], check=True)
-    clang = shutil.which("clang-19") or shutil.which("clang") or "clang"
-    return [
-        ("python", ["/usr/bin/python3" if os.access("/usr/bin/python3", os.X_OK) else sys.executable, work / "job.py"],
-         {"PYTHONMALLOC": "malloc"}, None, "python3"),
-        ("sqlite", ["sqlite3", ":memory:"], {}, work / "job.sql", "sqlite3"),
-        ("perl", ["perl", work / "job.pl"], {}, None, "perl"),
-        ("clang", [clang, "-O1", "-c", work / "big.c", "-o", work / "big.o"], {}, None, clang),
-        ("gcc", ["gcc", "-O1", "-c", work / "big.c", "-o", work / "big2.o"], {}, None, "gcc"),
-        ("z3", ["z3", work / "job.smt2"], {}, None, "z3"),
-        ("git-repack", [*git, "repack", "-adfq", "--threads=2"], {}, None, "git"),
-        ("xz", ["xz", "-T2", "-3", "-k", "-c", work / "text.bin"], {}, None, "xz"),
-        ("redis", None, {}, None, "redis-server"),  # see redis_once
-    ]
-
-
 REDIS_REQUESTS = ["-P", "16", "-c", "8", "-n", "300000", "-r", "100000", "-d", "200", "-t", "set,lpush,sadd"]
 
 
@@ -200,35 +128,44 @@ def redis_once(library, folder):
         server.communicate()
 
 
-def program_cells(args, allocators):
-    with tempfile.TemporaryDirectory() as folder:
-        jobs = []
-        for job in program_list(pathlib.Path(folder)):
-            if args.only and args.only not in job[0]:
-                continue
-            if shutil.which(job[4]) is None:
-                print(f"  {job[0]}: left out, {job[4]} is not installed", file=sys.stderr)
-                continue
-            jobs.append(job)
-        cells = {}
-        if not os.access("/usr/bin/time", os.X_OK):
-            raise SystemExit("GNU time is not installed: apt-get install time")
+def once(job, library):
+    """One run of a job: (wall, CPU, peak RSS, digest of what it printed and made)."""
+    if job.command is None:
+        return *redis_once(library, str(job.folder)), None
+    job.reset()
+    with tempfile.NamedTemporaryFile() as output:
+        figures = timed(job.command, library, job.extra, job.folder, job.stdin, output.name, job.codes)
+        made = output.read() + ((job.folder / job.product).read_bytes() if job.product else b"")
+        return *figures, hashlib.sha256(made).hexdigest() if job.is_stable else None
 
-        def once(command, library, extra, stdin):
-            return timed(command, library, extra, folder, stdin) if command else redis_once(library, folder)
 
-        for _, command, extra, stdin, _ in jobs:  # not counted: files get into the cache
-            once(command, None, extra, stdin)
-        for round_number in range(args.rounds):
-            for name, command, extra, stdin, _ in jobs:
-                for allocator, library in allocators.items():
-                    wall, cpu, rss = once(command, library, extra, stdin)
-                    cell = cells.setdefault((name, allocator), {"time": [], "rss": [], "wall": []})
-                    cell["time"].append(cpu)
-                    cell["rss"].append(rss)
-                    cell["wall"].append(wall)
-            print(f"  round {round_number + 1} of {args.rounds} done", file=sys.stderr)
-        return [job[0] for job in jobs], cells
+def program_jobs(args, folder):
+    jobs, absent = (wide if args.what == "wide" else programs).jobs(pathlib.Path(folder), args.only)
+    for name, needed in absent.items():
+        print(f"  {name}: left out, {needed} is not installed", file=sys.stderr)
+    if not jobs:
+        raise SystemExit("no program is left to measure")
+    return jobs
+
+
+def program_cells(args, allocators, folder):
+    jobs = program_jobs(args, folder)
+    if not os.access("/usr/bin/time", os.X_OK):
+        raise SystemExit("GNU time is not installed: apt-get install time")
+    cells = {}
+    right = {job.name: once(job, None)[3] for job in jobs}  # not counted: files get into the cache
+    for round_number in range(args.rounds):
+        for job in jobs:
+            for allocator, library in allocators.items():
+                wall, cpu, rss, made = once(job, library)
+                if made != right[job.name]:
+                    raise SystemExit(f"{job.name} under {allocator}: its output is not what it is without")
+                cell = cells.setdefault((job.name, allocator), {"time": [], "rss": [], "wall": []})
+                cell["time"].append(cpu)
+                cell["rss"].append(rss)
+                cell["wall"].append(wall)
+        print(f"  round {round_number + 1} of {args.rounds} done", file=sys.stderr)
+    return [job.name for job in jobs], cells
 
 
 def suite_measure(program, name, scale, library, extra=None):
@@ -284,27 +221,43 @@ def suite_cells(args, allocators):
     return names, cells
 
 
-def count_cells(args, allocators):
-    """Instructions of a pair, as the difference of two run lengths, so that start-up cancels out."""
+def instructions(command, library, extra=None, cwd=None, stdin=None, codes=(0,)):
+    """How many instructions a command and its children take in user space, by callgrind."""
     if shutil.which("valgrind") is None:
         raise SystemExit("valgrind is not installed: apt-get install valgrind")
+    with open(stdin or os.devnull, "rb") as source:
+        run = subprocess.run(["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", "--trace-children=yes",
+                              *map(str, command)],
+                             env=environment(library, extra), cwd=cwd, stdin=source, capture_output=True)
+    found = re.findall(rb"Collected : (\d+)", run.stderr)
+    if run.returncode not in codes or not found:
+        raise SystemExit(f"callgrind of {command} under {library or 'glibc'} failed: {run.stderr[-300:]}")
+    return sum(map(int, found))
+
+
+def count_cells(args, allocators):
+    """Instructions of a pair, as the difference of two run lengths, so that start-up cancels out."""
     program, cells, names = BUILD / "bench" / "micro", {}, []
     for name in ("pair-16", "pair-256", "pair-1k", "pair-live-16", "batch-fifo-64", "batch-random-64"):
         if args.only and args.only not in name:
             continue
         names.append(name)
         for allocator, library in allocators.items():
-            totals = []
-            for operations in (20000, 120000):
-                run = subprocess.run(
-                    ["valgrind", "--tool=callgrind", "--callgrind-out-file=/dev/null", program, "count", name,
-                     str(operations)], env=environment(library), capture_output=True, text=True)
-                found = re.search(r"Collected : (\d+)", run.stderr)
-                if run.returncode != 0 or not found:
-                    raise SystemExit(f"callgrind of {name} under {allocator} failed: {run.stderr[-300:]}")
-                totals.append(int(found.group(1)))
+            totals = [instructions([program, "count", name, n], library) for n in (20000, 120000)]
             cells[(name, allocator)] = {"time": [(totals[1] - totals[0]) / 100000], "rss": [1]}
     return names, cells
+
+
+def wide_count_cells(args, allocators, folder):
+    """Instructions of whole programs."""
+    jobs = program_jobs(args, folder)
+    cells = {}
+    for job in jobs:
+        for allocator, library in allocators.items():
+            job.reset()
+            taken = instructions(job.command, library, job.extra, job.folder, job.stdin, job.codes)
+            cells[(job.name, allocator)] = {"time": [taken / 1e6], "rss": [1]}
+    return [job.name for job in jobs], cells
 
 
 # ---------------------------------------------------------------- results
@@ -379,10 +332,11 @@ def draw(results, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["micro", "suite", "programs", "count", "all"], nargs="?", default="all")
+    parser.add_argument("what", choices=["micro", "suite", "programs", "wide", "count", "all"], nargs="?", default="all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=int, default=120)
     parser.add_argument("--cpu", action="store_true")
+    parser.add_argument("--count", action="store_true", help="of wide: instructions, by callgrind, instead of times")
     parser.add_argument("--scale", type=int, default=100, help="length of the suite's programs, in percent")
     parser.add_argument("--only", default="")
     parser.add_argument("--allocators", default=",".join(PEERS), help="which of: " + ", ".join([*PEERS, *BESIDE]))
@@ -416,8 +370,13 @@ def main():
         results["suite RSS"] = table("Suite, peak RSS", names, cells, allocators, "rss", "KiB")
         results["suite least RSS"] = print_floor(suite_floor(args, allocators, names, cells), results["suite RSS"])
         results["suite faults"] = table("Suite, page faults", names, cells, allocators, "faults", "faults")
-    if args.what in ("programs", "all"):
-        names, cells = program_cells(args, allocators)
+    if args.what == "wide" and args.count:
+        with tempfile.TemporaryDirectory() as folder:
+            names, cells = wide_count_cells(args, allocators, folder)
+        results["instructions"] = table("Programs, instructions", names, cells, allocators, "time", "millions")
+    elif args.what in ("programs", "wide", "all"):
+        with tempfile.TemporaryDirectory() as folder:
+            names, cells = program_cells(args, allocators, folder)
         results["program CPU time"] = table("Programs, CPU time", names, cells, allocators, "time", "seconds")
         results["program wall time"] = table("Programs, wall time", names, cells, allocators, "wall", "seconds")
         results["program RSS"] = table("Programs, peak RSS", names, cells, allocators, "rss", "KiB")
