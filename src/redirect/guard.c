@@ -127,6 +127,20 @@ void mi_guard_prepare(mi_crt_ctx_t *ctx) {
     guard_ctx = ctx;
 }
 
+// What could not be put back goes on to lead to us, by way of the island.
+static mi_reason_t commit(void) {
+    mi_reason_t reason = (mi_fault_by_name("guard-patch") ? MI_REASON_PROTECT_FAILED
+                                                          : mi_patch_apply(patches, GUARDED, NULL));
+    if (reason == MI_REASON_NONE && mi_fault_by_name("guard-rollback"))
+        reason = MI_REASON_ROLLBACK_FAILED;
+    if (reason == MI_REASON_NONE || reason == MI_REASON_ROLLBACK_FAILED)
+        mi_allocator_pin();
+    if (reason != MI_REASON_NONE || prove())
+        return reason;
+    return mi_patch_undo(patches, GUARDED) == MI_REASON_NONE ? MI_REASON_PROOF_FAILED
+                                                             : MI_REASON_ROLLBACK_FAILED;
+}
+
 void mi_guard_install(void) {
     static bool is_tried;
     mi_module_exports_t ntdll;
@@ -138,16 +152,11 @@ void mi_guard_install(void) {
     if (mi_settings()->is_guard_on && module != NULL && mi_module_exports_open(&ntdll, module)) {
         reason = prepare_all(&ntdll);
         if (reason == MI_REASON_NONE)
-            reason = (mi_fault_by_name("guard-patch") ? MI_REASON_PROTECT_FAILED
-                                                      : mi_patch_apply(patches, GUARDED, NULL));
-        if (reason == MI_REASON_NONE)
-            mi_allocator_pin();
-        if (reason == MI_REASON_NONE && !prove()) {
-            (void)mi_patch_undo(patches, GUARDED);
-            reason = MI_REASON_PROOF_FAILED;
-        } else if (reason != MI_REASON_NONE) {
+            reason = commit();
+        // Else somebody may be in it, or may yet come.
+        if (reason != MI_REASON_NONE && reason != MI_REASON_PROOF_FAILED &&
+            reason != MI_REASON_ROLLBACK_FAILED)
             mi_island_close(&island);
-        }
     }
     mi_store_relaxed(&mi_report_state.guarded_calls, 0); // those of the proof do not count
     mi_report_state.guard_reason = reason;

@@ -248,6 +248,9 @@ def behaviour(m):
         state = parse(out)
         check(state.get("heap_guard") == "off" and state["guard_reason"] == reason, f"{point}: {state}")
         check("ntdll: 0 bytes of the guard changed, 0 others" in out and " 0 failed" in out, f"{point}: not undone:\n{out}")
+    # What could not be put back goes on to work.
+    out, _ = m.run(f"ntdll load ucrtbase.dll fault guard-rollback load {m.faults} load {m.standin} guard ucrtbase.dll json")
+    check(parse(out).get("guard_reason") == 37 and " 0 failed" in out, f"guard-rollback:\n{out}")
     for env, wanted in ((None, r"ntdll: (1\d|20) bytes of the guard changed, 0 others"),
                         ({"MIMALLOC_REDIRECT_HEAP_GUARD": "0"}, "ntdll: 0 bytes of the guard changed, 0 others")):
         out, _ = m.run("ntdll load ucrtbase.dll" + both + "load msvcr120.dll ntdll", env)
