@@ -15,6 +15,7 @@ void *memset(void *to, int value, size_t bytes);
 #define REP_LEAST 1024u
 
 typedef uint64_t wide_t __attribute__((vector_size(16), aligned(1), may_alias));
+#define WIDE sizeof(wide_t)
 typedef uint64_t eight_t __attribute__((aligned(1), may_alias));
 typedef uint32_t four_t __attribute__((aligned(1), may_alias));
 typedef uint16_t two_t __attribute__((aligned(1), may_alias));
@@ -39,66 +40,84 @@ MI_INLINE void move_short(uint8_t *to, const uint8_t *from, size_t bytes) {
         *to = *from;
 }
 
-// Upwards, also when the target begins below the source and overlaps it. Returns how far it came:
-// at the end less than a unit is missing, which the last vector has.
-MI_INLINE size_t move_by_string(uint8_t *to, const uint8_t *from, size_t bytes) {
+// Upwards, also when the target begins below the source and overlaps it. At the end less than a
+// unit may be missing, which the last vector has. false = there is no such instruction.
+MI_INLINE bool move_by_string(uint8_t *to, const uint8_t *from, size_t bytes) {
 #if MI_ARCH_X64
     size_t count = bytes / 8;
     __asm__ volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    return bytes;
+    return true;
 #elif MI_ARCH_X86
     size_t count = bytes / 4;
     __asm__ volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
-    return bytes;
+    return true;
 #else
     (void)to;
     (void)from;
     (void)bytes;
-    return 0;
+    return false;
 #endif
 }
 
-MI_INLINE size_t set_by_string(uint8_t *to, uint64_t word, size_t bytes) {
+MI_INLINE bool set_by_string(uint8_t *to, uint64_t word, size_t bytes) {
 #if MI_ARCH_X64
     size_t count = bytes / 8;
     __asm__ volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(word) : "memory");
-    return bytes;
+    return true;
 #elif MI_ARCH_X86
     size_t count = bytes / 4;
     __asm__ volatile("rep stosl" : "+D"(to), "+c"(count) : "a"((uint32_t)word) : "memory");
-    return bytes;
+    return true;
 #else
     (void)to;
     (void)word;
     (void)bytes;
-    return 0;
+    return false;
 #endif
 }
 
-// As memmove promises, so long as the target does not begin inside the source.
+// As memmove promises, so long as the target does not begin inside the source: what is written last
+// was read first, and in between all goes upwards.
 void *memcpy(void *to, const void *from, size_t bytes) {
     uint8_t *const p = to;
     const uint8_t *const q = from;
-    if (bytes < sizeof(wide_t)) {
+    if (bytes < WIDE) {
         move_short(p, q, bytes);
         return to;
     }
-    const wide_t last = *(const wide_t *)(q + bytes - sizeof(wide_t));
-    size_t done = (bytes >= REP_LEAST ? move_by_string(p, q, bytes) : 0);
-    for (; done + sizeof(wide_t) < bytes; done += sizeof(wide_t))
-        *(wide_t *)(p + done) = *(const wide_t *)(q + done);
-    *(wide_t *)(p + bytes - sizeof(wide_t)) = last;
+    const wide_t last = *(const wide_t *)(q + bytes - WIDE);
+    if (MI_UNLIKELY(bytes >= REP_LEAST && move_by_string(p, q, bytes))) {
+        *(wide_t *)(p + bytes - WIDE) = last;
+        return to;
+    }
+    const wide_t first = *(const wide_t *)q;
+    if (bytes > 2 * WIDE) {
+        const wide_t second = *(const wide_t *)(q + WIDE);
+        const wide_t last_but_one = *(const wide_t *)(q + bytes - 2 * WIDE);
+        *(wide_t *)p = first;
+        *(wide_t *)(p + WIDE) = second;
+        for (size_t done = 2 * WIDE; done + 2 * WIDE < bytes; done += 2 * WIDE) {
+            const wide_t one = *(const wide_t *)(q + done);
+            const wide_t two = *(const wide_t *)(q + done + WIDE);
+            *(wide_t *)(p + done) = one;
+            *(wide_t *)(p + done + WIDE) = two;
+        }
+        *(wide_t *)(p + bytes - 2 * WIDE) = last_but_one;
+    } else {
+        *(wide_t *)p = first;
+    }
+    *(wide_t *)(p + bytes - WIDE) = last;
     return to;
 }
 
 void *memmove(void *to, const void *from, size_t bytes) {
     uint8_t *const p = to;
     const uint8_t *const q = from;
-    if ((uintptr_t)p - (uintptr_t)q >= bytes || bytes < sizeof(wide_t))
+    if ((uintptr_t)p - (uintptr_t)q >= bytes || bytes < WIDE)
         return memcpy(to, from, bytes);
     const wide_t first = *(const wide_t *)q;
-    for (size_t left = bytes; left > sizeof(wide_t); left -= sizeof(wide_t))
-        *(wide_t *)(p + left - sizeof(wide_t)) = *(const wide_t *)(q + left - sizeof(wide_t));
+    for (size_t left = bytes; left > WIDE; left -= WIDE)
+        *(wide_t *)(p + left - WIDE) = *(const wide_t *)(q + left - WIDE);
     *(wide_t *)p = first;
     return to;
 }
@@ -107,14 +126,22 @@ void *memset(void *to, int value, size_t bytes) {
     uint8_t *const p = to;
     const uint64_t word = (uint8_t)value * UINT64_C(0x0101010101010101);
     const wide_t wide = {word, word};
-    if (bytes < sizeof(wide_t)) {
+    if (bytes < WIDE) {
         const uint64_t twice[2] = {word, word};
         move_short(p, (const uint8_t *)twice, bytes);
         return to;
     }
-    size_t done = (bytes >= REP_LEAST ? set_by_string(p, word, bytes) : 0);
-    for (; done + sizeof(wide_t) < bytes; done += sizeof(wide_t))
+    *(wide_t *)(p + bytes - WIDE) = wide;
+    if (MI_UNLIKELY(bytes >= REP_LEAST && set_by_string(p, word, bytes)))
+        return to;
+    *(wide_t *)p = wide;
+    if (bytes <= 2 * WIDE)
+        return to;
+    *(wide_t *)(p + WIDE) = wide;
+    *(wide_t *)(p + bytes - 2 * WIDE) = wide;
+    for (size_t done = 2 * WIDE; done + 2 * WIDE < bytes; done += 2 * WIDE) {
         *(wide_t *)(p + done) = wide;
-    *(wide_t *)(p + bytes - sizeof(wide_t)) = wide;
+        *(wide_t *)(p + done + WIDE) = wide;
+    }
     return to;
 }
