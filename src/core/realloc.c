@@ -26,10 +26,15 @@ static bool realloc_is_exact(const realloc_job_t *job) {
     return !MI_DEBUG && (job->flags & MI_REALLOC_EXACT) != 0;
 }
 
+// A huge block may keep its exact size from now on. A smaller one that has a page to itself may
+// not: its page will serve blocks that do not.
+static bool realloc_may_turn(const realloc_job_t *job) {
+    return realloc_is_exact(job) && job->page->class_index == MI_CLASS_HUGE;
+}
+
 // The block has the wanted size from now on, in the room that it has. false: nothing was changed.
 static bool realloc_note(const realloc_job_t *job) {
-    const bool is_exact =
-        mi_page_is_exact(job->page) || (realloc_is_exact(job) && job->page->reserved == 1);
+    const bool is_exact = mi_page_is_exact(job->page) || realloc_may_turn(job);
     if (!MI_DEBUG && !is_exact)
         return true;
     uint8_t *const block = (uint8_t *)mi_page_block_of(job->page, job->p);
@@ -194,7 +199,7 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
     realloc_measure(job);
     // A block that shall keep its size and cannot here moves to where it can.
     const bool is_good =
-        !realloc_is_exact(job) || mi_page_is_exact(job->page) || job->page->reserved == 1;
+        !realloc_is_exact(job) || mi_page_is_exact(job->page) || realloc_may_turn(job);
     if (MI_LIKELY(job->size <= job->room && is_aligned &&
                   (stays || (is_good && job->size + 32 >= job->room / 2))) &&
         realloc_stay(job))

@@ -321,7 +321,30 @@ static void test_fast_resize(void) {
     }
 }
 
+// A page with one block serves classes of other sizes, and blocks that keep no exact size, after
+// one that did.
+static void test_turned(void) {
+    static const size_t sizes[] = {70000, 98000, 120000, 140000, 300000, 1000000, 5000000};
+    mi_free_result_t result;
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        const size_t size = sizes[i];
+        void *p = use_malloc(size); // not exact
+        CHECK(p != NULL);
+        p = mi_core_realloc(p, size - 8000, MI_REALLOC_EXACT, &result);
+        CHECK(result == MI_FREE_OK && p != NULL);
+        CHECK(MI_DEBUG || mi_core_usable(p, &result) == size - 8000);
+        CHECK(use_free(p) == MI_FREE_OK);
+        for (int k = 0; k < 4; k++) { // the same page among them, whichever way it went
+            void *const q = use_malloc(size);
+            CHECK_MSG(mi_core_usable(q, &result) >= size, "%zu usable bytes for %zu",
+                      mi_core_usable(q, &result), size);
+            CHECK(use_free(q) == MI_FREE_OK);
+        }
+    }
+}
+
 int main(void) {
+    test_turned();
     test_sizes();
     test_full_pages();
     test_aligned();
