@@ -3,10 +3,11 @@
 
   bench/run.py micro      the patterns of bench/micro.c: ns per operation and peak RSS
   bench/run.py suite      the small programs of bench/suite: user+system CPU time and peak RSS
+  bench/run.py mixes      the same of programs drawn at random, each from a seed (--seeds 1-40)
   bench/run.py programs   whole programs under LD_PRELOAD: user+system CPU time, wall time and peak RSS
   bench/run.py wide       the same of programs that nothing was tuned on (bench/wide.py; not part of all)
   bench/run.py count      instructions per malloc/free pair, by callgrind (repeatable to the instruction)
-  bench/run.py all        the four (the default)
+  bench/run.py all        micro, suite, programs and count (the default)
 
 Options: --cpu, --count, --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
 --only WORD (patterns or programs whose name contains it), --json FILE, --svg FILE, --ms N (per micro trial).
@@ -207,7 +208,11 @@ def suite_cells(args, allocators):
     program = BUILD / "bench" / "suite"
     if not program.exists():
         raise SystemExit(f"{program} is missing: run make build first")
-    names = subprocess.run([program, "list"], capture_output=True, text=True, check=True).stdout.split()
+    if args.what == "mixes":
+        first, _, last = args.seeds.partition("-")
+        names = [f"mix-{seed}" for seed in range(int(first), int(last or first) + 1)]
+    else:
+        names = subprocess.run([program, "list"], capture_output=True, text=True, check=True).stdout.split()
     names = [n for n in names if not args.only or args.only in n]
     cells = {}
     for round_number in range(args.rounds):
@@ -332,12 +337,14 @@ def draw(results, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["micro", "suite", "programs", "wide", "count", "all"], nargs="?", default="all")
+    parser.add_argument("what", choices=["micro", "suite", "mixes", "programs", "wide", "count", "all"], nargs="?",
+                        default="all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=int, default=120)
     parser.add_argument("--cpu", action="store_true")
     parser.add_argument("--count", action="store_true", help="of wide: instructions, by callgrind, instead of times")
     parser.add_argument("--scale", type=int, default=100, help="length of the suite's programs, in percent")
+    parser.add_argument("--seeds", default="1-40", help="of the programs drawn at random: the first and the last")
     parser.add_argument("--only", default="")
     parser.add_argument("--allocators", default=",".join(PEERS), help="which of: " + ", ".join([*PEERS, *BESIDE]))
     parser.add_argument("--library", help="measure this .so as ours")
@@ -370,6 +377,12 @@ def main():
         results["suite RSS"] = table("Suite, peak RSS", names, cells, allocators, "rss", "KiB")
         results["suite least RSS"] = print_floor(suite_floor(args, allocators, names, cells), results["suite RSS"])
         results["suite faults"] = table("Suite, page faults", names, cells, allocators, "faults", "faults")
+    if args.what == "mixes":
+        if not re.fullmatch(r"[0-9]+(-[0-9]+)?", args.seeds):
+            raise SystemExit(f"--seeds {args.seeds}: two numbers are wanted, like 1-40")
+        names, cells = suite_cells(args, allocators)
+        results["mixes CPU time"] = table("Programs drawn at random, CPU time", names, cells, allocators, "time", "seconds")
+        results["mixes RSS"] = table("Programs drawn at random, peak RSS", names, cells, allocators, "rss", "KiB")
     if args.what == "wide" and args.count:
         with tempfile.TemporaryDirectory() as folder:
             names, cells = wide_count_cells(args, allocators, folder)

@@ -1,5 +1,7 @@
 // suite list               the names
 // suite NAME [scale]       runs one (scale 100 is the usual length)
+// suite mix-SEED [scale]   runs a program drawn at random from the seed (suite_mixes.c)
+// suite mix-SEED print     says what it does
 // suite measure LIBRARY NAME scale
 //                          runs one in a process of its own with the library preloaded ("" = none)
 //                          and prints its wall and CPU seconds, its peak RSS in KiB and its page
@@ -103,8 +105,7 @@ static void measure(char **argv) {
            seconds(usage.ru_utime) + seconds(usage.ru_stime), peak, usage.ru_minflt);
 }
 
-static int run(const suite_program_t *program, int scale) {
-    program->run(scale);
+static int report(void) {
     const char *const fd = getenv("SUITE_RESULT_FD");
     const long peak = suite_peak_rss_kib();
     return fd == NULL || write(atoi(fd), &peak, sizeof(peak)) == sizeof(peak) ? 0 : 2;
@@ -114,16 +115,30 @@ int main(int argc, char **argv) {
     const suite_program_t *const tables[] = {suite_objects, suite_sizes, suite_threads,
                                              suite_limits};
     const char *const wanted = (argc > 1 ? argv[1] : "");
+    const int scale = (argc > 2 ? atoi(argv[2]) : 100);
     if (argc == 5 && strcmp(wanted, "measure") == 0) {
         measure(argv);
         return 0;
+    }
+    if (strncmp(wanted, "mix-", 4) == 0) {
+        char *end;
+        const uint64_t seed = strtoull(wanted + 4, &end, 10);
+        suite_check(end != wanted + 4 && *end == 0, "mix- takes a number: its seed");
+        if (argc > 2 && strcmp(argv[2], "print") == 0) {
+            suite_mix_print(seed);
+            return 0;
+        }
+        suite_mix(seed, scale);
+        return report();
     }
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++) {
         for (const suite_program_t *p = tables[t]; p->name != NULL; p++) {
             if (strcmp(wanted, "list") == 0 && tables[t] != suite_limits)
                 puts(p->name);
-            if (strcmp(wanted, p->name) == 0)
-                return run(p, argc > 2 ? atoi(argv[2]) : 100);
+            if (strcmp(wanted, p->name) == 0) {
+                p->run(scale);
+                return report();
+            }
         }
     }
     if (strcmp(wanted, "list") == 0)

@@ -46,6 +46,8 @@ static inline size_t suite_size(uint64_t *s, size_t least, size_t most) {
     return size > most ? most : size;
 }
 
+void suite_mix(uint64_t seed, int scale); // suite_mixes.c: a program drawn from the seed
+void suite_mix_print(uint64_t seed);
 void suite_fail(const char *what);
 void *suite_get(size_t size);        // malloc, first byte written
 void *suite_get_filled(size_t size); // malloc, all written
