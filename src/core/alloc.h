@@ -192,8 +192,9 @@ void mi_core_count_all(bool is_on);
 void mi_core_watch_thread(bool is_on);
 // What the calling thread's thread heaps counted so far, exact or not as above.
 uint64_t mi_core_thread_malloc_count(void);
-// mi_core_heap_visit, areas only, over all that the calling thread owns, whatever its heap.
-bool mi_core_thread_visit(mi_core_visit_fn visit, void *arg);
+// mi_core_heap_visit, areas only, over all that the calling thread owns, whatever its heap, while
+// other threads go on. visit returns true, and may not allocate.
+void mi_core_thread_visit(mi_core_visit_fn visit, void *arg);
 
 // ---- Knobs the options layer sets (any time; the next event sees them)
 // -------------------------------------

@@ -2,6 +2,7 @@
 // except the table of arenas (append only). Knows pages only as structs that lie in its heads.
 #include "core/arena.h"
 
+#include "core/arena_find.h"
 #include "core/arena_head.h"
 #include "core/bitmap.h"
 #include "core/harden.h"
@@ -12,7 +13,6 @@
 
 mi_core_config_t mi_core_config = {.purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX};
 
-#define ARENA_ROOM  32                      // free slices before a run: a place to grow in
 #define ARENA_REACH ((uint64_t)24 * MI_GiB) // of hidden arenas to both sides of the first
 
 static mi_lock_t arena_lock;
@@ -215,87 +215,6 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     return taken;
 }
 
-static bool arena_has_guards(const mi_arena_t *a) {
-    return MI_SECURE && mi_arena_is_own(a);
-}
-
-// A run of free slices that ends with a guard and has none inside, so that neither must be moved:
-// the lowest of a few that was a span just so, else the lowest that was the end of one, unless so
-// much is free before it that a block may want to grow there. Under the lock.
-static size_t arena_find_guarded(mi_arena_t *a, size_t slices, size_t from) {
-    size_t end_of_one = MI_BITMAP_NONE, tries = 16;
-    bool is_lowest = true; // no run was passed by yet
-    uint32_t *const hint = (slices < MI_ARENA_HINTS ? &a->guarded_hint[slices] : NULL);
-    from = (hint != NULL && *hint > from ? *hint : from);
-    for (size_t at = from + slices - 1; tries > 0; at++) {
-        at = mi_bitmap_next_both(a->free, a->guarded, a->slices, at);
-        if (at >= a->slices)
-            break;
-        const size_t first = at + 1 - slices;
-        tries--;
-        if (!mi_bitmap_is(a->free, first, slices, true) ||
-            !mi_bitmap_is(a->guarded, first, slices - 1, false))
-            continue;
-        const bool is_whole = (first == from || !mi_bitmap_get(a->free, first - 1) ||
-                               mi_bitmap_get(a->guarded, first - 1));
-        if (hint != NULL && is_lowest)
-            *hint = (uint32_t)first;
-        is_lowest = false;
-        if (is_whole)
-            return first;
-        if (end_of_one == MI_BITMAP_NONE &&
-            (first < ARENA_ROOM || !mi_bitmap_is(a->free, first - ARENA_ROOM, ARENA_ROOM, true)))
-            end_of_one = first;
-    }
-    if (hint != NULL && is_lowest && tries > 0)
-        *hint = (uint32_t)a->slices;
-    return end_of_one;
-}
-
-// A run of free slices, the lowest. Under the lock.
-static size_t arena_find(mi_arena_t *a, size_t slices, size_t align, size_t phase) {
-    if (a->free_slices < slices)
-        return MI_BITMAP_NONE;
-    // No run of this length begins below the hint of a shorter one.
-    const size_t hint = a->hint[slices < MI_ARENA_HINTS ? slices : MI_ARENA_HINTS - 1];
-    const size_t from = (hint > a->head_slices ? hint : a->head_slices);
-    if (arena_has_guards(a) && align == 1 && slices <= 64) {
-        const size_t at = arena_find_guarded(a, slices, from);
-        if (at != MI_BITMAP_NONE)
-            return at;
-    }
-    if (slices > 64 || align != 1)
-        return mi_bitmap_find(a->free, a->slices, from, slices, align, phase);
-    const size_t at = mi_bitmap_find_short(a->free, a->slices, from, slices);
-    if (slices < MI_ARENA_HINTS)
-        a->hint[slices] = (uint32_t)(at == MI_BITMAP_NONE ? a->slices : at);
-    return at;
-}
-
-// A place in the longest stretch of free slices, with free ones behind it and, for others, before
-// it: spans are taken lowest first. Under the lock.
-static size_t arena_find_roomy(const mi_arena_t *a, size_t slices) {
-    const size_t gap = (slices < 8 ? 32 : 4 * slices);
-    size_t length = 0;
-    if (slices > a->slices / 8 || a->free_slices < slices + 2 * gap)
-        return MI_BITMAP_NONE;
-    const size_t at = mi_bitmap_longest(a->free, a->slices, a->head_slices, &length);
-    return length < slices + 2 * gap ? MI_BITMAP_NONE : at + gap;
-}
-
-// Slices became free: runs that contain them may begin as much lower as they are long. Under the
-// lock.
-static void arena_set_free(mi_arena_t *a, size_t first, size_t count) {
-    mi_bitmap_set(a->free, first, count, true);
-    a->free_slices += count;
-    for (uint32_t n = 1; n < MI_ARENA_HINTS; n++) {
-        const uint32_t least = (uint32_t)(first >= n ? first - n + 1 : 0);
-        a->hint[n] = (a->hint[n] < least ? a->hint[n] : least);
-        if (MI_SECURE)
-            a->guarded_hint[n] = (a->guarded_hint[n] < least ? a->guarded_hint[n] : least);
-    }
-}
-
 // Commits what was taken; gives it back when the system refuses.
 static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     bool is_zero;
@@ -305,7 +224,7 @@ static bool arena_commit(mi_arena_t *a, size_t first, size_t count) {
     if (is_good) {
         mi_bitmap_set(a->committed, first, count, true);
     } else {
-        arena_set_free(a, first, count);
+        mi_arena_set_free(a, first, count);
         arena_used_slices -= count;
     }
     mi_unlock(&arena_lock);
@@ -344,7 +263,7 @@ static void arena_guard_span(mi_arena_t *a, size_t first, size_t count, arena_ta
 
 void mi_arena_set_guard(mi_arena_t *a, uint8_t *start, size_t slices, bool is_on) {
     const size_t last = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices - 1;
-    if (!arena_has_guards(a))
+    if (!mi_arena_has_guards(a))
         return;
     if (is_on)
         arena_guard_span(a, last, 1, (arena_taken_t){.is_ready = true});
@@ -358,7 +277,7 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
     arena_taken_t taken = {0};
     mi_lock(&arena_lock);
     const size_t first =
-        (align == 0 ? arena_find_roomy(a, slices) : arena_find(a, slices, align, phase));
+        (align == 0 ? mi_arena_find_roomy(a, slices) : mi_arena_find(a, slices, align, phase));
     if (first != MI_BITMAP_NONE)
         taken = arena_take(a, first, slices);
     mi_unlock(&arena_lock);
@@ -366,7 +285,7 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
         mi_arena_purge(true);
     if (first == MI_BITMAP_NONE || (!taken.is_ready && !arena_commit(a, first, slices)))
         return false;
-    if (arena_has_guards(a))
+    if (mi_arena_has_guards(a))
         arena_guard_span(a, first, slices, taken);
     span->is_zero = taken.is_zero;
     span->start = a->base + (first << MI_SLICE_SHIFT);
@@ -453,7 +372,7 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     const size_t first = (size_t)(start - a->base) >> MI_SLICE_SHIFT;
     mi_lock(&arena_lock);
     MI_ASSERT(mi_bitmap_is(a->free, first, slices, false));
-    arena_set_free(a, first, slices);
+    mi_arena_set_free(a, first, slices);
     arena_used_slices -= slices;
     if (!a->memory.is_pinned) {
         mi_bitmap_set(a->young, first, slices, true);
@@ -484,7 +403,7 @@ bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, 
     if (!is_free || (!taken.is_ready && !arena_commit(a, first, more)))
         return false;
     taken.has_guards = true; // the one of the span as it was
-    if (arena_has_guards(a))
+    if (mi_arena_has_guards(a))
         arena_guard_span(a, first - slices, slices + more, taken);
     *is_zero = taken.is_zero;
     return true;
@@ -536,7 +455,7 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
         arena_purged_slices += count;
         arena_purge_calls++;
     }
-    arena_set_free(a, first, count);
+    mi_arena_set_free(a, first, count);
 }
 
 // Under the lock. Purges the old ones (all when forced), then the young ones are the old ones.
@@ -617,17 +536,28 @@ static mi_page_t *arena_next_page(size_t index, const mi_theap_t *of, size_t *sl
     return found;
 }
 
-bool mi_arena_try_visit_all(mi_page_visit_fn visit, void *arg) {
-    if (!mi_lock_try(&arena_lock))
-        return false;
+// Under the lock.
+static void arena_visit_locked(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {
     const size_t n = mi_load_acquire(&arena_count); // with the release in arena_publish
     for (size_t i = 0; i < n; i++) {
         size_t slice = 0;
-        for (mi_page_t *page; (page = arena_next_page_locked(i, NULL, &slice)) != NULL;)
+        for (mi_page_t *page; (page = arena_next_page_locked(i, of, &slice)) != NULL;)
             (void)visit(page, arg);
     }
+}
+
+bool mi_arena_try_visit_all(mi_page_visit_fn visit, void *arg) {
+    if (!mi_lock_try(&arena_lock))
+        return false;
+    arena_visit_locked(NULL, visit, arg);
     mi_unlock(&arena_lock);
     return true;
+}
+
+void mi_arena_visit_held(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {
+    mi_lock(&arena_lock);
+    arena_visit_locked(of, visit, arg);
+    mi_unlock(&arena_lock);
 }
 
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg) {

@@ -41,6 +41,9 @@ uint32_t mi_arena_pressure(void);
 // Visits every page struct in use whose thread heap is `of` (NULL = any). Pages of other threads
 // change meanwhile: only their theap field may be read.
 bool mi_arena_visit_pages(const mi_theap_t *of, mi_page_visit_fn visit, void *arg);
+// Those of the caller's own thread heap, while other threads go on, who may give back pages of it
+// (remote.h): under the lock, so none is another's before visit returns, which may not allocate.
+void mi_arena_visit_held(const mi_theap_t *of, mi_page_visit_fn visit, void *arg);
 // The same of all thread heaps for whoever has stopped all other threads, and without an end. false
 // = one of them holds the lock, nothing was visited.
 bool mi_arena_try_visit_all(mi_page_visit_fn visit, void *arg);

@@ -41,9 +41,9 @@ static bool free_is_mine(const mi_theap_t *theap, const mi_page_t *page, const m
 // allocates but frees what others do gets one when it comes to a page a second time before the
 // page's owner has: then its frees go home in batches. Each by itself is an atomic operation on a
 // line that the owner, or another such thread, has just written.
-static mi_theap_t *free_theap(const mi_page_t *page) {
+static mi_theap_t *free_theap(const mi_page_t *page, const mi_theap_t *owner) {
     mi_theap_t *const theap = mi_theap_real();
-    if (MI_LIKELY(theap != NULL) || mi_load_relaxed(&page->remote) == NULL || !mi_thread_will_end())
+    if (MI_LIKELY(theap != NULL) || !mi_remote_is_late(page, owner) || !mi_thread_will_end())
         return theap;
     return mi_life_thread();
 }
@@ -74,7 +74,7 @@ mi_free_result_t mi_core_free(void *p) {
     mi_theap_t *const owner = mi_load_acquire(&t.page->theap); // with mi_page_set_owner
     if (MI_UNLIKELY(owner == NULL))
         return MI_FREE_INVALID;
-    mi_theap_t *const theap = free_theap(t.page);
+    mi_theap_t *const theap = free_theap(t.page, owner);
     const bool is_mine = free_is_mine(theap, t.page, owner);
     if (MI_DEBUG && is_mine && !mi_block_is_plain(t.page, t.block))
         return MI_FREE_INVALID; // never handed out

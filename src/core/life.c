@@ -199,7 +199,9 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
 }
 
 void mi_life_pool_put(mi_theap_t *theap) {
-    MI_ASSERT(mi_load_relaxed(&theap->page_count) == 0);
+    MI_ASSERT(mi_theap_pages(theap) == 0);
+    mi_store_relaxed(&theap->page_count, (size_t)0);
+    mi_store_relaxed(&theap->far_released, (size_t)0);
     mi_fetch_add_relaxed(&life_ended_mallocs, mi_load_relaxed(&theap->malloc_count));
     mi_store_relaxed(&theap->malloc_count, (uint64_t)0);
     theap->fineness = 0;
@@ -387,7 +389,7 @@ void mi_core_stats(mi_core_stats_t *stats) {
     stats->malloc_count = mi_load_relaxed(&life_ended_mallocs);
     for (const mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         stats->malloc_count += mi_load_relaxed(&t->malloc_count);
-        stats->page_count += mi_load_relaxed(&t->page_count);
+        stats->page_count += mi_theap_pages(t);
         stats->page_total += mi_load_relaxed(&t->page_total);
     }
     stats->thread_count = mi_load_relaxed(&life_thread_active);

@@ -34,7 +34,7 @@ mi_theap_t *mi_orphan_claim(mi_heap_t *heap) {
 }
 
 void mi_orphan_leave(mi_theap_t *theap) {
-    if (mi_load_relaxed(&theap->page_count) == 0)
+    if (mi_theap_pages(theap) == 0)
         mi_life_pool_put(theap);
     else
         mi_orphan_put(theap);
@@ -42,7 +42,7 @@ void mi_orphan_leave(mi_theap_t *theap) {
 
 // One without pages is recycled: nobody would look for its guests then.
 static void orphan_empty(mi_theap_t *theap) {
-    if (mi_load_relaxed(&theap->page_count) == 0)
+    if (mi_theap_pages(theap) == 0)
         mi_remote_flush(theap, true);
 }
 
@@ -66,7 +66,7 @@ static mi_page_t *orphan_find(mi_theap_t *orphan, uint32_t class_index) {
     if (current->state == MI_PAGE_CURRENT && current->class_index == class_index &&
         (current->free != NULL || current->capacity < current->reserved))
         return current;
-    return orphan->queue[class_index].first;
+    return orphan->queue[mi_class_queue(class_index)].first;
 }
 
 // Claims one when that takes no waiting; NULL = there is none, or it would.

@@ -321,10 +321,30 @@ void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
         page->extent = (uint32_t)used;
 }
 
+void mi_page_suit(mi_page_t *page, uint32_t class_index) {
+    MI_ASSERT(page->used == 0 && page->reserved == 1);
+    MI_ASSERT(mi_class_queue(class_index) == mi_class_queue(page->class_index));
+    page->class_index = (uint16_t)class_index;
+    page->block_bytes = mi_class_bytes(mi_class_plain(class_index));
+    page->state = MI_PAGE_CURRENT;
+    page->used = 1;
+}
+
 void mi_page_release(mi_page_t *page) {
     mi_page_map_clear(page->start, page->slices);
     page_count_add(mi_load_relaxed(&page->theap), -1);
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
+    page->state = MI_PAGE_FREE;
+    mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
+    page_span_free(page);
+}
+
+void mi_page_release_far(mi_page_t *page) {
+    mi_theap_t *const owner = mi_load_relaxed(&page->theap);
+    mi_store_release(&page->theap, NULL); // with the acquires of page->theap
+    mi_page_map_clear(page->start, page->slices);
+    // The last that is done to the owner, which may be recycled then. With mi_theap_pages.
+    mi_fetch_add_release(&owner->far_released, (size_t)1);
     page->state = MI_PAGE_FREE;
     mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
     page_span_free(page);

@@ -14,6 +14,9 @@
 //   page is worth a visit)
 // Live blocks include those in remote lists, in the remote batches of threads and in their guest
 // lists.
+//
+// A full page with one block, which its owner will not look at before that is freed, says so in
+// remote (MI_REMOTE_ALONE): another thread that frees the block may give back the page (remote.h).
 #ifndef MI_CORE_PAGE_H
 #define MI_CORE_PAGE_H
 
@@ -33,6 +36,9 @@ typedef _Atomic(uint8_t) mi_mark_t; // MI_MARK_ values (harden.h)
 typedef struct mi_block_s {
     uintptr_t link; // the next free block, NULL = last; encoded in the secure build
 } mi_block_t;
+
+// In remote, instead of a list: whoever frees the page's one block may give back the page.
+#define MI_REMOTE_ALONE ((mi_block_t *)1)
 
 enum {
     MI_PAGE_HAS_INTERIOR = 1, // blocks may have been handed out with an offset inside
@@ -196,6 +202,12 @@ MI_INLINE bool mi_page_is_owner_fast(const mi_page_t *page, const mi_theap_t *th
 #endif
 }
 
+// The list of remote frees, but by who takes it.
+MI_INLINE mi_block_t *mi_page_remote_first(const mi_page_t *page) {
+    mi_block_t *const first = mi_load_acquire(&page->remote); // with remote_push
+    return first == MI_REMOTE_ALONE ? NULL : first;
+}
+
 // Live blocks, including those in remote. Owner only.
 MI_INLINE uint32_t mi_page_live(const mi_page_t *page) {
     return page->used + page->hidden - (page->state == MI_PAGE_CURRENT ? 1 : 0);
@@ -245,6 +257,8 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes);
 // Makes a detached page without live blocks and interior pointers one of another class, which needs
 // as many slices and is of the same kind: several blocks in it, or one.
 void mi_page_rebind(mi_page_t *page, uint32_t class_index);
+// The same within the classes of one queue (mi_class_queue), for a page with one block.
+void mi_page_suit(mi_page_t *page, uint32_t class_index);
 // Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page
 // map no more. By the owner of its block and its theap.
 void mi_page_forget(mi_page_t *page);
@@ -259,6 +273,9 @@ void mi_page_set_guard(mi_page_t *page, bool is_on);
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
 // Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.
 void mi_page_release(mi_page_t *page);
+// The same for one of another's thread heap, which has opened it (remote.h), by who freed its
+// block.
+void mi_page_release_far(mi_page_t *page);
 // Links more blocks into the free list, which is empty. Returns true if the one new block reads as
 // zero but for its link.
 bool mi_page_extend(mi_page_t *page);

@@ -7,6 +7,7 @@
 #include "core/ledger.h"
 #include "core/limits.h"
 #include "core/life.h"
+#include "core/remote.h"
 #include "os/os.h"
 
 // What is to be resized, and how.
@@ -111,6 +112,7 @@ static void *realloc_move_pages(const realloc_job_t *job) {
         mi_memzero(page->start + job->old_size, old_bytes - job->old_size);
     if (realloc_is_exact(job))
         (void)mi_exact_set(page, page->start, job->size);
+    mi_remote_open(job->theap, page);
     return page->start;
 }
 
@@ -135,7 +137,7 @@ static void *realloc_copy(const realloc_job_t *job) {
     const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
     const size_t old = job->old_size;
     size_t wanted = job->size;
-    if (!MI_DEBUG && wanted > old && old > MI_STEP_MIN && wanted - old < old / 4)
+    if (!MI_DEBUG && wanted > old && old > MI_STEP_MIN && wanted - old < old / 8)
         wanted = old + (old > MI_SHARED_MAX / 2 ? old : old / 2);
     if (realloc_is_exact(job) && wanted - job->size >= UINT32_MAX - MI_SLICE_BYTES)
         wanted = job->size; // slack must fit its field

@@ -4,6 +4,41 @@
 
 #include "core/guest.h"
 #include "core/harden.h"
+#include "core/heap.h"
+
+// ---- Pages with one block
+// ---------------------------------------------------------------------
+
+void mi_remote_open(const mi_theap_t *owner, mi_page_t *page) {
+    mi_block_t *nothing = NULL;
+    // Release: all that the owner did with the page, with the acquire in remote_give. Not if its
+    // block was freed meanwhile: then the page is on its way to the owner.
+    if (mi_theap_heap(owner) == &mi_heap_main_state)
+        (void)mi_cas_strong_acq_rel(&page->remote, &nothing, MI_REMOTE_ALONE);
+}
+
+bool mi_remote_is_late(const mi_page_t *page, const mi_theap_t *owner) {
+    const mi_block_t *const remote = mi_load_relaxed(&page->remote);
+    return remote == MI_REMOTE_ALONE ? mi_load_relaxed(&owner->pending) != NULL : remote != NULL;
+}
+
+// Gives back the page of a block that is freed, instead of the owner. theap: this thread's, which
+// is marked busy for those who stop threads. false = it must be pushed.
+static bool remote_give(mi_theap_t *theap, mi_page_t *page) {
+    const mi_theap_t *const owner = mi_load_acquire(&page->theap); // with mi_page_set_owner
+    // Acquire: with the release in mi_remote_open. Nobody else changes it: the block is ours.
+    if (theap == NULL || mi_load_acquire(&page->remote) != MI_REMOTE_ALONE ||
+        (page->class_index != MI_CLASS_HUGE && mi_load_relaxed(&owner->pending) == NULL))
+        return false;
+    const uint32_t was = mi_theap_enter(theap);
+    mi_page_release_far(page);
+    mi_theap_tick(theap); // a thread may do nothing but free
+    mi_theap_leave(theap, was);
+    return true;
+}
+
+// ---- Blocks
+// -----------------------------------------------------------------------------------
 
 // Step 3. true: the page still belongs to theap after the push, so theap's owner will find it.
 static bool remote_push_once(mi_theap_t *theap, mi_page_t *page) {
@@ -35,13 +70,15 @@ void mi_remote_push_pending(mi_theap_t *theap, mi_page_t *page) {
 // Steps 1 to 3 for the chain head .. tail.
 static void remote_push(mi_page_t *page, mi_block_t *head, mi_block_t *tail) {
     mi_block_t *old = mi_load_relaxed(&page->remote);
+    bool is_first;
     do {
-        mi_block_set_next_far(page, tail, old);
+        is_first = (old == NULL || old == MI_REMOTE_ALONE);
+        mi_block_set_next_far(page, tail, is_first ? NULL : old);
         // Release: the blocks' contents and links, with the acquire in remote_take. Acquire, from
         // remote_take's release: when we find the list empty, the owner has read pending_next and
         // we may write it.
     } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
-    if (old == NULL)
+    if (is_first)
         mi_remote_push_pending(mi_load_acquire(&page->theap), page); // with mi_page_set_owner
 }
 
@@ -149,8 +186,11 @@ static void remote_batch(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, 
 void mi_remote_free(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
     mi_page_t *const list =
         (theap == NULL || page->far_class == 0 ? NULL : mi_guest_list(theap, page->far_class));
-    if (MI_UNLIKELY(list == NULL))
-        remote_push(page, block, block);
-    else if (!mi_guest_put(list, block) && !mi_remote_hold_try(theap, page, block, list->hidden))
+    if (MI_UNLIKELY(list == NULL)) {
+        if (!remote_give(theap, page))
+            remote_push(page, block, block);
+    } else if (!mi_guest_put(list, block) &&
+               !mi_remote_hold_try(theap, page, block, list->hidden)) {
         remote_batch(theap, page, block, list->hidden);
+    }
 }

@@ -12,6 +12,14 @@
 // since the blocks in remote count as live. Its owner may change (orphan.c) between 2 and 5: then
 // whoever finds it forwards it. Stacks are only pushed on and taken whole, so there is no ABA.
 // tests/core/model_remote.c walks every interleaving of these steps.
+//
+// A page with one block needs no owner to find out that it is empty. When the owner has nothing
+// more to do with it until that block is freed (the page is full and in no list), it writes
+// MI_REMOTE_ALONE in page->remote. F, whose block keeps the page as it is, may then give it back
+// itself; it does so with a huge one, which nobody would keep, and when O has not looked at its
+// pending stack since others freed something: O may sleep, or wait for its turn on a busy machine,
+// while others hand large blocks on. Else O gets the page back, as in step 1, and uses it again. In
+// the main heap only, since another one may be destroyed meanwhile.
 #ifndef MI_CORE_REMOTE_H
 #define MI_CORE_REMOTE_H
 
@@ -39,6 +47,16 @@ MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t
     slot->count++;
     return true;
 }
+// The page has one block, which is live or in remote, and is in no list of its owner, who calls
+// this: another thread may take it now.
+void mi_remote_open(const mi_theap_t *owner, mi_page_t *page);
+// The owner frees the block itself, so nobody else does.
+MI_INLINE void mi_remote_close(mi_page_t *page) {
+    if (mi_load_relaxed(&page->remote) == MI_REMOTE_ALONE)
+        mi_store_relaxed(&page->remote, NULL);
+}
+// The owner has not looked since others freed a block of the page, or, if that has one block, any.
+bool mi_remote_is_late(const mi_page_t *page, const mi_theap_t *owner);
 // Hands over what this thread holds back. Not all: but for guests in lists that have been of use.
 void mi_remote_flush(mi_theap_t *theap, bool all);
 // Step 3 for a page that the caller holds: it took it out of a pending stack.

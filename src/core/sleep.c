@@ -35,7 +35,7 @@ static size_t sleep_give(const mi_page_t *page, mi_block_t *block) {
 static size_t sleep_give_page(const mi_page_t *page, size_t most) {
     size_t given = 0;
     uint32_t count = 0;
-    mi_block_t *block = mi_load_acquire(&page->remote); // with remote_push
+    mi_block_t *block = mi_page_remote_first(page);
     for (; block != NULL && count < page->reserved && given < most; count++) {
         if (MI_SECURE)
             mi_page_check_block(page, block);

@@ -107,7 +107,7 @@ static bool snapshot_page(mi_page_t *page, void *arg) {
     for (uint32_t i = 0; i < words; i++)
         job->is_free[i] = 0;
     snapshot_mark(job, page, page->free);
-    snapshot_mark(job, page, mi_load_acquire(&page->remote)); // with remote_push
+    snapshot_mark(job, page, mi_page_remote_first(page));
     snapshot_mark_batches(job, page);
     for (uint32_t i = 0; i < page->capacity && i < page->reserved; i++)
         if (((job->is_free[i / 64] >> (i % 64)) & 1) == 0)

@@ -29,8 +29,9 @@ MI_INLINE void theap_home(mi_theap_t *theap, uint32_t class_index) {
 }
 
 static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
-    theap_home(theap, page->class_index);
-    mi_page_queue_t *const q = &theap->queue[page->class_index];
+    const uint32_t queue = mi_class_queue(page->class_index);
+    theap_home(theap, queue);
+    mi_page_queue_t *const q = &theap->queue[queue];
     page->state = MI_PAGE_AVAILABLE;
     page->prev = NULL;
     page->next = q->first;
@@ -42,8 +43,9 @@ static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
 }
 
 static void queue_push_back(mi_theap_t *theap, mi_page_t *page) {
-    theap_home(theap, page->class_index);
-    mi_page_queue_t *const q = &theap->queue[page->class_index];
+    const uint32_t queue = mi_class_queue(page->class_index);
+    theap_home(theap, queue);
+    mi_page_queue_t *const q = &theap->queue[queue];
     page->state = MI_PAGE_AVAILABLE;
     page->next = NULL;
     page->prev = q->last;
@@ -55,7 +57,7 @@ static void queue_push_back(mi_theap_t *theap, mi_page_t *page) {
 }
 
 static void queue_remove(mi_theap_t *theap, mi_page_t *page) {
-    mi_page_queue_t *const q = &theap->queue[page->class_index];
+    mi_page_queue_t *const q = &theap->queue[mi_class_queue(page->class_index)];
     if (page->prev != NULL)
         page->prev->next = page->next;
     else
@@ -140,6 +142,8 @@ static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
         return;
     }
     page_wait(page, live);
+    if (page->reserved == 1)
+        mi_remote_open(theap, page);
 }
 
 static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
@@ -194,7 +198,7 @@ static size_t theap_empty_max_of_all(const mi_theap_t *theap, size_t own) {
 
 // A thread keeps more when it has more: a sixteenth of its addresses at least, up to a limit.
 static size_t theap_empty_max(const mi_theap_t *theap) {
-    const size_t share = mi_load_relaxed(&theap->page_count) * MI_EMPTY_SHARE;
+    const size_t share = mi_theap_pages(theap) * MI_EMPTY_SHARE;
     const size_t own = share < MI_EMPTY_MAX   ? MI_EMPTY_MAX
                        : share < MI_EMPTY_TOP ? share
                                               : MI_EMPTY_TOP;
@@ -211,7 +215,10 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
         return;
     }
     theap->empty_bytes += bytes;
-    queue_push_back(theap, page);
+    if (page->reserved == 1) // all that wait with it are empty too: the last that was used is next
+        queue_push_front(theap, page);
+    else
+        queue_push_back(theap, page);
 }
 
 // Single-block pages are kept while they are current, for pairs of malloc and free without a slow
@@ -427,7 +434,7 @@ MI_INLINE uint32_t theap_server(mi_theap_t *theap, uint32_t class_index) {
 // how much too large the blocks of second and further pages are.
 static bool theap_shall_refine(mi_theap_t *theap, uint32_t asked, uint32_t class_index) {
     const mi_page_t *const full = theap->current[class_index];
-    const size_t pages = mi_load_relaxed(&theap->page_count);
+    const size_t pages = mi_theap_pages(theap);
     if (MI_LIKELY(theap->fineness == MI_CLASS_FINE))
         return false;
     if (asked != class_index && full->state == MI_PAGE_CURRENT && full != &mi_page_empty)
@@ -443,8 +450,8 @@ static bool theap_shall_refine(mi_theap_t *theap, uint32_t asked, uint32_t class
 MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
     mi_page_t *const page = theap->queue[class_index].first;
     mi_page_t *const old = theap->current[class_index];
-    if (page == NULL || page->free == NULL || page->used == 0 || class_index > MI_CLASS_SHARED ||
-        old->state != MI_PAGE_CURRENT || old->capacity != old->reserved || old == &mi_page_empty ||
+    if (page == NULL || page->free == NULL || page->used == 0 || old->state != MI_PAGE_CURRENT ||
+        old->capacity != old->reserved || old == &mi_page_empty ||
         mi_load_relaxed(&theap->pending) != NULL || mi_guest_may_serve(theap, class_index))
         return NULL;
     queue_remove(theap, page);
@@ -495,6 +502,84 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero)
     return page;
 }
 
+// The same for a class whose pages have one block, which is in use in the current one. Those that
+// wait are empty, and serve all classes whose pages are as long.
+static mi_page_t *theap_next_single(mi_theap_t *theap, uint32_t class_index) {
+    mi_page_t *const page = theap->queue[mi_class_queue(class_index)].first;
+    mi_page_t *const old = theap->current[class_index];
+    if (page == NULL || page->free == NULL)
+        return NULL;
+    queue_remove(theap, page);
+    theap->empty_bytes -= page_touched(page);
+    mi_page_suit(page, class_index);
+    theap->hot_bytes += page->block_bytes - old->block_bytes;
+    theap->homes[class_index / 64] |= (uint64_t)1 << (class_index % 64);
+    theap->current[class_index] = page;
+    if (old != &mi_page_empty) {
+        page_wait(old, 1);
+        mi_remote_open(theap, old);
+    }
+    return page;
+}
+
+// The idle current page of a class; NULL = it has none.
+static mi_page_t *theap_take_current(mi_theap_t *theap, uint32_t class_index) {
+    mi_page_t *const page = theap->current[class_index];
+    if (page->state != MI_PAGE_CURRENT || page->used != 1)
+        return NULL;
+    theap->lent_at[mi_class_plain(class_index)] = (uint16_t)mi_load_relaxed(&theap->tick);
+    mi_theap_detach(theap, page);
+    return page;
+}
+
+// As theap_borrow: what the classes of this one's queue have for their current page.
+static mi_page_t *theap_borrow_single(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t queue = mi_class_queue(class_index);
+    mi_page_t *page = NULL;
+    if (!theap_may_borrow(theap, mi_class_plain(class_index)))
+        return NULL;
+    for (uint32_t c = class_index - 1; page == NULL && mi_class_queue(c) == queue; c--)
+        page = theap_take_current(theap, c);
+    for (uint32_t c = queue; page == NULL && c > class_index; c--)
+        page = theap_take_current(theap, c);
+    return page;
+}
+
+static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
+    mi_remote_collect(theap);
+    mi_page_t *page = theap->current[class_index];
+    if (page->free != NULL)
+        return page;
+    page = theap_next_single(theap, class_index);
+    if (page == NULL) {
+        page = theap_borrow_single(theap, class_index);
+        if (page == NULL)
+            page = mi_orphan_steal(theap, class_index);
+        if (page == NULL)
+            page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
+        if (page == NULL)
+            return NULL;
+        if (page->class_index != class_index) {
+            mi_theap_detach(theap, page);
+            mi_page_suit(page, class_index);
+        }
+        theap_promote(theap, page);
+        if (page->free == NULL)
+            *is_zero = mi_page_extend(page);
+    }
+    if (MI_UNLIKELY(theap->hot_bytes > MI_HOT_MAX))
+        theap_bound_hot(theap, class_index);
+    return page;
+}
+
+// Of a class: with a free block. The same.
+MI_INLINE mi_page_t *theap_find_page(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
+    if (mi_class_plain(class_index) > MI_CLASS_SHARED)
+        return theap_refill_single(theap, class_index, is_zero);
+    mi_page_t *const next = theap_next(theap, theap_server(theap, class_index));
+    return next != NULL ? next : theap_refill(theap, class_index, is_zero);
+}
+
 static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero) {
     mi_remote_collect(theap);
     mi_page_t *const page =
@@ -504,6 +589,7 @@ static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, boo
     mi_page_fill(page);
     *is_zero = page->is_zero;
     page->is_zero = false;
+    mi_remote_open(theap, page);
     return page->start;
 }
 
@@ -522,9 +608,7 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
     if (is_huge) {
         p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero) : NULL);
     } else {
-        mi_page_t *page = theap_next(theap, theap_server(theap, class_index));
-        if (page == NULL)
-            page = theap_refill(theap, class_index, is_zero);
+        mi_page_t *const page = theap_find_page(theap, class_index, is_zero);
         if (page != NULL)
             p = mi_page_pop(page);
     }
@@ -550,7 +634,8 @@ void mi_page_used_up(mi_page_t *page) {
     if (page->state == MI_PAGE_FULL) {
         page->used = page->hidden;
         page->hidden = 0;
-        if (page->class_index != MI_CLASS_HUGE)
+        mi_remote_close(page);
+        if (page->used != 0)
             mi_theap_make_available(theap, page);
     }
     if (page->used == 0)

@@ -77,7 +77,7 @@ struct mi_theap_s {
     size_t hot_bytes;                  // of the current pages that hold one block each
     uint64_t trim_at_ms;               // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
-    _Atomic(size_t) page_count;        // owner writes: pages it owns
+    _Atomic(size_t) page_count;        // owner writes: pages that it got, less those it gave back
     _Atomic(uint64_t) page_total;      // owner writes: pages it ever made
     uint32_t collect_tick;             // slow paths since the last collection by their number
     _Atomic(uint32_t) tick;            // owner writes: slow paths taken; paces the clock checks
@@ -103,6 +103,7 @@ struct mi_theap_s {
     mi_theap_t *list_next; // orphan list or pool, under the life lock
     _Atomic(uintptr_t) thread_id; // of the owner, 0 = none
     _Atomic(uint32_t) state;      // mi_theap_state_t; changes under the life lock
+    _Atomic(size_t) far_released; // of page_count, those that other threads gave back (remote.h)
     mi_sleep_t sleep;             // whoever looks for sleepers (sleep.c)
     _Atomic(uint32_t)
         busy; // the owner is in a slow path (a fork child must not trust the lists then)
@@ -170,6 +171,13 @@ MI_INLINE bool mi_free_begin(const void *p, uintptr_t *index, mi_theap_t **theap
 
 MI_INLINE mi_heap_t *mi_theap_heap(const mi_theap_t *theap) {
     return mi_load_relaxed(&theap->heap);
+}
+
+// Pages that it has. For others than its owner a guess: it may just be recycled.
+MI_INLINE size_t mi_theap_pages(const mi_theap_t *theap) {
+    const size_t gone = mi_load_acquire(&theap->far_released); // with mi_page_release_far
+    const size_t had = mi_load_relaxed(&theap->page_count);
+    return had < gone ? 0 : had - gone;
 }
 
 // For the test that kills a thread inside a change; the product has nothing here.

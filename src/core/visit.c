@@ -42,7 +42,7 @@ static bool visit_page(mi_page_t *page, void *arg) {
     area.block_bytes = page->block_bytes;
     mi_memzero(job->is_free, sizeof(job->is_free));
     visit_mark(job, page, page->free);
-    visit_mark(job, page, mi_load_acquire(&page->remote)); // with remote_push
+    visit_mark(job, page, mi_page_remote_first(page));
     area.used = 0;
     for (uint32_t i = 0; i < page->capacity; i++)
         area.used += ((job->is_free[i / 64] >> (i % 64)) & 1) == 0;
@@ -100,15 +100,30 @@ bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit
     return true;
 }
 
-bool mi_core_thread_visit(mi_core_visit_fn visit, void *arg) {
+// Other threads go on, and may give back pages with one block.
+typedef struct visit_own_s {
+    const mi_theap_t *theap;
+    visit_job_t *job;
+} visit_own_t;
+
+static bool visit_own_page(mi_page_t *page, void *arg) {
+    const visit_own_t *const own = (const visit_own_t *)arg;
+    if (mi_load_acquire(&page->theap) == own->theap) // with mi_page_set_owner
+        (void)visit_page(page, own->job);
+    return true;
+}
+
+void mi_core_thread_visit(mi_core_visit_fn visit, void *arg) {
     const uintptr_t self = mi_os_thread_id();
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
         mi_remote_flush(own, true);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         visit_job_t job = {mi_theap_heap(t), false, visit, arg, {0}};
-        if (mi_load_relaxed(&t->thread_id) == self && !visit_theap(t, &job))
-            return false;
+        visit_own_t theirs = {t, &job};
+        if (mi_load_relaxed(&t->thread_id) != self)
+            continue;
+        mi_arena_visit_held(t, visit_page, &job);
+        (void)mi_page_visit_own(visit_own_page, &theirs);
     }
-    return true;
 }

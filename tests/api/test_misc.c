@@ -290,7 +290,7 @@ static void check_provided(void) {
     size_t sum = 0;
     while (mi_heap_malloc(heap, 500000) != NULL)
         sum += 500000;
-    CHECK_MSG(sum >= bytes / 4 * 3, "%zu", sum);
+    CHECK_MSG(sum >= bytes / 2, "%zu", sum); // spans lie where guards are (secure build)
     mi_heap_destroy(heap);
     mi_collect(true);
     CHECK_MSG(own.live <= bytes / 8 && !own.is_wrong, "%zu bytes are left", own.live);

@@ -194,7 +194,7 @@ static void look(void) {
 
 // Not in other heaps than the main one: they may be destroyed, and their arenas given up,
 // meanwhile.
-enum { APART_SIZE = 100000, APART_COUNT = 20 };
+enum { APART_SIZE = 20000, APART_COUNT = 20 };
 typedef struct apart_s {
     pthread_barrier_t made, seen;
     mi_heap_t *heap;

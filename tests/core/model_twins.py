@@ -33,11 +33,11 @@ TWINS = {
     mi_unlock(&mi_life_lock);
     mi_orphan_tidy(theap, false);""")]),
     # The push of a block without release order: others see it before its link.
-    "link-after-push": ("remote.c", [("""        mi_block_set_next_far(page, tail, old);
+    "link-after-push": ("remote.c", [("""        mi_block_set_next_far(page, tail, is_first ? NULL : old);
         // Release""", """        // Release"""), ("""    } while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
 """, f"""    }} while (!mi_cas_weak_acq_rel(&page->remote, &old, head));
     (void){STEP}
-    mi_block_set_next_far(page, tail, old);
+    mi_block_set_next_far(page, tail, is_first ? NULL : old);
 """)]),
     # What a thief is done with goes back to the list without the lock.
     "return-unlocked": ("orphan.c", [("""    mi_lock(&mi_life_lock);
@@ -58,6 +58,31 @@ TWINS = {
             page->pending_next = mi_load_relaxed(&sleeper->pending);
             mi_store_release(&sleeper->pending, page);
         }""")]),
+    # Those whose names begin with large- concern pages with one block; only the scenes with such are walked.
+    # A page with one block is said to be alone although a block of it was freed meanwhile.
+    "large-open-blind": ("remote.c", [("""        (void)mi_cas_strong_acq_rel(&page->remote, &nothing, MI_REMOTE_ALONE);
+""", f"""        if (mi_load_relaxed(&page->remote) == nothing) {{
+            (void){STEP}
+            mi_store_release(&page->remote, MI_REMOTE_ALONE);
+        }}
+""")]),
+    # The owner frees the block itself, and the page stays open while it serves again.
+    "large-open-for-ever": ("theap.c", [("        mi_remote_close(page);\n", "")]),
+    # A page is open while its class allocates from it.
+    "large-open-current": ("theap.c", [("""    theap_set_current(theap, page->class_index, page);
+    theap_demote""", """    theap_set_current(theap, page->class_index, page);
+    if (page->reserved == 1)
+        mi_remote_open(theap, page);
+    theap_demote""")]),
+    # A block that is pushed on an open page takes it for one with a list.
+    "large-push-on-open": ("remote.c", [("is_first = (old == NULL || old == MI_REMOTE_ALONE);",
+                                   "is_first = (old == NULL);")]),
+    # Two threads count the pages that they gave back of one thread heap.
+    "large-give-count-split": ("page.c", [("    mi_fetch_add_release(&owner->far_released, (size_t)1);\n",
+                                     f"""    const size_t before = mi_load_relaxed(&owner->far_released);
+    (void){STEP}
+    mi_store_release(&owner->far_released, before + 1);
+""")]),
     # Those whose names begin with guest- concern blocks that threads keep for themselves.
     # A thread heap without pages is recycled with blocks that were of use to it.
     "guest-pool": ("orphan.c", [("""        mi_remote_flush(theap, true);
@@ -74,10 +99,10 @@ TWINS = {
     orphan_empty(orphan);
 }""")]),
     # An orphan without pages goes to the pool although it was put back to the list.
-    "left-twice": ("orphan.c", [("""    if (mi_load_relaxed(&theap->page_count) == 0)
+    "left-twice": ("orphan.c", [("""    if (mi_theap_pages(theap) == 0)
         mi_life_pool_put(theap);
     else
-        mi_orphan_put(theap);""", """    if (mi_load_relaxed(&theap->page_count) == 0)
+        mi_orphan_put(theap);""", """    if (mi_theap_pages(theap) == 0)
         mi_life_pool_put(theap);
     mi_orphan_put(theap);""")]),
 }
