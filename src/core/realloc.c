@@ -137,8 +137,8 @@ static void *realloc_copy(const realloc_job_t *job) {
     const bool zero = (job->flags & MI_REALLOC_ZERO) != 0;
     const size_t old = job->old_size;
     size_t wanted = job->size;
-    if (!MI_DEBUG && wanted > old && old > MI_STEP_MIN && wanted - old < old / 8)
-        wanted = old + (old > MI_SHARED_MAX / 2 ? old : old / 2);
+    if (!MI_DEBUG && wanted > old && old > MI_STEP_MIN && wanted - old < old / 4)
+        wanted = old + old / 2;
     if (realloc_is_exact(job) && wanted - job->size >= UINT32_MAX - MI_SLICE_BYTES)
         wanted = job->size; // slack must fit its field
     bool is_zero = false;
