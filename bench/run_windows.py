@@ -111,7 +111,7 @@ def main():
         print("missing: " + ", ".join(missing), file=sys.stderr)
         return 2
     start = time.monotonic()
-    with tempfile.TemporaryDirectory() as work, wine_kept(pathlib.Path(work)):
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work, wine_kept(pathlib.Path(work)):
         programs = dict(prepare(build, pathlib.Path(work)))
         names = command(programs["own heap"], "list").stdout.split()
         names = [n for n in names if not args.only or any(w in n for w in args.only.split(","))]
