@@ -9,7 +9,8 @@
   bench/run.py count      instructions per malloc/free pair, by callgrind (repeatable to the instruction)
   bench/run.py all        micro, suite, programs and count (the default)
 
-Options: --cpu, --count, --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...),
+Options: --cpu, --count, --rounds N (default 5: every allocator runs each thing N times, in the order A B C A B C ...;
+programs A B C B C A ...),
 --only WORD (patterns or programs whose name contains it), --json FILE, --svg FILE, --ms N (per micro trial).
 With --count, wide counts instructions by callgrind, once; it takes a minute for each second, so use --only.
 Every figure is the median of its rounds. The noise floor is the median over all cells of (max-min)/median; ratios
@@ -156,8 +157,10 @@ def program_cells(args, allocators, folder):
     cells = {}
     right = {job.name: once(job, None)[3] for job in jobs}  # not counted: files get into the cache
     for round_number in range(args.rounds):
+        first = round_number % len(allocators)  # another one each time: who comes first follows another program
+        order = [*allocators.items()][first:] + [*allocators.items()][:first]
         for job in jobs:
-            for allocator, library in allocators.items():
+            for allocator, library in order:
                 wall, cpu, rss, made = once(job, library)
                 if made != right[job.name]:
                     raise SystemExit(f"{job.name} under {allocator}: its output is not what it is without")
