@@ -3,8 +3,6 @@
 // sizes, a way to live and a share of the work of its own.
 #include "suite.h"
 
-#include <math.h>
-
 typedef enum life_e {
     LIFE_RANDOM,
     LIFE_QUEUE,
@@ -55,15 +53,12 @@ static unsigned draw(uint64_t *s, unsigned n) { // 0 to n - 1
     return (unsigned)((suite_random(s) >> 33) % n);
 }
 
-static double draw_log(uint64_t *s, double least, double most) {
-    return least * pow(most / least, draw(s, 1001) / 1000.0);
-}
-
 static kind_t draw_kind(uint64_t *s, int is_shared, double bytes, double *step_ns) {
     kind_t k = {.life = (life_t)draw(s, LIVES), .weight = 1 + draw(s, 8)};
     // Small ones are likelier: the lesser of two draws of a doubling between 16 bytes and 256 KiB.
     const unsigned a = draw(s, 15), b = draw(s, 15);
-    k.most = (size_t)(draw_log(s, 1, 2) * (double)(16 << (a < b ? a : b)));
+    const unsigned low = 16u << (a < b ? a : b);
+    k.most = low + draw(s, low);
     k.least = k.most >> draw(s, 6);
     k.least = (k.least < 8 ? 8 : k.least);
     k.is_filled = (draw(s, 2) == 0);
@@ -84,7 +79,7 @@ static mix_t draw_mix(uint64_t seed, int scale) {
     double most_ns = 0;
     for (int i = 0; i < m.phases; i++) {
         phase_t *const p = &m.phase[i];
-        const double live = draw_log(&s, 256e3, 48e6) / m.threads;
+        const double live = (double)suite_size(&s, 256 * 1024, 48 * 1024 * 1024) / m.threads;
         double ns = 0;
         p->kinds = 1 + (int)draw(&s, MAX_KINDS);
         for (int k = 0; k < p->kinds; k++) {
