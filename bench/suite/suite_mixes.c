@@ -23,7 +23,7 @@ typedef struct kind_s {
     int is_filled;   // all bytes are written, not just the first
 } kind_t;
 
-enum { MAX_KINDS = 6, MAX_PHASES = 4, MAX_THREADS = 8, MAILBOX = 1024, MAX_SLOTS = 60000 };
+enum { MAX_KINDS = 6, MAX_PHASES = 3, MAX_THREADS = 8, MAILBOX = 1024, MAX_SLOTS = 60000 };
 
 typedef struct phase_s {
     kind_t kind[MAX_KINDS];

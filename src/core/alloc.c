@@ -8,7 +8,6 @@
 #include "core/heap.h"
 #include "core/life.h"
 #include "core/limits.h"
-#include "core/remote.h"
 #include "os/os.h"
 
 // Is so little of a block in memory that giving it back is cheaper than bringing the rest in? To
@@ -120,7 +119,6 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, un
             (void)mi_exact_set(page, p, size);
         mi_pad_open(page, p, size, zero);
         page->is_zero = false;
-        mi_remote_open(theap, page);
     }
     mi_theap_leave(theap, was);
     return p;

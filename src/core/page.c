@@ -10,6 +10,7 @@
 #include "core/limits.h"
 #include "core/lock.h"
 #include "core/meta.h"
+#include "core/remote.h"
 #include "core/theap.h"
 #include "os/os.h"
 
@@ -304,21 +305,18 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
 }
 
 void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
-    const bool is_shared = (page->reserved > 1);
     const size_t before = page->capacity * page->block_bytes;
-    const size_t used = (is_shared && page->extent > before ? page->extent : before);
-    const bool is_zero = (is_shared && page->is_zero);
+    const size_t used = (page->extent > before ? page->extent : before);
+    const bool is_zero = page->is_zero;
     const mi_span_t span = {page->start, page->slices, page->arena, page, is_zero};
-    MI_ASSERT(page->used == 0 && mi_load_relaxed(&page->remote) == NULL);
+    MI_ASSERT(page->used == 0 && page->reserved > 1 && mi_load_relaxed(&page->remote) == NULL);
     MI_ASSERT(!mi_page_has_interior(page));
     mi_theap_t *const theap = mi_load_relaxed(&page->theap);
     mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
-    if (is_shared)
-        mi_exact_forget(page);
+    mi_exact_forget(page);
     page_describe(page, theap, &span, class_index, mi_class_bytes(mi_class_plain(class_index)));
     page_set_far_class(page, theap);
-    if (is_shared)
-        page->extent = (uint32_t)used;
+    page->extent = (uint32_t)used;
 }
 
 void mi_page_suit(mi_page_t *page, uint32_t class_index) {
@@ -330,24 +328,25 @@ void mi_page_suit(mi_page_t *page, uint32_t class_index) {
     page->used = 1;
 }
 
-void mi_page_release(mi_page_t *page) {
-    mi_page_map_clear(page->start, page->slices);
-    page_count_add(mi_load_relaxed(&page->theap), -1);
+// What it is to its thread heap is the caller's to say.
+static void page_give_back(mi_page_t *page) {
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
+    mi_page_map_clear(page->start, page->slices);
     page->state = MI_PAGE_FREE;
     mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
     page_span_free(page);
 }
 
+void mi_page_release(mi_page_t *page) {
+    page_count_add(mi_load_relaxed(&page->theap), -1);
+    page_give_back(page);
+}
+
 void mi_page_release_far(mi_page_t *page) {
     mi_theap_t *const owner = mi_load_relaxed(&page->theap);
-    mi_store_release(&page->theap, NULL); // with the acquires of page->theap
-    mi_page_map_clear(page->start, page->slices);
+    page_give_back(page);
     // The last that is done to the owner, which may be recycled then. With mi_theap_pages.
     mi_fetch_add_release(&owner->far_released, (size_t)1);
-    page->state = MI_PAGE_FREE;
-    mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
-    page_span_free(page);
 }
 
 void mi_page_park(mi_page_t *page) {
@@ -536,6 +535,7 @@ void mi_page_fill(mi_page_t *page) {
     page->capacity = 1;
     page->state = MI_PAGE_FULL; // used is 1: the block
     mi_marks_fill(page, 0, 1, MI_MARK_LIVE);
+    mi_remote_open(page);
 }
 
 bool mi_page_is_valid(const mi_page_t *page) {

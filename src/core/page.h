@@ -255,7 +255,7 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes);
 // A page for one huge block in an arena, where it is likely to grow in place. NULL = no such place.
 mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes);
 // Makes a detached page without live blocks and interior pointers one of another class, which needs
-// as many slices and is of the same kind: several blocks in it, or one.
+// as many slices and holds several blocks, too.
 void mi_page_rebind(mi_page_t *page, uint32_t class_index);
 // The same within the classes of one queue (mi_class_queue), for a page with one block.
 void mi_page_suit(mi_page_t *page, uint32_t class_index);

@@ -7,7 +7,6 @@
 #include "core/ledger.h"
 #include "core/limits.h"
 #include "core/life.h"
-#include "core/remote.h"
 #include "os/os.h"
 
 // What is to be resized, and how.
@@ -112,7 +111,6 @@ static void *realloc_move_pages(const realloc_job_t *job) {
         mi_memzero(page->start + job->old_size, old_bytes - job->old_size);
     if (realloc_is_exact(job))
         (void)mi_exact_set(page, page->start, job->size);
-    mi_remote_open(job->theap, page);
     return page->start;
 }
 

@@ -9,11 +9,11 @@
 // ---- Pages with one block
 // ---------------------------------------------------------------------
 
-void mi_remote_open(const mi_theap_t *owner, mi_page_t *page) {
+void mi_remote_open(mi_page_t *page) {
     mi_block_t *nothing = NULL;
     // Release: all that the owner did with the page, with the acquire in remote_give. Not if its
     // block was freed meanwhile: then the page is on its way to the owner.
-    if (mi_theap_heap(owner) == &mi_heap_main_state)
+    if (mi_theap_heap(mi_load_relaxed(&page->theap)) == &mi_heap_main_state)
         (void)mi_cas_strong_acq_rel(&page->remote, &nothing, MI_REMOTE_ALONE);
 }
 

@@ -49,7 +49,7 @@ MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t
 }
 // The page has one block, which is live or in remote, and is in no list of its owner, who calls
 // this: another thread may take it now.
-void mi_remote_open(const mi_theap_t *owner, mi_page_t *page);
+void mi_remote_open(mi_page_t *page);
 // The owner frees the block itself, so nobody else does.
 MI_INLINE void mi_remote_close(mi_page_t *page) {
     if (mi_load_relaxed(&page->remote) == MI_REMOTE_ALONE)

@@ -79,14 +79,6 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
     return (block_bytes <= 16 * MI_KiB ? 2 : 4) + (MI_GUARD_BYTES != 0 ? 1 : 0);
 }
 
-// Classes first .. last have pages of the same length as this (plain) one's, of several blocks.
-MI_INLINE void mi_class_siblings(uint32_t class_index, uint32_t *first, uint32_t *last) {
-    const bool is_first = (class_index <= MI_CLASS_ONE_SLICE);
-    const bool is_second = (class_index <= MI_CLASS_TWO_SLICES);
-    *first = (is_first ? 1 : is_second ? MI_CLASS_ONE_SLICE + 1 : MI_CLASS_TWO_SLICES + 1);
-    *last = (is_first ? MI_CLASS_ONE_SLICE : is_second ? MI_CLASS_TWO_SLICES : MI_CLASS_SHARED);
-}
-
 // The class in whose queue pages of this one wait. Those with one block are as good for each class
 // whose pages are as long: eight have two slices, four have three, four have four, then two each.
 // With a guard at their end a page of whole slices is one of the next.
@@ -100,6 +92,20 @@ MI_INLINE uint32_t mi_class_queue(uint32_t class_index) {
         return class_index;
     const uint32_t others = 7u >> (place / 8);
     return class_index - plain + ((plain + guard + others) & ~others) - guard;
+}
+
+// Classes first .. last have pages of the same length and kind as this (plain) one's.
+MI_INLINE void mi_class_siblings(uint32_t class_index, uint32_t *first, uint32_t *last) {
+    if (class_index > MI_CLASS_SHARED) {
+        *last = mi_class_queue(class_index);
+        for (*first = *last; mi_class_queue(*first - 1) == *last;)
+            --*first;
+        return;
+    }
+    const bool is_first = (class_index <= MI_CLASS_ONE_SLICE);
+    const bool is_second = (class_index <= MI_CLASS_TWO_SLICES);
+    *first = (is_first ? 1 : is_second ? MI_CLASS_ONE_SLICE + 1 : MI_CLASS_TWO_SLICES + 1);
+    *last = (is_first ? MI_CLASS_ONE_SLICE : is_second ? MI_CLASS_TWO_SLICES : MI_CLASS_SHARED);
 }
 
 #endif

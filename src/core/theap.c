@@ -143,7 +143,7 @@ static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
     }
     page_wait(page, live);
     if (page->reserved == 1)
-        mi_remote_open(theap, page);
+        mi_remote_open(page);
 }
 
 static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
@@ -389,7 +389,10 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
         return NULL;
     theap->lent_at[mi_class_plain(page->class_index)] = (uint16_t)mi_load_relaxed(&theap->tick);
     mi_theap_detach(theap, page);
-    mi_page_rebind(page, class_index);
+    if (page->reserved == 1)
+        mi_page_suit(page, class_index);
+    else
+        mi_page_rebind(page, class_index);
     return page;
 }
 
@@ -517,34 +520,12 @@ static mi_page_t *theap_next_single(mi_theap_t *theap, uint32_t class_index) {
     theap->current[class_index] = page;
     if (old != &mi_page_empty) {
         page_wait(old, 1);
-        mi_remote_open(theap, old);
+        mi_remote_open(old);
     }
     return page;
 }
 
-// The idle current page of a class; NULL = it has none.
-static mi_page_t *theap_take_current(mi_theap_t *theap, uint32_t class_index) {
-    mi_page_t *const page = theap->current[class_index];
-    if (page->state != MI_PAGE_CURRENT || page->used != 1)
-        return NULL;
-    theap->lent_at[mi_class_plain(class_index)] = (uint16_t)mi_load_relaxed(&theap->tick);
-    mi_theap_detach(theap, page);
-    return page;
-}
-
-// As theap_borrow: what the classes of this one's queue have for their current page.
-static mi_page_t *theap_borrow_single(mi_theap_t *theap, uint32_t class_index) {
-    const uint32_t queue = mi_class_queue(class_index);
-    mi_page_t *page = NULL;
-    if (!theap_may_borrow(theap, mi_class_plain(class_index)))
-        return NULL;
-    for (uint32_t c = class_index - 1; page == NULL && mi_class_queue(c) == queue; c--)
-        page = theap_take_current(theap, c);
-    for (uint32_t c = queue; page == NULL && c > class_index; c--)
-        page = theap_take_current(theap, c);
-    return page;
-}
-
+// theap_refill for such a class.
 static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
     mi_remote_collect(theap);
     mi_page_t *page = theap->current[class_index];
@@ -552,7 +533,7 @@ static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, b
         return page;
     page = theap_next_single(theap, class_index);
     if (page == NULL) {
-        page = theap_borrow_single(theap, class_index);
+        page = theap_borrow(theap, class_index);
         if (page == NULL)
             page = mi_orphan_steal(theap, class_index);
         if (page == NULL)
@@ -589,7 +570,6 @@ static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, boo
     mi_page_fill(page);
     *is_zero = page->is_zero;
     page->is_zero = false;
-    mi_remote_open(theap, page);
     return page->start;
 }
 

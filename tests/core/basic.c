@@ -12,14 +12,15 @@ static bool has_such_pages(uint32_t a, uint32_t b) {
 // Classes whose pages may be exchanged: all those of one length and kind, and no others. Those with
 // one block have one queue.
 static void test_siblings(void) {
-    for (uint32_t a = 1; a <= MI_CLASS_SHARED; a++) {
+    for (uint32_t a = 1; a <= MI_CLASS_LAST; a++) {
         uint32_t first, last;
         mi_class_siblings(a, &first, &last);
         for (uint32_t b = 1; b <= MI_CLASS_LAST; b++)
             if (has_such_pages(a, b) != (first <= b && b <= last))
                 CHECK_MSG(false, "class %u and class %u", a, b);
-        CHECK(mi_class_queue(a) == a && mi_class_queue(a + MI_CLASS_EXACT) == a + MI_CLASS_EXACT);
     }
+    for (uint32_t a = 1; a <= MI_CLASS_SHARED; a++)
+        CHECK(mi_class_queue(a) == a && mi_class_queue(a + MI_CLASS_EXACT) == a + MI_CLASS_EXACT);
     for (uint32_t a = MI_CLASS_SHARED + 1; a <= MI_CLASS_LAST; a++) {
         for (uint32_t b = 1; b <= MI_CLASS_LAST; b++)
             if (has_such_pages(a, b) != (mi_class_queue(a) == mi_class_queue(b)))

@@ -72,7 +72,7 @@ TWINS = {
     "large-open-current": ("theap.c", [("""    theap_set_current(theap, page->class_index, page);
     theap_demote""", """    theap_set_current(theap, page->class_index, page);
     if (page->reserved == 1)
-        mi_remote_open(theap, page);
+        mi_remote_open(page);
     theap_demote""")]),
     # A block that is pushed on an open page takes it for one with a list.
     "large-push-on-open": ("remote.c", [("is_first = (old == NULL || old == MI_REMOTE_ALONE);",
