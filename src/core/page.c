@@ -319,15 +319,6 @@ void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
     page->extent = (uint32_t)used;
 }
 
-void mi_page_suit(mi_page_t *page, uint32_t class_index) {
-    MI_ASSERT(page->used == 0 && page->reserved == 1);
-    MI_ASSERT(mi_class_queue(class_index) == mi_class_queue(page->class_index));
-    page->class_index = (uint16_t)class_index;
-    page->block_bytes = mi_class_bytes(mi_class_plain(class_index));
-    page->state = MI_PAGE_CURRENT;
-    page->used = 1;
-}
-
 // What it is to its thread heap is the caller's to say.
 static void page_give_back(mi_page_t *page) {
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap

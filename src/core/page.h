@@ -246,6 +246,28 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
     return page->start + mi_page_block_index(page, offset) * page->block_bytes;
 }
 
+// The same for one with one block, of a class that needs no more slices than it has.
+MI_INLINE void mi_page_suit(mi_page_t *page, uint32_t class_index) {
+    MI_ASSERT(page->used == 0 && page->reserved == 1);
+    MI_ASSERT(mi_class_slices(mi_class_bytes(mi_class_plain(class_index))) <= page->slices);
+    page->class_index = (uint16_t)class_index;
+    page->block_bytes = mi_class_bytes(mi_class_plain(class_index));
+    page->state = MI_PAGE_CURRENT;
+    page->used = 1;
+}
+
+// It has no live block and served a smaller class: makes it one of the largest that its slices have
+// room for, with whose pages it waits.
+MI_INLINE void mi_page_widen(mi_page_t *page) {
+    const size_t bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    if (MI_LIKELY(bytes - page->block_bytes < MI_SLICE_BYTES))
+        return;
+    const uint32_t plain = mi_class_plain(page->class_index);
+    const uint32_t most = mi_class_of(bytes + 1) - 1;
+    page->class_index = (uint16_t)(page->class_index - plain + most);
+    page->block_bytes = mi_class_bytes(most);
+}
+
 // A new page without linked blocks: state CURRENT, used 1, owned by theap, entered in the page map.
 // block_bytes is the class size, or for MI_CLASS_HUGE any; align (a power of two) beyond a slice
 // only for one block. NULL = no memory.
@@ -257,8 +279,6 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes);
 // Makes a detached page without live blocks and interior pointers one of another class, which needs
 // as many slices and holds several blocks, too.
 void mi_page_rebind(mi_page_t *page, uint32_t class_index);
-// The same within the classes of one queue (mi_class_queue), for a page with one block.
-void mi_page_suit(mi_page_t *page, uint32_t class_index);
 // Drops a page with its own reservation, whose memory has moved elsewhere and which is in the page
 // map no more. By the owner of its block and its theap.
 void mi_page_forget(mi_page_t *page);

@@ -23,6 +23,7 @@
 #ifndef MI_CORE_REMOTE_H
 #define MI_CORE_REMOTE_H
 
+#include "core/heap.h"
 #include "core/theap.h"
 
 // Frees a block of a page that is not this thread's. theap: of this thread, whose batches may hold
@@ -50,6 +51,12 @@ MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t
 // The page has one block, which is live or in remote, and is in no list of its owner, who calls
 // this: another thread may take it now.
 void mi_remote_open(mi_page_t *page);
+// The same before the block is handed out.
+MI_INLINE void mi_remote_open_first(mi_page_t *page) {
+    // Release: as in mi_remote_open.
+    if (mi_theap_heap(mi_load_relaxed(&page->theap)) == &mi_heap_main_state)
+        mi_store_release(&page->remote, MI_REMOTE_ALONE);
+}
 // The owner frees the block itself, so nobody else does.
 MI_INLINE void mi_remote_close(mi_page_t *page) {
     if (mi_load_relaxed(&page->remote) == MI_REMOTE_ALONE)

@@ -80,18 +80,18 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
 }
 
 // The class in whose queue pages of this one wait. Those with one block are as good for each class
-// whose pages are as long: eight have two slices, four have three, four have four, then two each.
-// With a guard at their end a page of whole slices is one of the next.
-MI_INLINE uint32_t mi_class_queue(uint32_t class_index) {
-    if (MI_LIKELY(class_index <= MI_CLASS_SHARED))
-        return class_index;
-    const uint32_t plain = mi_class_plain(class_index);
+// whose pages are as long: eight have two slices, four have three, four have four, then two each,
+// then one. With a guard at their end a page of whole slices is one of the next.
+MI_INLINE uint32_t mi_class_queue_single(uint32_t class_index) {
     const uint32_t guard = (MI_GUARD_BYTES != 0 ? 1 : 0);
-    const uint32_t place = plain + guard - (MI_CLASS_SHARED + 1);
-    if (plain <= MI_CLASS_SHARED || place >= 24)
-        return class_index;
-    const uint32_t others = 7u >> (place / 8);
+    const uint32_t plain = mi_class_plain(class_index);
+    const uint32_t others = 7u >> ((plain + guard - (MI_CLASS_SHARED + 1)) / 8);
     return class_index - plain + ((plain + guard + others) & ~others) - guard;
+}
+
+MI_INLINE uint32_t mi_class_queue(uint32_t class_index) {
+    return mi_class_plain(class_index) > MI_CLASS_SHARED ? mi_class_queue_single(class_index)
+                                                         : class_index;
 }
 
 // Classes first .. last have pages of the same length and kind as this (plain) one's.

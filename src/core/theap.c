@@ -28,10 +28,7 @@ MI_INLINE void theap_home(mi_theap_t *theap, uint32_t class_index) {
     theap->homes[class_index / 64] |= (uint64_t)1 << (class_index % 64);
 }
 
-static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
-    const uint32_t queue = mi_class_queue(page->class_index);
-    theap_home(theap, queue);
-    mi_page_queue_t *const q = &theap->queue[queue];
+MI_INLINE void queue_push_front_of(mi_page_queue_t *q, mi_page_t *page) {
     page->state = MI_PAGE_AVAILABLE;
     page->prev = NULL;
     page->next = q->first;
@@ -40,6 +37,12 @@ static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
     else
         q->last = page;
     q->first = page;
+}
+
+static void queue_push_front(mi_theap_t *theap, mi_page_t *page) {
+    const uint32_t queue = mi_class_queue(page->class_index);
+    theap_home(theap, queue);
+    queue_push_front_of(&theap->queue[queue], page);
 }
 
 static void queue_push_back(mi_theap_t *theap, mi_page_t *page) {
@@ -54,6 +57,19 @@ static void queue_push_back(mi_theap_t *theap, mi_page_t *page) {
     else
         q->first = page;
     q->last = page;
+}
+
+// Takes the first page.
+MI_INLINE mi_page_t *queue_pop(mi_page_queue_t *q) {
+    mi_page_t *const page = q->first;
+    mi_page_t *const next = page->next;
+    q->first = next;
+    if (next != NULL)
+        next->prev = NULL;
+    else
+        q->last = NULL;
+    page->next = NULL;
+    return page;
 }
 
 static void queue_remove(mi_theap_t *theap, mi_page_t *page) {
@@ -201,24 +217,42 @@ static size_t theap_empty_max(const mi_theap_t *theap) {
     const size_t share = mi_theap_pages(theap) * MI_EMPTY_SHARE;
     const size_t own = share < MI_EMPTY_MAX   ? MI_EMPTY_MAX
                        : share < MI_EMPTY_TOP ? share
-                                              : MI_EMPTY_TOP;
+                                              : MI_EMPTY_TOP + (share - MI_EMPTY_TOP) / 4;
     return MI_EMPTY_ALL == 0 ? own : theap_empty_max_of_all(theap, own);
+}
+
+// One with one block, in no list. All that wait with it are empty too: the last that was used is
+// next.
+MI_INLINE void theap_retire_single(mi_theap_t *theap, mi_page_t *page) {
+    const bool is_huge = (page->class_index == MI_CLASS_HUGE);
+    if (!is_huge)
+        mi_page_widen(page);
+    const size_t bytes = theap->empty_bytes + page_touched(page);
+    if (MI_UNLIKELY(is_huge || bytes > theap_empty_max(theap))) {
+        mi_page_release(page);
+        return;
+    }
+    theap->empty_bytes = bytes;
+    const uint32_t queue = mi_class_queue_single(page->class_index);
+    theap->homes[queue / 64] |= (uint64_t)1 << (queue % 64);
+    queue_push_front_of(&theap->queue[queue], page);
 }
 
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     MI_ASSERT(page->used == 0 && page->hidden == 0);
-    const size_t bytes = page_touched(page);
     if (page->state == MI_PAGE_AVAILABLE)
         queue_remove(theap, page);
-    if (page->class_index == MI_CLASS_HUGE || theap->empty_bytes + bytes > theap_empty_max(theap)) {
+    if (page->reserved == 1) {
+        theap_retire_single(theap, page);
+        return;
+    }
+    const size_t bytes = page_touched(page);
+    if (theap->empty_bytes + bytes > theap_empty_max(theap)) {
         mi_page_release(page);
         return;
     }
     theap->empty_bytes += bytes;
-    if (page->reserved == 1) // all that wait with it are empty too: the last that was used is next
-        queue_push_front(theap, page);
-    else
-        queue_push_back(theap, page);
+    queue_push_back(theap, page);
 }
 
 // Single-block pages are kept while they are current, for pairs of malloc and free without a slow
@@ -505,58 +539,73 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero)
     return page;
 }
 
-// The same for a class whose pages have one block, which is in use in the current one. Those that
-// wait are empty, and serve all classes whose pages are as long.
-static mi_page_t *theap_next_single(mi_theap_t *theap, uint32_t class_index) {
-    mi_page_t *const page = theap->queue[mi_class_queue(class_index)].first;
-    mi_page_t *const old = theap->current[class_index];
-    if (page == NULL || page->free == NULL)
-        return NULL;
-    queue_remove(theap, page);
-    theap->empty_bytes -= page_touched(page);
-    mi_page_suit(page, class_index);
-    theap->hot_bytes += page->block_bytes - old->block_bytes;
-    theap->homes[class_index / 64] |= (uint64_t)1 << (class_index % 64);
-    theap->current[class_index] = page;
-    if (old != &mi_page_empty) {
-        page_wait(old, 1);
-        mi_remote_open(old);
-    }
-    return page;
+// ---- Pages with one block
+// -------------------------------------------------------------------------------
+
+// Where empty pages of the length of this class wait, or if there are none, of the next length: the
+// end of such a page stays as it is then.
+MI_INLINE mi_page_queue_t *theap_waiting(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t queue = mi_class_queue_single(class_index);
+    if (MI_LIKELY(theap->queue[queue].first != NULL) || mi_class_plain(queue) >= MI_CLASS_LAST)
+        return &theap->queue[queue];
+    return &theap->queue[mi_class_queue_single(queue + 1)];
 }
 
-// theap_refill for such a class.
+// A block of such a page, which is full at once and does not become current: what is current stays
+// so, and its line is not touched. Now and then it shall, for pairs of malloc and free; and where
+// nothing is current. NULL = that is due, or no page waits.
+MI_INLINE void *theap_take_single(mi_theap_t *theap, uint32_t class_index) {
+    mi_page_queue_t *const q = theap_waiting(theap, class_index);
+    if (q->first == NULL || q->first->free == NULL ||
+        theap->current[class_index] == &mi_page_empty || mi_load_relaxed(&theap->pending) != NULL ||
+        ++theap->singles % MI_SINGLES == 0)
+        return NULL;
+    mi_page_t *const page = queue_pop(q);
+    theap->empty_bytes -= page_touched(page);
+    mi_page_suit(page, class_index);
+    page->state = MI_PAGE_FULL;
+    page->used = 0;
+    void *const p = mi_page_pop(page);
+    if (MI_SECURE && p == NULL)
+        mi_page_check_list(page);
+    mi_remote_open_first(page);
+    return p;
+}
+
+// theap_refill for such a class, whose current page has no free block.
 static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
-    mi_remote_collect(theap);
-    mi_page_t *page = theap->current[class_index];
-    if (page->free != NULL)
-        return page;
-    page = theap_next_single(theap, class_index);
-    if (page == NULL) {
+    mi_page_t *page = theap_waiting(theap, class_index)->first;
+    if (page == NULL)
         page = theap_borrow(theap, class_index);
-        if (page == NULL)
-            page = mi_orphan_steal(theap, class_index);
-        if (page == NULL)
-            page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
-        if (page == NULL)
-            return NULL;
-        if (page->class_index != class_index) {
-            mi_theap_detach(theap, page);
-            mi_page_suit(page, class_index);
-        }
-        theap_promote(theap, page);
-        if (page->free == NULL)
-            *is_zero = mi_page_extend(page);
+    if (page == NULL)
+        page = mi_orphan_steal(theap, class_index);
+    if (page == NULL)
+        page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
+    if (page == NULL)
+        return NULL;
+    if (page->class_index != class_index) {
+        mi_theap_detach(theap, page);
+        mi_page_suit(page, class_index);
     }
+    theap_promote(theap, page);
+    if (page->free == NULL)
+        *is_zero = mi_page_extend(page);
     if (MI_UNLIKELY(theap->hot_bytes > MI_HOT_MAX))
         theap_bound_hot(theap, class_index);
     return page;
 }
 
-// Of a class: with a free block. The same.
+static MI_NOINLINE void *theap_alloc_single(mi_theap_t *theap, uint32_t class_index,
+                                            bool *is_zero) {
+    mi_remote_collect(theap);
+    mi_page_t *page = theap->current[class_index];
+    if (page->free == NULL)
+        page = theap_refill_single(theap, class_index, is_zero);
+    return page != NULL ? mi_page_pop(page) : NULL;
+}
+
+// Of a class whose pages have several blocks: with a free one. The same.
 MI_INLINE mi_page_t *theap_find_page(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
-    if (mi_class_plain(class_index) > MI_CLASS_SHARED)
-        return theap_refill_single(theap, class_index, is_zero);
     mi_page_t *const next = theap_next(theap, theap_server(theap, class_index));
     return next != NULL ? next : theap_refill(theap, class_index, is_zero);
 }
@@ -587,6 +636,10 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
     theap_tick(theap);
     if (is_huge) {
         p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero) : NULL);
+    } else if (mi_class_plain(class_index) > MI_CLASS_SHARED) {
+        p = theap_take_single(theap, class_index);
+        if (p == NULL)
+            p = theap_alloc_single(theap, class_index, is_zero);
     } else {
         mi_page_t *const page = theap_find_page(theap, class_index, is_zero);
         if (page != NULL)
@@ -617,9 +670,13 @@ void mi_page_used_up(mi_page_t *page) {
         mi_remote_close(page);
         if (page->used != 0)
             mi_theap_make_available(theap, page);
-    }
-    if (page->used == 0)
+        else if (page->reserved == 1)
+            theap_retire_single(theap, page);
+        else
+            mi_theap_retire(theap, page);
+    } else {
         mi_theap_retire(theap, page);
+    }
     theap_tick(theap);
     mi_theap_leave(theap, was);
 }

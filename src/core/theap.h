@@ -85,6 +85,7 @@ struct mi_theap_s {
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
     uint32_t fineness;                 // which classes it has (mi_class_server)
     size_t surplus;                    // bytes that blocks are too large for that (theap.c)
+    uint32_t singles;                  // blocks from pages that were full at once (theap.c)
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
     const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
     uint32_t sparse_left;              // ... which is taken for granted so many times more

@@ -1,6 +1,8 @@
 // Pages that change their class: a class that needs a page takes an idle one of the same length
 // from another; what lies in it then is the new class' alone; classes in turn do not exchange one
 // for ever.
+#include "core/limits.h"
+#include "core/theap.h"
 #include "use.h"
 
 #include <pthread.h>
@@ -151,6 +153,46 @@ static void test_batches(void) {
               (int)among);
 }
 
+// A large block finds a page that waits and is a slice longer; when it is gone, that waits with the
+// long ones again. Each page that is taken is full at once, until one becomes current.
+static void test_longer(void) {
+    enum { LONG = 150 * 1024, SHORT = 70 * 1024, ROUNDS = (MI_SINGLES - 1) / 2 };
+    void *const held[] = {use_malloc(SHORT), use_malloc(LONG)};
+    void *const p = use_malloc(LONG);
+    void *const current = use_malloc(LONG);
+    CHECK(use_free(p) == MI_FREE_OK);
+    mi_core_theap()->singles = 0;
+    const uint64_t before = pages_made();
+    for (int round = 0; round < ROUNDS; round++) {
+        void *const brief = use_malloc(SHORT);
+        CHECK(brief == p && mi_core_usable(brief, NULL) >= SHORT);
+        use_fill(brief, SHORT, (uint8_t)round);
+        CHECK(use_check(brief, SHORT, (uint8_t)round) && use_free(brief) == MI_FREE_OK);
+        void *const again = mi_core_malloc(LONG, round % 2 != 0);
+        CHECK(again == p && mi_core_usable(again, NULL) >= LONG);
+        CHECK(round % 2 == 0 || use_is_zero(again, LONG));
+        use_fill(again, LONG, (uint8_t)round);
+        CHECK(use_check(again, LONG, (uint8_t)round) && use_free(again) == MI_FREE_OK);
+    }
+    CHECK_MSG(pages_made() == before, "%d pages", (int)(pages_made() - before));
+    CHECK(use_free(held[0]) == MI_FREE_OK && use_free(held[1]) == MI_FREE_OK);
+    CHECK(use_free(current) == MI_FREE_OK);
+}
+
+// Blocks of a large size come and go beside one that stays: soon by the fast path.
+static void test_pairs(void) {
+    void *const held = use_malloc(100 * 1024);
+    uint64_t slow = 0;
+    for (int turn = 0; turn < 1000; turn++) {
+        CHECK(use_free(use_malloc(100 * 1024)) == MI_FREE_OK);
+        if (turn == 20)
+            slow = slow_mallocs();
+    }
+    CHECK_MSG(MI_DEBUG || MI_SHRUNK || slow_mallocs() - slow <= 20, "%d slow ones of 980",
+              (int)(slow_mallocs() - slow));
+    CHECK(use_free(held) == MI_FREE_OK);
+}
+
 int main(void) {
     if (MI_SECURE && !MI_SHRUNK)
         test_batches();
@@ -164,6 +206,9 @@ int main(void) {
     test_turns(5000, 1500, 3);
     test_turns(20000, 5000, 3);
     test_turns(70000, 20000, 2);
+    mi_core_collect(true);
+    test_longer();
+    test_pairs();
     test_exact();
     test_interior();
     mi_core_collect(true);

@@ -392,7 +392,10 @@ static void job_free_and_use(void) { // its own, and the page serves again
     keep(0);
     end_thread();
 }
-static void job_use_again(void) { // one that waited serves again, and then the next
+// One that waited serves again, is full at once, waits again and becomes current; then the next.
+static void job_use_again(void) {
+    drop(0);
+    keep(0);
     drop(0);
     keep(0);
     keep(3);
@@ -534,6 +537,7 @@ static void fiber_run(int i, job_fn job, bool is_race) {
 static void forget_counters(void) {
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         t->tick = 0;
+        t->singles = MI_SINGLES - 2; // the second page of one block that is taken becomes current
         t->trim_at_ms = 0;
         memset(&t->sleep, 0, sizeof(t->sleep));
         t->secrets.left = 0;
