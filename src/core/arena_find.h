@@ -7,6 +7,7 @@
 #include "core/bitmap.h"
 
 #define MI_ARENA_ROOM 32 // free slices before a run: a place to grow in
+#define MI_ARENA_LANE 16 // slices of a lane
 
 MI_INLINE bool mi_arena_has_guards(const mi_arena_t *a) {
     return MI_SECURE && mi_arena_is_own(a);
@@ -66,11 +67,30 @@ MI_INLINE size_t mi_arena_find(mi_arena_t *a, size_t slices, size_t align, size_
     return at;
 }
 
+// A short span that shall grow has a lane, so many free slices that its block may become as large
+// as those that move without a copy. Lanes are in the upper half, where other spans come last; the
+// highest free one is taken, which is likely to be one that was used before.
+MI_INLINE size_t mi_arena_find_lane(mi_arena_t *a) {
+    const size_t words = a->slices / 64;
+    for (; a->lane_words < words / 2; a->lane_words++) {
+        const size_t w = words - 1 - a->lane_words;
+        uint64_t x = a->free[w];
+        for (unsigned half = MI_ARENA_LANE / 2; half > 0; half /= 2)
+            x &= x >> half;
+        x &= 0x0001000100010001u; // where lanes begin
+        if (x != 0)
+            return w * 64 + 63 - mi_clz64(x);
+    }
+    return MI_BITMAP_NONE;
+}
+
 // A place in the longest stretch of free slices, with free ones behind it and, for others, before
 // it: spans are taken lowest first.
-MI_INLINE size_t mi_arena_find_roomy(const mi_arena_t *a, size_t slices) {
+MI_INLINE size_t mi_arena_find_roomy(mi_arena_t *a, size_t slices) {
     const size_t gap = (slices < 8 ? 32 : 4 * slices);
     size_t length = 0;
+    if (slices == 1 && !MI_SECURE)
+        return mi_arena_find_lane(a);
     if (slices > a->slices / 8 || a->free_slices < slices + 2 * gap)
         return MI_BITMAP_NONE;
     const size_t at = mi_bitmap_longest(a->free, a->slices, a->head_slices, &length);
@@ -81,6 +101,9 @@ MI_INLINE size_t mi_arena_find_roomy(const mi_arena_t *a, size_t slices) {
 MI_INLINE void mi_arena_set_free(mi_arena_t *a, size_t first, size_t count) {
     mi_bitmap_set(a->free, first, count, true);
     a->free_slices += count;
+    const uint32_t above = (uint32_t)(a->slices / 64 - (first + count - 1) / 64);
+    const uint32_t lanes = (above == 0 ? 0 : above - 1); // the last slices may be no whole word
+    a->lane_words = (a->lane_words < lanes ? a->lane_words : lanes);
     for (uint32_t n = 1; n < MI_ARENA_HINTS; n++) {
         const uint32_t least = (uint32_t)(first >= n ? first - n + 1 : 0);
         a->hint[n] = (a->hint[n] < least ? a->hint[n] : least);

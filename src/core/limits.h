@@ -85,8 +85,10 @@
 #define MI_SPARSE_TIMES     3u // so often the answer is taken for granted
 
 // realloc.
-#define MI_ROOMY_MIN (32 * MI_KiB) // from here on a growing block gets slices of its own
-#define MI_MOVE_MIN  (1 * MI_MiB)  // from here on page tables are moved instead of bytes
+// From here on a growing block gets slices of its own, where it grows on in place. Below, what that
+// costs is more than a copy; also where a guard must be made for it.
+#define MI_ROOMY_MIN (MI_SECURE ? 32 * MI_KiB : 16 * MI_KiB)
+#define MI_MOVE_MIN  (1 * MI_MiB) // from here on page tables are moved instead of bytes
 // Headroom for a block that grows in small steps: half of it more. In smaller ones it would be
 // memory that is touched; from two OS pages on, most of it is not.
 #define MI_STEP_MIN (8 * MI_KiB)

@@ -289,6 +289,14 @@ static size_t page_roomy_slices(size_t slices, bool is_apart) {
     return slices + MI_GROWTH_ROOM;
 }
 
+// What a block of so many bytes may use of its slices without asking again: half of it more as long
+// as it is small, or a block that grows to less than half of its slices would seem to shrink.
+static size_t page_roomy_bytes(size_t slices, size_t bytes) {
+    const size_t most = (slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    const size_t more = mi_align_up(bytes + bytes / 2, 4 * MI_KiB);
+    return !MI_SECURE && slices == 1 && more < most ? more : most;
+}
+
 mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
     mi_span_t span;
     const mi_heap_t *const heap = mi_theap_heap(theap);
@@ -300,7 +308,7 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
         return NULL;
     mi_page_t *const page = page_found(theap, &span, MI_CLASS_HUGE, bytes);
     if (page != NULL)
-        page->block_bytes = (slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+        page->block_bytes = page_roomy_bytes(slices, bytes);
     return page;
 }
 
@@ -387,7 +395,7 @@ static bool page_extend_span(mi_page_t *page, size_t more, bool *is_zero) {
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
     if (page->arena == NULL || page->class_index != MI_CLASS_HUGE)
         return false;
-    const size_t needed = ((page->block_bytes + MI_GUARD_BYTES) >> MI_SLICE_SHIFT) + more;
+    const size_t needed = page_huge_slices(page->block_bytes) + more;
     *is_zero = false;
     if (needed > page->slices) {
         const size_t roomy = page_roomy_slices(needed, mi_arena_stays_apart(page->arena));
@@ -396,6 +404,14 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
             return false;
     }
     page->block_bytes = (needed << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    return true;
+}
+
+bool mi_page_stretch(mi_page_t *page, size_t bytes) {
+    if (page->class_index != MI_CLASS_HUGE || page->slices != 1 ||
+        bytes > MI_SLICE_BYTES - MI_GUARD_BYTES)
+        return false;
+    page->block_bytes = page_roomy_bytes(1, bytes);
     return true;
 }
 

@@ -291,6 +291,8 @@ void mi_page_set_guard(mi_page_t *page, bool is_on);
 // Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as
 // zero.
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
+// The same within its one slice, to this size at least; false = it has none, or it is too short.
+bool mi_page_stretch(mi_page_t *page, size_t bytes);
 // Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.
 void mi_page_release(mi_page_t *page);
 // The same for one of another's thread heap, which has opened it (remote.h), by who freed its

@@ -51,10 +51,16 @@ static bool realloc_stay(const realloc_job_t *job) {
 
 // A huge block takes over the free slices behind it.
 static bool realloc_extend(const realloc_job_t *job) {
-    bool is_zero;
+    bool is_zero = false;
     if (MI_DEBUG || job->size > MI_REQUEST_MAX || job->p != job->page->start)
         return false;
-    const size_t missing = job->size - job->room;
+    if (mi_page_stretch(job->page, job->size)) {
+        if ((job->flags & MI_REALLOC_ZERO) != 0)
+            mi_memzero(job->p + job->old_size, job->page->block_bytes - job->old_size);
+        return realloc_note(job);
+    }
+    const size_t end = mi_align_up(job->room + MI_GUARD_BYTES, MI_SLICE_BYTES) - MI_GUARD_BYTES;
+    const size_t missing = (job->size > end ? job->size - end : 0);
     const size_t least = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
     // Headroom costs addresses only; where there is a guard, a growth may be two system calls.
     size_t more = least + (job->page->block_bytes >> MI_SLICE_SHIFT) / (MI_SECURE ? 2 : 8);
@@ -65,7 +71,7 @@ static bool realloc_extend(const realloc_job_t *job) {
     }
     if ((job->flags & MI_REALLOC_ZERO) != 0)
         mi_memzero(job->p + job->old_size,
-                   job->room - job->old_size + (is_zero ? 0 : more << MI_SLICE_SHIFT));
+                   end - job->old_size + (is_zero ? 0 : more << MI_SLICE_SHIFT));
     return realloc_note(job);
 }
 
