@@ -229,6 +229,14 @@ def suite_cells(args, allocators):
     return names, cells
 
 
+def huge_pages():
+    """Whether the kernel uses huge pages at will: always, madvise or never. Decides how much memory small programs need."""
+    try:
+        return re.search(r"\[(\w+)\]", pathlib.Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()).group(1)
+    except (OSError, AttributeError):
+        return "unknown"
+
+
 def instructions(command, library, extra=None, cwd=None, stdin=None, codes=(0,)):
     """How many instructions a command and its children take in user space, by callgrind."""
     if shutil.which("valgrind") is None:
@@ -368,7 +376,7 @@ def main():
         allocators[name] = library
     start = time.monotonic()
     results = {"machine": {"cpu_count": os.cpu_count(), "system": " ".join(os.uname()[i] for i in (0, 2, 4)),
-                           "rounds": args.rounds}}
+                           "huge_pages": huge_pages(), "rounds": args.rounds}}
     if args.what in ("micro", "all"):
         names, cells = micro_cells(args, allocators)
         results["micro time"] = table("Micro patterns", names, cells, allocators, "time",
@@ -407,7 +415,8 @@ def main():
         print(f"figures written to {args.json}")
     if args.svg:
         draw(results, args.svg)
-    print(f"{args.rounds} rounds of {args.what} in {(time.monotonic() - start) / 60:.1f} minutes")
+    print(f"{args.rounds} rounds of {args.what} in {(time.monotonic() - start) / 60:.1f} minutes; "
+          f"huge pages (transparent_hugepage/enabled): {huge_pages()}")
 
 
 if __name__ == "__main__":
