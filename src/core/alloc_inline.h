@@ -29,8 +29,12 @@ MI_INLINE mi_block_t *mi_page_pop_begin(mi_page_t *page, mi_mark_t **mark) {
 }
 
 MI_INLINE void *mi_page_pop_end(mi_page_t *page, mi_block_t *block, mi_mark_t *mark) {
-    page->free = mi_block_next(page, block);
+    mi_block_t *const next = mi_block_next(page, block);
+    page->free = next;
     mi_fork_point();
+    // The next block of this class was freed long ago, as a rule, and its caller writes to it. Also
+    // where there is none: NULL costs nothing that could be measured.
+    __builtin_prefetch(next, 1);
     if (MI_SECURE) {
         mi_store_relaxed(mark, (uint8_t)MI_MARK_LIVE);
         block->link = 0; // what is handed out tells nothing of the key

@@ -124,7 +124,7 @@ bool mi_core_damage(const void *p, mi_damage_t *damage) {
 // Every redirected function that is given a block asks this first: short for what lies in the
 // window.
 bool mi_core_contains(const void *p) {
-    const uintptr_t index = ((uintptr_t)p - mi_load_relaxed(&mi_page_map_base)) >> MI_SLICE_SHIFT;
+    const uintptr_t index = mi_page_map_place(p) >> MI_SLICE_SHIFT;
     if (MI_LIKELY(index < MI_MAP_WINDOW_SLICES))
         return mi_load_relaxed(&mi_page_map_window[index]) != 0; // nothing behind it is read
     return mi_page_map_find(p) != NULL;

@@ -14,7 +14,7 @@
 typedef _Atomic(uintptr_t) map_entry_t;
 typedef _Atomic(map_entry_t *) map_sub_t;
 
-_Atomic(uintptr_t) mi_page_map_base;
+_Atomic(uintptr_t) mi_page_map_offset;
 static _Atomic(map_sub_t *) map_top;
 static mi_lock_t map_lock; // for making tables
 
@@ -30,7 +30,8 @@ void mi_page_map_init(const void *first_arena) {
     const uintptr_t half = (uintptr_t)MI_MAP_WINDOW_SLICES / 2 * MI_SLICE_BYTES;
     const uintptr_t at = (uintptr_t)first_arena;
     if (MI_MAP_HAS_KEYS && at > half)
-        mi_store_relaxed(&mi_page_map_base, mi_align_down(at - half, MI_SLICE_BYTES));
+        mi_store_relaxed(&mi_page_map_offset,
+                         (uintptr_t)0 - mi_align_down(at - half, MI_SLICE_BYTES));
     if (!MI_SHRUNK)
         map_stay_small(mi_page_map_window, sizeof(mi_page_map_window));
 }

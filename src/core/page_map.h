@@ -1,7 +1,7 @@
 // The page map: which page does this address belong to? O(1) for any value whatever, never touching
 // its memory.
 //
-//   address --(less base, rotated)--> slice index --> window[index] --> page | owner key
+//   address --(plus offset, rotated)--> slice index --> window[index] --> page | owner key
 //
 // One flat table, the window, covers the part of the address space where the heap lies:
 // reservations of a process lie close together, and its base is set around the first arena. It
@@ -43,12 +43,18 @@ typedef struct mi_page_s mi_page_t;
 
 extern MI_HIDDEN _Atomic(uintptr_t) mi_page_map_window[MI_MAP_WINDOW_SLICES];
 extern MI_HIDDEN _Atomic(uintptr_t)
-    mi_page_map_base; // address of window slice 0; set once, before the first entry
+    mi_page_map_offset; // 0 less the address of window slice 0; set once, before the first entry
+
+// Where an address lies in the window. A sum, since one instruction fewer adds what was loaded than
+// subtracts it.
+MI_INLINE uintptr_t mi_page_map_place(const void *p) {
+    return (uintptr_t)p + mi_load_relaxed(&mi_page_map_offset);
+}
 
 // Index into the window. The rotation moves the low bits to the top: an address that is no multiple
 // of the granule yields a huge index, so the range check rejects it too.
 MI_INLINE uintptr_t mi_page_map_index(const void *p) {
-    const uintptr_t x = (uintptr_t)p - mi_load_relaxed(&mi_page_map_base);
+    const uintptr_t x = mi_page_map_place(p);
     const unsigned bits = (unsigned)sizeof(uintptr_t) * 8;
     return ((x >> MI_GRANULE_SHIFT) | (x << (bits - MI_GRANULE_SHIFT))) >>
            (MI_SLICE_SHIFT - MI_GRANULE_SHIFT);

@@ -18,7 +18,7 @@ import tempfile
 PAGE = 4096
 AT_ONCE = 16 * PAGE
 # Written by each process.
-WRITTEN = """option_now mi_page_map_base arena_first arena_lock arena_count mi_arena_all meta_next life_all mi_life_lock
+WRITTEN = """option_now mi_page_map_offset arena_first arena_lock arena_count mi_arena_all meta_next life_all mi_life_lock
 mi_heap_main_state mi_entry_is_ready init_began start_ms clock_fun os_exit_key_ready""".split()
 # Texts that each process reads, or each with threads.
 READ = [b"__register_atfork\0"] + [b"__vdso_clock_gettime\0"] * (os.uname().machine == "x86_64")
