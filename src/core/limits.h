@@ -85,10 +85,12 @@
 #define MI_SPARSE_TIMES     3u // so often the answer is taken for granted
 
 // realloc.
-// From here on a growing block gets slices of its own, where it grows on in place. Below, what that
-// costs is more than a copy; also where a guard must be made for it.
-#define MI_ROOMY_MIN (MI_SECURE ? 32 * MI_KiB : 16 * MI_KiB)
-#define MI_MOVE_MIN  (1 * MI_MiB) // from here on page tables are moved instead of bytes
+// From here on a growing block gets slices of its own, where it grows on in place; not where a
+// guard must be made for it before that is worth it. The slices of the longest page that a thread
+// keeps for the next.
+#define MI_ROOMY_MIN  (MI_SECURE ? 32 * MI_KiB : 8 * MI_KiB)
+#define MI_ROOMY_KEPT 4u
+#define MI_MOVE_MIN   (1 * MI_MiB) // from here on page tables are moved instead of bytes
 // Headroom for a block that grows in small steps: half of it more. In smaller ones it would be
 // memory that is touched; from two OS pages on, most of it is not.
 #define MI_STEP_MIN (8 * MI_KiB)

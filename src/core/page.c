@@ -289,12 +289,12 @@ static size_t page_roomy_slices(size_t slices, bool is_apart) {
     return slices + MI_GROWTH_ROOM;
 }
 
-// What a block of so many bytes may use of its slices without asking again: half of it more as long
-// as it is small, or a block that grows to less than half of its slices would seem to shrink.
+// What a block of so many bytes may use of its slices without asking again: half of it more, or one
+// that grows to less than half of its slices would seem to shrink.
 static size_t page_roomy_bytes(size_t slices, size_t bytes) {
     const size_t most = (slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const size_t more = mi_align_up(bytes + bytes / 2, 4 * MI_KiB);
-    return !MI_SECURE && slices == 1 && more < most ? more : most;
+    return !MI_SECURE && more < most ? more : most;
 }
 
 mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
@@ -395,7 +395,9 @@ static bool page_extend_span(mi_page_t *page, size_t more, bool *is_zero) {
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
     if (page->arena == NULL || page->class_index != MI_CLASS_HUGE)
         return false;
-    const size_t needed = page_huge_slices(page->block_bytes) + more;
+    const size_t had = page_huge_slices(page->block_bytes);
+    const size_t needed = had + more;
+    const bool is_whole = (had == page->slices);
     *is_zero = false;
     if (needed > page->slices) {
         const size_t roomy = page_roomy_slices(needed, mi_arena_stays_apart(page->arena));
@@ -403,15 +405,16 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero) {
             !page_extend_span(page, needed - page->slices, is_zero))
             return false;
     }
+    *is_zero &= is_whole;
     page->block_bytes = (needed << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     return true;
 }
 
 bool mi_page_stretch(mi_page_t *page, size_t bytes) {
-    if (page->class_index != MI_CLASS_HUGE || page->slices != 1 ||
-        bytes > MI_SLICE_BYTES - MI_GUARD_BYTES)
+    if (page->class_index != MI_CLASS_HUGE || page->arena == NULL || MI_SECURE ||
+        bytes > (size_t)page->slices << MI_SLICE_SHIFT)
         return false;
-    page->block_bytes = page_roomy_bytes(1, bytes);
+    page->block_bytes = page_roomy_bytes(page->slices, bytes);
     return true;
 }
 

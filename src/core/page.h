@@ -291,7 +291,8 @@ void mi_page_set_guard(mi_page_t *page, bool is_on);
 // Adds slices to a huge page where it stands, for the owner of its block. *is_zero: they read as
 // zero.
 bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
-// The same within its one slice, to this size at least; false = it has none, or it is too short.
+// Its block uses more of the slices that it has, or less: so many bytes and half of it more; false
+// = they are too few.
 bool mi_page_stretch(mi_page_t *page, size_t bytes);
 // Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.
 void mi_page_release(mi_page_t *page);

@@ -79,8 +79,8 @@ static bool realloc_extend(const realloc_job_t *job) {
 // next growth.
 static void *realloc_move_pages(const realloc_job_t *job) {
     mi_page_t *const old = job->page;
-    if (MI_DEBUG || job->old_size < MI_MOVE_MIN || job->p != old->start || old->reserved != 1 ||
-        job->align > MI_SLICE_BYTES || job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
+    if (MI_DEBUG || job->p != old->start || old->reserved != 1 || job->align > MI_SLICE_BYTES ||
+        job->offset != 0 || job->size > MI_REQUEST_MAX / 2)
         return NULL;
     // Without what the span has in front of its guard to grow into.
     const size_t old_bytes = mi_align_up(old->block_bytes + MI_GUARD_BYTES, MI_SLICE_BYTES);
@@ -216,7 +216,7 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
         return job->p;
     if (stays || job->size > MI_REQUEST_MAX)
         return NULL;
-    if (job->size > job->room) {
+    if (job->size > job->room && job->old_size >= MI_MOVE_MIN) {
         void *const q = realloc_move_pages(job);
         if (q != NULL)
             return q;

@@ -221,6 +221,13 @@ static size_t theap_empty_max(const mi_theap_t *theap) {
     return MI_EMPTY_ALL == 0 ? own : theap_empty_max_of_all(theap, own);
 }
 
+// The page of a block that grew is kept for the next, but one only, and a short one.
+static bool theap_keeps_roomy(const mi_theap_t *theap, const mi_page_t *page) {
+    return !MI_SECURE && !MI_DEBUG && theap->queue[MI_CLASS_HUGE].first == NULL &&
+           page->arena != NULL && page->slices <= MI_ROOMY_KEPT &&
+           mi_load_relaxed(&page->traits) == 0;
+}
+
 // One with one block, in no list. All that wait with it are empty too: the last that was used is
 // next.
 MI_INLINE void theap_retire_single(mi_theap_t *theap, mi_page_t *page) {
@@ -228,7 +235,8 @@ MI_INLINE void theap_retire_single(mi_theap_t *theap, mi_page_t *page) {
     if (!is_huge)
         mi_page_widen(page);
     const size_t bytes = theap->empty_bytes + page_touched(page);
-    if (MI_UNLIKELY(is_huge || bytes > theap_empty_max(theap))) {
+    if (MI_UNLIKELY((is_huge && !theap_keeps_roomy(theap, page)) ||
+                    bytes > theap_empty_max(theap))) {
         mi_page_release(page);
         return;
     }
@@ -610,8 +618,27 @@ MI_INLINE mi_page_t *theap_find_page(mi_theap_t *theap, uint32_t class_index, bo
     return next != NULL ? next : theap_refill(theap, class_index, is_zero);
 }
 
+// A block of the page that is kept for one that grows; NULL = there is none, or it is too short.
+static void *theap_take_roomy(mi_theap_t *theap, size_t size) {
+    mi_page_queue_t *const q = &theap->queue[MI_CLASS_HUGE];
+    if (q->first == NULL || size > (size_t)q->first->slices << MI_SLICE_SHIFT)
+        return NULL;
+    mi_page_t *const page = queue_pop(q);
+    theap->empty_bytes -= page_touched(page);
+    page->state = MI_PAGE_FULL;
+    page->used = 0;
+    (void)mi_page_stretch(page, size);
+    void *const p = mi_page_pop(page);
+    mi_remote_open_first(page);
+    return p;
+}
+
 static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero) {
     mi_remote_collect(theap);
+    *is_zero = false;
+    void *const kept = (is_roomy ? theap_take_roomy(theap, size) : NULL);
+    if (kept != NULL)
+        return kept;
     mi_page_t *const page =
         (is_roomy ? mi_page_new_roomy(theap, size) : mi_page_new(theap, MI_CLASS_HUGE, size, 1));
     if (page == NULL)

@@ -164,7 +164,7 @@ static void test_long_pages(void) {
 }
 
 // Blocks that grow in turn, by small steps, with other blocks taken meanwhile: each finds room
-// behind it and moves a few times only: at the most with each of the five steps to 16 KiB (secure:
+// behind it and moves a few times only: at the most with each of the three steps to 8 KiB (secure:
 // ten to 32 KiB), where no block gets headroom, and twice after them. In a debug build at each step
 // to 64 KiB, and then when its class is full.
 static void test_growth(void) {
@@ -201,11 +201,12 @@ static void test_growth(void) {
 // move instead (secure: twice more). What earlier ones left behind does not show in the
 // next.
 static void test_vectors(void) {
-    enum { BLOCKS = 6, FIRST = 5000, MOST = 600000 };
-    for (int round = 0; round < 2; round++) {
+    enum { BLOCKS = 6, FIRST = 5000, ROUNDS = 3 };
+    static const size_t most[ROUNDS] = {600000, 150000, 600000};
+    for (int round = 0; round < ROUNDS; round++) {
         uint8_t *grown[BLOCKS] = {0};
         size_t moves = 0, old = 0, size = FIRST;
-        for (; size < MOST; old = size, size += size / 2) {
+        for (; size < most[round]; old = size, size += size / 2) {
             for (size_t i = 0; i < BLOCKS; i++) {
                 uint8_t *const p = mi_core_realloc(grown[i], size, MI_REALLOC_ZERO, NULL);
                 CHECK(p != NULL && mi_core_usable(p, NULL) >= size);
@@ -223,6 +224,34 @@ static void test_vectors(void) {
             CHECK(use_free(grown[i]) == MI_FREE_OK);
         }
     }
+}
+
+static uint8_t *vector_of(size_t first, size_t size) {
+    uint8_t *const p = mi_core_malloc(first, true);
+    return p == NULL ? NULL : mi_core_realloc(p, size, MI_REALLOC_ZERO, NULL);
+}
+
+// The page of a vector is kept for the next, whatever of it that uses, until the thread gives back
+// what it has too much of; but no long one.
+static void test_kept_vector(void) {
+    const mi_theap_t *const theap = mi_theap_real();
+    if (MI_DEBUG || MI_SECURE)
+        return;
+    mi_core_collect(true);
+    uint8_t *p = vector_of(60000, 100000);
+    CHECK(p != NULL && mi_page_map_find(p)->class_index == MI_CLASS_HUGE);
+    memset(p, 0xEE, mi_core_usable(p, NULL));
+    CHECK(use_free(p) == MI_FREE_OK && theap->queue[MI_CLASS_HUGE].first == mi_page_map_find(p));
+    uint8_t *q = vector_of(7000, 12000);
+    CHECK(q == p && mi_core_usable(q, NULL) < 24000 && use_is_zero(q, 12000));
+    CHECK(theap->queue[MI_CLASS_HUGE].first == NULL);
+    q = mi_core_realloc(q, 200000, MI_REALLOC_ZERO, NULL); // more than it has
+    CHECK(q != NULL && (q == p || MI_SHRUNK) && use_is_zero(q, 200000));
+    CHECK(use_free(q) == MI_FREE_OK && (MI_SHRUNK || theap->queue[MI_CLASS_HUGE].first != NULL));
+    mi_core_collect(true);
+    CHECK(theap->queue[MI_CLASS_HUGE].first == NULL);
+    p = vector_of(300000, 500000);
+    CHECK(use_free(p) == MI_FREE_OK && theap->queue[MI_CLASS_HUGE].first == NULL);
 }
 
 // More vectors than there is room for in place: the others move, and nothing is lost.
@@ -389,6 +418,7 @@ int main(void) {
     test_growth();
     test_vectors();
     test_many_vectors();
+    test_kept_vector();
     test_steps();
     test_large_steps();
     test_long_pages();
