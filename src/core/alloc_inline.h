@@ -177,10 +177,11 @@ MI_INLINE size_t mi_usable_try(const void *p) {
     return page->block_bytes;
 }
 
-// p itself when it stays the right block for the new size; NULL: take the slow path.
-MI_INLINE void *mi_realloc_try(void *p, size_t size) {
-    const size_t usable = mi_usable_try(p);
-    return usable == 0 || size > usable || size + 32 < usable / 2 ? NULL : p;
+// p itself when it stays the right block for the new size; NULL: take the slow path. *usable: as
+// mi_usable_try says.
+MI_INLINE void *mi_realloc_try(void *p, size_t size, size_t *usable) {
+    *usable = mi_usable_try(p);
+    return *usable == 0 || size > *usable || size + 32 < *usable / 2 ? NULL : p;
 }
 
 // The same for a small block that keeps its exact size. true: it stays, and has the new size. In a

@@ -45,8 +45,9 @@ void *mi_mallocn(size_t count, size_t size) mi_attr_noexcept {
 }
 
 void *mi_realloc(void *p, size_t newsize) mi_attr_noexcept {
-    void *q = mi_realloc_try(p, newsize);
-    return MI_LIKELY(q != NULL) ? q : mi_realloc_any(p, newsize, 0);
+    size_t usable;
+    void *q = mi_realloc_try(p, newsize, &usable);
+    return MI_LIKELY(q != NULL) ? q : mi_realloc_move(p, newsize, usable);
 }
 
 void *mi_reallocn(void *p, size_t count, size_t size) mi_attr_noexcept {

@@ -31,6 +31,7 @@ void *mi_no_memory(size_t size);
 void mi_report_pointer(mi_free_result_t result, const void *p, const char *operation);
 // p resized, with foreign pointers handed to whoever answers for them, else reported.
 void *mi_realloc_any(void *p, size_t size, unsigned flags);
+void *mi_realloc_move(void *p, size_t size, size_t usable); // after mi_realloc_try failed
 // If p is a guarded block: resizes it by moving it to an ordinary block, *out is the result.
 bool mi_realloc_guarded(void *p, size_t size, unsigned flags, void **out);
 size_t mi_usable_any(const void *p, const char *operation);

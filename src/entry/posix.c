@@ -44,8 +44,9 @@ void *calloc(size_t count, size_t size) {
 }
 
 void *realloc(void *p, size_t size) {
-    void *q = mi_realloc_try(p, size);
-    return MI_LIKELY(q != NULL) ? q : mi_realloc_any(p, size, 0);
+    size_t usable;
+    void *q = mi_realloc_try(p, size, &usable);
+    return MI_LIKELY(q != NULL) ? q : mi_realloc_move(p, size, usable);
 }
 
 void *reallocarray(void *p, size_t count, size_t size) {

@@ -112,31 +112,22 @@ MI_NOINLINE void mi_free_far(void *p, uintptr_t entry, mi_theap_t *theap) {
         free_slowest(p);
 }
 
+void *mi_realloc_any(void *p, size_t size, unsigned flags) {
+    const mi_request_t r = {NULL, size, 1, 0, flags};
+    return mi_request_realloc(p, &r);
+}
+
 // A small block that moves: the fast paths of malloc and free with a copy between them. Strings and
-// tables that grow by a few bytes move often, and the general way takes four times as long. NULL:
-// take that, whatever the reason; nothing was changed.
-static void *realloc_move_try(void *p, size_t size) {
-    if (MI_DEBUG || size - 1 >= MI_STEP_MIN || MI_UNLIKELY(mi_guarded_was_used))
-        return NULL;
-    const size_t usable = mi_usable_try(p);
-    if (usable - 1 >= MI_STEP_MIN)
-        return NULL;
-    void *const q = mi_malloc_try(size);
+// tables that grow by a few bytes move often, and the general way takes four times as long.
+MI_NOINLINE void *mi_realloc_move(void *p, size_t size, size_t usable) {
+    const bool is_small = size - 1 < MI_STEP_MIN && usable - 1 < MI_STEP_MIN;
+    void *const q =
+        (MI_DEBUG || !is_small || MI_UNLIKELY(mi_guarded_was_used) ? NULL : mi_malloc_try(size));
     if (MI_UNLIKELY(q == NULL))
-        return NULL;
+        return mi_realloc_any(p, size, 0);
     mi_memcpy(q, p, usable < size ? usable : size);
     mi_free_any(p);
     return q;
-}
-
-void *mi_realloc_any(void *p, size_t size, unsigned flags) {
-    if (flags == 0) {
-        void *const q = realloc_move_try(p, size);
-        if (MI_LIKELY(q != NULL))
-            return q;
-    }
-    const mi_request_t r = {NULL, size, 1, 0, flags};
-    return mi_request_realloc(p, &r);
 }
 
 size_t mi_usable_any(const void *p, const char *operation) {
