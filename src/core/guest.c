@@ -6,8 +6,10 @@
 
 static_assert(MI_GUEST_LISTS <= 256, "far_class is one byte");
 
+// Of larger ones a few only would be as many bytes: a program that hands over a chain of such
+// blocks, then asks for as many, would have each of them sent home and the next one searched for.
 static uint32_t guest_count(size_t bytes, size_t block_bytes) {
-    const size_t count = bytes / block_bytes;
+    const size_t count = bytes * (block_bytes > MI_GUEST_SMALL_MAX ? 4 : 1) / block_bytes;
     return (uint32_t)(count < 1 ? 1 : count > MI_GUEST_TOP_COUNT ? MI_GUEST_TOP_COUNT : count);
 }
 
@@ -71,7 +73,12 @@ static void guest_turn(mi_theap_t *theap) {
 bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, bool is_far) {
     if (theap->far_turns == 0)
         guest_turn(theap);
-    if (!is_far || page->far_class == 0)
+    if (!is_far) {
+        mi_page_t *const list =
+            (page->far_class == 0 ? NULL : mi_guest_list(theap, page->far_class));
+        return (list != NULL && mi_guest_put(list, block)) || mi_guest_put(page, block);
+    }
+    if (page->far_class == 0)
         return false;
     // The list is full as a rule, and always for a thread that only frees.
     if (!mi_remote_hold_try(theap, page, block, theap->guests[page->far_class].hidden))

@@ -20,9 +20,10 @@
 //
 // Whether a block is a guest nobody can foresee where threads hand work over: a branch on it is
 // guessed wrong two times of five, and then what comes after waits until the block's address and
-// the map's entry have arrived (a third of the time of a server's free). So mi_guest_free has no
-// such branch, but a choice of where the block goes; and a thread that frees many guests takes
-// that path for its own blocks too.
+// the map's entry have arrived (a third of the time of a server's free). So a thread that frees
+// many guests takes mi_guest_free for its own blocks too, and that puts them all into the lists:
+// what was freed last, whoever's, is used next and still in the caches. They are live to their
+// pages as guests are, and go back to them when those go home.
 #ifndef MI_CORE_GUEST_H
 #define MI_CORE_GUEST_H
 
@@ -98,10 +99,7 @@ MI_INLINE bool mi_guest_free(void *p, uintptr_t found, mi_theap_t *theap) {
     mi_page_t *const list = &lists[page->far_class];
     const bool is_far = (entry ^ theap->key) > MI_MAP_PAGE_MASK;
     theap->far_count += is_far;
-    // By arithmetic, or the compiler might branch.
-    const uintptr_t choice = ((uintptr_t)page ^ (uintptr_t)list) & ((uintptr_t)0 - is_far);
-    mi_page_t *const to = (mi_page_t *)((uintptr_t)page ^ choice);
-    if (MI_LIKELY(--theap->far_turns != 0 && mi_guest_put(to, (mi_block_t *)p)))
+    if (MI_LIKELY(--theap->far_turns != 0 && mi_guest_put(list, (mi_block_t *)p)))
         return true;
     return mi_guest_free_rarely(theap, page, (mi_block_t *)p, is_far);
 }

@@ -39,6 +39,7 @@
 
 // Guests: blocks of other threads that a thread keeps for itself, by class (guest.h).
 #define MI_GUEST_BLOCK_MAX   ((size_t)32 * 1024) // the largest
+#define MI_GUEST_SMALL_MAX   ((size_t)1024)      // above it four times as many bytes as below
 #define MI_GUEST_FIRST_BYTES ((size_t)16 * 1024) // of one class at first ...
 #define MI_GUEST_FIRST_COUNT MI_LIMIT(16u, 8u)   // ... twice as many with each use ...
 #define MI_GUEST_TOP_BYTES   ((size_t)64 * 1024) // ... up to this

@@ -160,6 +160,22 @@ static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, u
     return true;
 }
 
+// One of the thread's own that its list held.
+static void remote_own(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
+    mi_block_set_next(page, block, page->free);
+    page->free = block;
+    if (--page->used != 0)
+        return;
+    if (page->state == MI_PAGE_FULL) {
+        page->used = page->hidden;
+        page->hidden = 0;
+        if (page->used != 0)
+            mi_theap_make_available(theap, page);
+    }
+    if (page->used == 0)
+        mi_theap_retire(theap, page);
+}
+
 void mi_remote_flush(mi_theap_t *theap, bool all) {
     uint32_t at = 0;
     if (theap->guests == NULL) // then nothing was ever held back
@@ -169,7 +185,11 @@ void mi_remote_flush(mi_theap_t *theap, bool all) {
             mi_page_t *const page = mi_page_map_find(block);
             next =
                 mi_block_next(page, block); // links of guests are plain in every build that has any
-            (void)remote_hold(theap, page, block, MI_BATCH_MAX);
+            // Ours stays so: it changes hands only while somebody else has claimed theap.
+            if (mi_load_relaxed(&page->theap) == theap)
+                remote_own(theap, page, block);
+            else
+                (void)remote_hold(theap, page, block, MI_BATCH_MAX);
         }
     for (uint32_t i = 0; i < MI_BATCH_SLOTS; i++)
         remote_flush_slot(&theap->batch[i]);

@@ -489,21 +489,32 @@ static bool theap_shall_refine(mi_theap_t *theap, uint32_t asked, uint32_t class
            theap->surplus >= MI_COARSE_SURPLUS;
 }
 
-// The usual case of theap_refill, by itself since a program that replaces blocks at random has it
-// at every fifth: the current page is full, and the first of its queue takes its place. NULL = it
-// is another case.
+// The usual cases of theap_refill, by themselves, since a program that replaces blocks at random
+// has them at every fifth: there are guests, or the first page of the queue has free blocks, and
+// takes the place of one that has none. NULL = it is another case.
 MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
-    mi_page_t *const page = theap->queue[class_index].first;
+    mi_page_t *page = NULL;
     mi_page_t *const old = theap->current[class_index];
-    if (page == NULL || page->free == NULL || page->used == 0 || old->state != MI_PAGE_CURRENT ||
-        old->capacity != old->reserved || old == &mi_page_empty ||
-        mi_load_relaxed(&theap->pending) != NULL || mi_guest_may_serve(theap, class_index))
+    if (mi_load_relaxed(&theap->pending) != NULL)
         return NULL;
-    queue_remove(theap, page);
-    page->used++;
-    page->state = MI_PAGE_CURRENT;
+    if (mi_guest_may_serve(theap, class_index))
+        page = mi_guest_serve(theap, class_index);
+    if (page != NULL) {
+        theap->homes[class_index / 64] |= (uint64_t)1 << (class_index % 64);
+    } else {
+        page = theap->queue[class_index].first;
+        if (page == NULL || page->free == NULL || page->used == 0)
+            return NULL;
+        queue_remove(theap, page);
+        page->used++;
+        page->state = MI_PAGE_CURRENT;
+    }
     theap_serve(theap, class_index, page);
-    page_wait(old, old->used - 1);
+    if (MI_LIKELY(old->state == MI_PAGE_CURRENT && old->capacity == old->reserved &&
+                  old->free == NULL && old != &mi_page_empty))
+        page_wait(old, old->used - 1);
+    else
+        theap_demote(theap, old);
     return page;
 }
 
