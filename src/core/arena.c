@@ -86,14 +86,22 @@ uintptr_t mi_arena_hint(void) {
     return mi_hidden_address(mi_load_relaxed(&arena_first), ARENA_REACH);
 }
 
+// The kernel uses small pages in the last quarter of an arena, or in all of it. Returns the first
+// slice of that.
+static size_t arena_stay_small(uint8_t *base, size_t bytes, bool may_use_huge_pages) {
+    const size_t large = (may_use_huge_pages ? mi_align_up(bytes - bytes / 4, 2 * MI_MiB) : 0);
+    if (large < bytes)
+        mi_os_allow_huge_pages(base + large, bytes - large, false);
+    return large >> MI_SLICE_SHIFT;
+}
+
 // memory: what it shall be like; its start is chosen here.
 static mi_arena_t *arena_make(mi_memory_t memory, bool may_use_huge_pages) {
     uint8_t *const base =
         (uint8_t *)mi_os_reserve_at(mi_arena_hint(), memory.bytes, MI_SLICE_BYTES);
     if (base == NULL)
         return NULL;
-    if (!may_use_huge_pages)
-        mi_os_allow_huge_pages(base, memory.bytes, false);
+    const size_t small_from = arena_stay_small(base, memory.bytes, may_use_huge_pages);
     memory.start = base;
     memory.is_zero = true;
     if (!mi_os_needs_commit())
@@ -106,6 +114,8 @@ static mi_arena_t *arena_make(mi_memory_t memory, bool may_use_huge_pages) {
                               << MI_SLICE_SHIFT;
     mi_arena_t *const apart = (mi_arena_t *)(is_apart ? mi_hidden_reserve(head_bytes) : NULL);
     mi_arena_t *const a = (is_apart && apart == NULL ? NULL : mi_arena_lay_out(apart, &memory));
+    if (a != NULL)
+        a->small_from = (uint32_t)small_from;
     if (a != NULL && arena_publish(a))
         return a;
     if (apart != NULL)

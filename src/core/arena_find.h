@@ -8,6 +8,7 @@
 
 #define MI_ARENA_ROOM 32 // free slices before a run: a place to grow in
 #define MI_ARENA_LANE 16 // slices of a lane
+#define MI_ARENA_WIDE 64 // slices beside which a huge page of the kernel is no loss
 
 MI_INLINE bool mi_arena_has_guards(const mi_arena_t *a) {
     return MI_SECURE && mi_arena_is_own(a);
@@ -69,10 +70,14 @@ MI_INLINE size_t mi_arena_find(mi_arena_t *a, size_t slices, size_t align, size_
 
 // A short span that shall grow has a lane, so many free slices that its block may become as large
 // as those that move without a copy. Lanes are in the upper half, where other spans come last; the
-// highest free one is taken, which is likely to be one that was used before.
+// highest free one is taken, which is likely to be one that was used before. Where the kernel may
+// use huge pages there are none: what grows stands alone, and would occupy 2 MiB.
 MI_INLINE size_t mi_arena_find_lane(mi_arena_t *a) {
     const size_t words = a->slices / 64;
-    for (; a->lane_words < words / 2; a->lane_words++) {
+    const size_t upper = words - words / 2;
+    const size_t small = mi_bitmap_words(a->small_from);
+    const size_t from = (small > upper ? small : upper);
+    for (; a->lane_words + from < words; a->lane_words++) {
         const size_t w = words - 1 - a->lane_words;
         uint64_t x = a->free[w];
         for (unsigned half = MI_ARENA_LANE / 2; half > 0; half /= 2)
@@ -93,7 +98,9 @@ MI_INLINE size_t mi_arena_find_roomy(mi_arena_t *a, size_t slices) {
         return mi_arena_find_lane(a);
     if (slices > a->slices / 8 || a->free_slices < slices + 2 * gap)
         return MI_BITMAP_NONE;
-    const size_t at = mi_bitmap_longest(a->free, a->slices, a->head_slices, &length);
+    const size_t low = (slices < MI_ARENA_WIDE ? a->small_from : 0);
+    const size_t from = (low > a->head_slices ? low : a->head_slices);
+    const size_t at = mi_bitmap_longest(a->free, a->slices, from, &length);
     return length < slices + 2 * gap ? MI_BITMAP_NONE : at + gap;
 }
 

@@ -30,6 +30,7 @@ struct mi_arena_s {
     uint32_t hint[MI_ARENA_HINTS]; // by length: no free run of that length begins below
     uint32_t guarded_hint[MI_ARENA_HINTS]; // the same of runs that end with a guard, none inside
     uint32_t lane_words; // at the end of free, so many words tell of no free lane (arena_find.h)
+    uint32_t small_from; // slices from here on never lie in huge pages of the kernel
 };
 
 // Is the memory nobody else's? What the caller gave may be shared with a file, and he may map it

@@ -64,7 +64,8 @@ static mi_page_t *sleep_take(mi_theap_t *sleeper) {
     return page;
 }
 
-static void sleep_see_to(mi_theap_t *sleeper) {
+// Rare, and so not part of what every process has in memory (first.txt).
+static MI_NOINLINE void sleep_see_to(mi_theap_t *sleeper) {
     size_t given = 0;
     mi_page_t *page = sleep_take(sleeper);
     if (page == NULL)

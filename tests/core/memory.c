@@ -303,6 +303,48 @@ static void test_given(void) {
     pthread_barrier_destroy(&g.seen);
 }
 
+// Does the kernel keep to small pages at this address?
+static bool is_of_small_pages(const void *p) {
+    char line[400];
+    bool is_there = false, is_small = false;
+    FILE *const f = fopen("/proc/self/smaps", "r");
+    CHECK(f != NULL);
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+        uintptr_t first, last;
+        if (sscanf(line, "%zx-%zx ", &first, &last) == 2)
+            is_there = (first <= (uintptr_t)p && (uintptr_t)p < last);
+        if (is_there && strncmp(line, "VmFlags:", 8) == 0)
+            is_small = (strstr(line, " nh") != NULL);
+    }
+    if (f != NULL)
+        fclose(f);
+    return is_small;
+}
+
+// A block that grows stands alone: in a huge page of the kernel it would occupy 2 MiB. So it never
+// lies in one, also where others may.
+static void test_alone(bool may_use_huge_pages) {
+    enum { BLOCKS = 4, KINDS = 3 };
+    static const size_t first[KINDS] = {1000, 100000, 400000},
+                        most[KINDS] = {30000, 500000, 900000};
+    const mi_memory_t wish = {.bytes = 256 * MI_MiB, .is_exclusive = true, .numa_node = -1};
+    void *arena = NULL;
+    CHECK(mi_core_arena_reserve(&wish, may_use_huge_pages, &arena));
+    mi_heap_t *const heap = mi_core_heap_new_in_arena(arena);
+    CHECK(is_of_small_pages(mi_core_heap_malloc(heap, 1000, false)) != may_use_huge_pages);
+    for (int kind = 0; kind < KINDS; kind++)
+        for (int i = 0; i < BLOCKS; i++) {
+            uint8_t *p = mi_core_heap_malloc(heap, first[kind], false);
+            for (size_t size = first[kind]; p != NULL && size < most[kind]; size += size / 4)
+                p = mi_core_heap_resize(heap, p, &(mi_core_resize_t){size + size / 4, 1, 0, 0},
+                                        NULL);
+            CHECK(p != NULL && mi_core_arena_contains(arena, p));
+            CHECK_MSG(MI_DEBUG || most[kind] < MI_ROOMY_MIN || is_of_small_pages(p),
+                      "a block of %zu bytes that grew", most[kind]);
+        }
+    mi_core_heap_destroy(heap);
+}
+
 int main(void) {
     // Where the kernel uses huge pages at will, large heaps occupy what lies between their blocks,
     // too (MI_ARENA_THP_BYTES): here the allocator's own part is measured.
@@ -319,5 +361,9 @@ int main(void) {
     test_apart(true);
     test_apart(false);
     test_given();
+    if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0) {
+        test_alone(true);
+        test_alone(false);
+    }
     return test_result();
 }
