@@ -570,6 +570,17 @@ MI_INLINE mi_page_queue_t *theap_waiting(mi_theap_t *theap, uint32_t class_index
     return &theap->queue[mi_class_queue_single(queue + 1)];
 }
 
+// The block of such a page, in no list any more, which is full then.
+MI_INLINE void *theap_fill(mi_page_t *page) {
+    page->state = MI_PAGE_FULL;
+    page->used = 0;
+    void *const p = mi_page_pop(page);
+    if (MI_SECURE && p == NULL)
+        mi_page_check_list(page);
+    mi_remote_open_first(page);
+    return p;
+}
+
 // A block of such a page, which is full at once and does not become current: what is current stays
 // so, and its line is not touched. Now and then it shall, for pairs of malloc and free; and where
 // nothing is current. NULL = that is due, or no page waits.
@@ -582,13 +593,7 @@ MI_INLINE void *theap_take_single(mi_theap_t *theap, uint32_t class_index) {
     mi_page_t *const page = queue_pop(q);
     theap->empty_bytes -= page_touched(page);
     mi_page_suit(page, class_index);
-    page->state = MI_PAGE_FULL;
-    page->used = 0;
-    void *const p = mi_page_pop(page);
-    if (MI_SECURE && p == NULL)
-        mi_page_check_list(page);
-    mi_remote_open_first(page);
-    return p;
+    return theap_fill(page);
 }
 
 // theap_refill for such a class, whose current page has no free block.
@@ -636,12 +641,8 @@ static void *theap_take_roomy(mi_theap_t *theap, size_t size) {
         return NULL;
     mi_page_t *const page = queue_pop(q);
     theap->empty_bytes -= page_touched(page);
-    page->state = MI_PAGE_FULL;
-    page->used = 0;
     (void)mi_page_stretch(page, size);
-    void *const p = mi_page_pop(page);
-    mi_remote_open_first(page);
-    return p;
+    return theap_fill(page);
 }
 
 static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero) {
