@@ -164,16 +164,8 @@ static bool remote_hold(mi_theap_t *theap, mi_page_t *page, mi_block_t *block, u
 static void remote_own(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
     mi_block_set_next(page, block, page->free);
     page->free = block;
-    if (--page->used != 0)
-        return;
-    if (page->state == MI_PAGE_FULL) {
-        page->used = page->hidden;
-        page->hidden = 0;
-        if (page->used != 0)
-            mi_theap_make_available(theap, page);
-    }
-    if (page->used == 0)
-        mi_theap_retire(theap, page);
+    if (--page->used == 0)
+        mi_theap_used_up(theap, page);
 }
 
 void mi_remote_flush(mi_theap_t *theap, bool all) {

@@ -700,9 +700,7 @@ void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero) {
 // ---- The slow path of free, and the rest
 // -------------------------------------------------------------------
 
-void mi_page_used_up(mi_page_t *page) {
-    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
-    const uint32_t was = mi_theap_enter(theap);
+MI_INLINE void theap_used_up(mi_theap_t *theap, mi_page_t *page) {
     if (page->state == MI_PAGE_FULL) {
         page->used = page->hidden;
         page->hidden = 0;
@@ -716,6 +714,16 @@ void mi_page_used_up(mi_page_t *page) {
     } else {
         mi_theap_retire(theap, page);
     }
+}
+
+void mi_theap_used_up(mi_theap_t *theap, mi_page_t *page) {
+    theap_used_up(theap, page);
+}
+
+void mi_page_used_up(mi_page_t *page) {
+    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
+    const uint32_t was = mi_theap_enter(theap);
+    theap_used_up(theap, page);
     theap_tick(theap);
     mi_theap_leave(theap, was);
 }

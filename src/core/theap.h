@@ -85,7 +85,7 @@ struct mi_theap_s {
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
     uint32_t fineness;                 // which classes it has (mi_class_server)
     size_t surplus;                    // bytes that blocks are too large for that (theap.c)
-    uint32_t singles;                  // blocks from pages that were full at once (theap.c)
+    uint32_t singles;                  // pages of one block that waited when one was wanted
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
     const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
     uint32_t sparse_left;              // ... which is taken for granted so many times more
@@ -217,6 +217,8 @@ void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_ze
 void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero);
 // A page without live blocks is kept for a while or given back.
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
+// What mi_page_used_up does to the page, for a thread heap that is marked busy.
+void mi_theap_used_up(mi_theap_t *theap, mi_page_t *page);
 // A page that was full has free blocks again.
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page);
 // Gives back pages without live blocks: the kept ones and, when all, the current ones too.
