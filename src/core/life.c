@@ -347,11 +347,8 @@ mi_theap_t *mi_core_theap(void) {
 
 void mi_core_collect(bool is_forced) {
     mi_theap_t *const theap = mi_theap_real();
-    if (theap != NULL) {
-        const uint32_t was = mi_theap_enter(theap);
+    if (theap != NULL)
         mi_remote_flush(theap, true);
-        mi_theap_leave(theap, was);
-    }
     mi_orphan_collect(&mi_heap_main_state);
     if (theap != NULL) {
         const uint32_t was = mi_theap_enter(theap);

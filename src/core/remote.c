@@ -172,6 +172,7 @@ void mi_remote_flush(mi_theap_t *theap, bool all) {
     uint32_t at = 0;
     if (theap->guests == NULL) // then nothing was ever held back
         return;
+    const uint32_t was = mi_theap_enter(theap); // a page may change its list
     for (mi_block_t *block; (block = mi_guest_drain(theap, &at, all)) != NULL;)
         for (mi_block_t *next; block != NULL; block = next) {
             mi_page_t *const page = mi_page_map_find(block);
@@ -185,6 +186,7 @@ void mi_remote_flush(mi_theap_t *theap, bool all) {
         }
     for (uint32_t i = 0; i < MI_BATCH_SLOTS; i++)
         remote_flush_slot(&theap->batch[i]);
+    mi_theap_leave(theap, was);
 }
 
 // The batches, which a fork() must not find half changed.
