@@ -51,7 +51,7 @@ static bool alloc_is_exact(unsigned how) {
 
 // A block of at least block_bytes, of which size are the caller's.
 static void *alloc_block(mi_theap_t *theap, size_t size, size_t block_bytes, unsigned how) {
-    bool is_zero;
+    bool is_zero = false;
     if (theap == NULL)
         return NULL;
     void *const p =
@@ -71,11 +71,9 @@ static void *alloc_in(mi_theap_t *theap, size_t size, unsigned how) {
     return size > MI_REQUEST_MAX ? NULL : alloc_block(theap, size, mi_padded(size), how);
 }
 
-// The thread heap of plain allocations.
-static mi_theap_t *alloc_theap(void) {
-    mi_theap_t *const theap = mi_theap_real();
-    return MI_LIKELY(theap != NULL && theap->default_heap == NULL) ? theap
-                                                                   : mi_heap_thread_part(NULL);
+// A plain allocation: a function of its own, so that the next needs no frame.
+static MI_NOINLINE void *alloc_by_default(size_t size, unsigned how) {
+    return alloc_in(mi_heap_thread_part(NULL), size, how);
 }
 
 void *mi_core_malloc(size_t size, bool zero) {
@@ -84,11 +82,10 @@ void *mi_core_malloc(size_t size, bool zero) {
         if (p != NULL)
             return p;
     }
-    mi_theap_t *const theap = alloc_theap();
-    if (MI_DEBUG || zero || theap == NULL || size > MI_REQUEST_MAX)
-        return alloc_in(theap, size, zero);
-    bool is_zero;
-    return mi_theap_alloc(theap, mi_padded(size), 0, &is_zero);
+    mi_theap_t *const theap = mi_theap_real();
+    if (MI_DEBUG || zero || theap == NULL || theap->default_heap != NULL || size > MI_REQUEST_MAX)
+        return alloc_by_default(size, zero ? ALLOC_ZERO : 0);
+    return mi_theap_alloc(theap, mi_padded(size), 0, NULL);
 }
 
 void *mi_core_malloc_exact(size_t size, bool zero) {
@@ -97,7 +94,7 @@ void *mi_core_malloc_exact(size_t size, bool zero) {
         if (p != NULL)
             return p;
     }
-    return alloc_in(mi_heap_thread_part(NULL), size, ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
+    return alloc_by_default(size, ALLOC_EXACT | (zero ? ALLOC_ZERO : 0));
 }
 
 void *mi_core_heap_malloc(mi_heap_t *heap, size_t size, bool zero) {

@@ -7,6 +7,7 @@
 #define MI_CORE_ALLOC_H
 
 #include "base/base.h"
+#include "core/limits.h"
 #include "core/size_class.h"
 
 typedef struct mi_heap_s mi_heap_t;
@@ -214,8 +215,15 @@ typedef struct mi_core_config_s {
     size_t numa_nodes;       // 0 = as many as there are
     bool is_numa_local;      // no memory from arenas of other nodes
     uint32_t collect_every;  // slow paths between two collections of a thread; 0 = by the clock
+    uint32_t tick_mask;      // a slow path whose number has none of these bits sees what is due
     bool never_steal;        // no pages from thread heaps without a thread
 } mi_core_config_t;
 extern mi_core_config_t mi_core_config;
+
+// collect_every, and what follows from it.
+MI_INLINE void mi_core_collect_every(uint32_t slow_paths) {
+    mi_core_config.collect_every = slow_paths;
+    mi_core_config.tick_mask = (slow_paths != 0 ? 0 : MI_TICKS - 1);
+}
 
 #endif

@@ -11,7 +11,8 @@
 #include "core/lock.h"
 #include "os/os.h"
 
-mi_core_config_t mi_core_config = {.purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX};
+mi_core_config_t mi_core_config = {
+    .purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX, .tick_mask = MI_TICKS - 1};
 
 #define ARENA_REACH ((uint64_t)24 * MI_GiB) // of hidden arenas to both sides of the first
 

@@ -66,7 +66,7 @@
 #define MI_EMPTY_ALL MI_LIMIT(MI_SECURE ? 16 * MI_MiB : 0, 0)
 #define MI_HOT_MAX                                                                                 \
     MI_LIMIT(2 * MI_MiB, 1 * MI_MiB)     // single-block pages that are kept since current
-#define MI_SINGLES      MI_LIMIT(8u, 2u) // one of so many that are allocated becomes current
+#define MI_SINGLES      MI_LIMIT(4u, 2u) // one of so many that are allocated becomes current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim
 #define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock
 // A class that wants a page so many slow paths after it lent its own, several times in a row, gets

@@ -327,6 +327,14 @@ void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
     page->extent = (uint32_t)used;
 }
 
+void mi_page_widen(mi_page_t *page) {
+    const size_t bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    const uint32_t plain = mi_class_plain(page->class_index);
+    const uint32_t most = mi_class_of(bytes + 1) - 1;
+    page->class_index = (uint16_t)(page->class_index - plain + most);
+    page->block_bytes = mi_class_bytes(most);
+}
+
 // What it is to its thread heap is the caller's to say.
 static void page_give_back(mi_page_t *page) {
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap

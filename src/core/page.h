@@ -247,26 +247,27 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
 }
 
 // The same for one with one block, of a class that needs no more slices than it has.
-MI_INLINE void mi_page_suit(mi_page_t *page, uint32_t class_index) {
+MI_INLINE void mi_page_suit_plain(mi_page_t *page, uint32_t class_index, uint32_t plain) {
     MI_ASSERT(page->used == 0 && page->reserved == 1);
-    MI_ASSERT(mi_class_slices(mi_class_bytes(mi_class_plain(class_index))) <= page->slices);
+    MI_ASSERT(mi_class_slices(mi_class_bytes(plain)) <= page->slices);
     page->class_index = (uint16_t)class_index;
-    page->block_bytes = mi_class_bytes(mi_class_plain(class_index));
+    page->block_bytes = mi_class_bytes_coarse(plain);
     page->state = MI_PAGE_CURRENT;
     page->used = 1;
 }
 
-// It has no live block and served a smaller class: makes it one of the largest that its slices have
-// room for, with whose pages it waits.
-MI_INLINE void mi_page_widen(mi_page_t *page) {
-    const size_t bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
-    if (MI_LIKELY(bytes - page->block_bytes < MI_SLICE_BYTES))
-        return;
-    const uint32_t plain = mi_class_plain(page->class_index);
-    const uint32_t most = mi_class_of(bytes + 1) - 1;
-    page->class_index = (uint16_t)(page->class_index - plain + most);
-    page->block_bytes = mi_class_bytes(most);
+MI_INLINE void mi_page_suit(mi_page_t *page, uint32_t class_index) {
+    mi_page_suit_plain(page, class_index, mi_class_plain(class_index));
 }
+
+// Its one block could have a slice more.
+MI_INLINE bool mi_page_is_narrow(const mi_page_t *page) {
+    return ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES - page->block_bytes >=
+           MI_SLICE_BYTES;
+}
+// It has no live block: makes it one of the largest class that its slices have room for, with whose
+// pages it waits.
+void mi_page_widen(mi_page_t *page);
 
 // A new page without linked blocks: state CURRENT, used 1, owned by theap, entered in the page map.
 // block_bytes is the class size, or for MI_CLASS_HUGE any; align (a power of two) beyond a slice

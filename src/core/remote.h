@@ -52,9 +52,9 @@ MI_INLINE bool mi_remote_hold_try(mi_theap_t *theap, mi_page_t *page, mi_block_t
 // this: another thread may take it now.
 void mi_remote_open(mi_page_t *page);
 // The same before the block is handed out.
-MI_INLINE void mi_remote_open_first(mi_page_t *page) {
+MI_INLINE void mi_remote_open_first(const mi_theap_t *owner, mi_page_t *page) {
     // Release: as in mi_remote_open.
-    if (mi_theap_heap(mi_load_relaxed(&page->theap)) == &mi_heap_main_state)
+    if (mi_theap_heap(owner) == &mi_heap_main_state)
         mi_store_release(&page->remote, MI_REMOTE_ALONE);
 }
 // The owner frees the block itself, so nobody else does.

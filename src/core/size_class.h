@@ -1,9 +1,10 @@
 // Size classes: which block size serves a request. Pure arithmetic, no state.
 //
 //   class   1 ..   8    16, 32, ... 128               (16-byte granules)
-//   class   9 ..  88    144 ... 128 KiB               8 per doubling: at most 12.5 % too large, 6 %
-//   on average class  89 .. 128    144 KiB ... 4 MiB             the same, but a page holds one
-//   block class 129           above that                    whole slices, no class size
+//   class   9 ..  80    144 ... 64 KiB                8 per doubling: at most 12.5 % too large, 6 %
+//                                                     on average
+//   class  81 .. 128    72 KiB ... 4 MiB              the same, but a page holds one block
+//   class 129           above that                    whole slices, no class size
 //
 // A class size in [2^n, 2^(n+1)) is a multiple of 2^(n-3), and blocks start at slice boundaries.
 // Hence a request whose size is a multiple of a power of two gets a block at a multiple of it:
@@ -36,13 +37,18 @@
 // PTRDIFF_MAX less a slice: what no request may exceed, so that roundings cannot overflow.
 #define MI_REQUEST_MAX ((size_t)PTRDIFF_MAX - MI_SLICE_BYTES)
 
+// 128 < size <= MI_CLASSED_MAX.
+MI_INLINE uint32_t mi_class_of_coarse(size_t size) {
+    const size_t w = size - 1;
+    const size_t b = mi_bsr(w);
+    return (uint32_t)((b - 7) * 8 + ((w >> (b - 3)) & 7) + 9);
+}
+
 // size <= MI_CLASSED_MAX; 0 is served like 1.
 MI_INLINE uint32_t mi_class_of(size_t size) {
     if (size <= 128)
         return (uint32_t)((size + (size == 0) + MI_GRANULE_BYTES - 1) >> MI_GRANULE_SHIFT);
-    const size_t w = size - 1;
-    const size_t b = mi_bsr(w);
-    return (uint32_t)((b - 7) * 8 + ((w >> (b - 3)) & 7) + 9);
+    return mi_class_of_coarse(size);
 }
 
 // The class without MI_CLASS_EXACT.
@@ -50,11 +56,15 @@ MI_INLINE uint32_t mi_class_plain(uint32_t class_index) {
     return class_index >= MI_CLASS_EXACT ? class_index - MI_CLASS_EXACT : class_index;
 }
 
-MI_INLINE size_t mi_class_bytes(uint32_t class_index) {
-    if (class_index <= 8)
-        return (size_t)class_index << MI_GRANULE_SHIFT;
+// Of those from 9 on.
+MI_INLINE size_t mi_class_bytes_coarse(uint32_t class_index) {
     const uint32_t k = class_index - 9;
     return (size_t)(9 + (k & 7)) << (4 + (k >> 3));
+}
+
+MI_INLINE size_t mi_class_bytes(uint32_t class_index) {
+    return class_index <= 8 ? (size_t)class_index << MI_GRANULE_SHIFT
+                            : mi_class_bytes_coarse(class_index);
 }
 
 // A thread heap of few pages does without some classes (theap.c): for this fineness, the class that
@@ -82,11 +92,15 @@ MI_INLINE size_t mi_class_slices(size_t block_bytes) {
 // The class in whose queue pages of this one wait. Those with one block are as good for each class
 // whose pages are as long: eight have two slices, four have three, four have four, then two each,
 // then one. With a guard at their end a page of whole slices is one of the next.
-MI_INLINE uint32_t mi_class_queue_single(uint32_t class_index) {
+MI_INLINE uint32_t mi_class_queue_plain(uint32_t plain) {
     const uint32_t guard = (MI_GUARD_BYTES != 0 ? 1 : 0);
-    const uint32_t plain = mi_class_plain(class_index);
     const uint32_t others = 7u >> ((plain + guard - (MI_CLASS_SHARED + 1)) / 8);
-    return class_index - plain + ((plain + guard + others) & ~others) - guard;
+    return ((plain + guard + others) & ~others) - guard;
+}
+
+MI_INLINE uint32_t mi_class_queue_single(uint32_t class_index) {
+    const uint32_t plain = mi_class_plain(class_index);
+    return class_index - plain + mi_class_queue_plain(plain);
 }
 
 MI_INLINE uint32_t mi_class_queue(uint32_t class_index) {

@@ -228,39 +228,37 @@ static bool theap_keeps_roomy(const mi_theap_t *theap, const mi_page_t *page) {
            mi_load_relaxed(&page->traits) == 0;
 }
 
+// Shall a page without live blocks be kept?
+MI_INLINE bool theap_has_room(const mi_theap_t *theap, const mi_page_t *page) {
+    return theap->empty_bytes + page_touched(page) <= theap->empty_max &&
+           (MI_LIKELY(page->class_index != MI_CLASS_HUGE) || theap_keeps_roomy(theap, page));
+}
+
 // One with one block, in no list. All that wait with it are empty too: the last that was used is
 // next.
-MI_INLINE void theap_retire_single(mi_theap_t *theap, mi_page_t *page) {
-    const bool is_huge = (page->class_index == MI_CLASS_HUGE);
-    if (!is_huge)
+MI_INLINE void theap_keep_single(mi_theap_t *theap, mi_page_t *page) {
+    if (page->class_index != MI_CLASS_HUGE && mi_page_is_narrow(page))
         mi_page_widen(page);
-    const size_t bytes = theap->empty_bytes + page_touched(page);
-    if (MI_UNLIKELY((is_huge && !theap_keeps_roomy(theap, page)) ||
-                    bytes > theap_empty_max(theap))) {
-        mi_page_release(page);
-        return;
-    }
-    theap->empty_bytes = bytes;
+    theap->empty_bytes += page_touched(page);
     const uint32_t queue = mi_class_queue_single(page->class_index);
-    theap->homes[queue / 64] |= (uint64_t)1 << (queue % 64);
-    queue_push_front_of(&theap->queue[queue], page);
+    mi_page_queue_t *const q = &theap->queue[queue];
+    if (q->first == NULL)
+        theap->homes[queue / 64] |= (uint64_t)1 << (queue % 64);
+    queue_push_front_of(q, page);
 }
 
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     MI_ASSERT(page->used == 0 && page->hidden == 0);
     if (page->state == MI_PAGE_AVAILABLE)
         queue_remove(theap, page);
-    if (page->reserved == 1) {
-        theap_retire_single(theap, page);
-        return;
-    }
-    const size_t bytes = page_touched(page);
-    if (theap->empty_bytes + bytes > theap_empty_max(theap)) {
+    if (!theap_has_room(theap, page)) {
         mi_page_release(page);
-        return;
+    } else if (page->reserved == 1) {
+        theap_keep_single(theap, page);
+    } else {
+        theap->empty_bytes += page_touched(page);
+        queue_push_back(theap, page);
     }
-    theap->empty_bytes += bytes;
-    queue_push_back(theap, page);
 }
 
 // Single-block pages are kept while they are current, for pairs of malloc and free without a slow
@@ -348,6 +346,7 @@ void mi_theap_tick(mi_theap_t *theap) {
     mi_store_relaxed(&theap->tick, tick);
     if (tick % MI_TICKS != 0)
         return;
+    theap->empty_max = theap_empty_max(theap);
     const uint64_t now = mi_os_clock_ms();
     const uint32_t pressure = mi_arena_pressure();
     if (now < theap->trim_at_ms && pressure == theap->pressure_seen)
@@ -367,7 +366,7 @@ void mi_theap_tick(mi_theap_t *theap) {
 // Most slow paths do not look at the clock.
 MI_INLINE void theap_tick(mi_theap_t *theap) {
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
-    if (MI_UNLIKELY(mi_core_config.collect_every != 0 || tick % MI_TICKS == 0))
+    if (MI_UNLIKELY((tick & mi_core_config.tick_mask) == 0))
         mi_theap_tick(theap);
     else
         mi_store_relaxed(&theap->tick, tick);
@@ -518,9 +517,15 @@ MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
     return page;
 }
 
-// Makes a page current that can serve a block of this class: it has one in its free list. *is_zero:
-// that block reads as zero but for its link. NULL = no memory.
-static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero) {
+static void page_extend(mi_page_t *page, bool *is_zero_opt) {
+    const bool is_zero = mi_page_extend(page);
+    if (is_zero_opt != NULL)
+        *is_zero_opt = is_zero;
+}
+
+// Makes a page current that can serve a block of this class: it has one in its free list.
+// *is_zero_opt: as in mi_theap_alloc. NULL = no memory.
+static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero_opt) {
     mi_remote_collect(theap);
     const uint32_t class_index = theap_server(theap, asked);
     mi_page_t *page = theap->current[class_index];
@@ -542,7 +547,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero)
             page = mi_orphan_steal(theap, asked);
         if (page == NULL && theap_shall_refine(theap, asked, class_index)) {
             theap_refine(theap);
-            return theap_refill(theap, asked, is_zero);
+            return theap_refill(theap, asked, is_zero_opt);
         }
         if (page == NULL)
             page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
@@ -552,7 +557,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero)
     if (page != theap->current[class_index])
         theap_promote(theap, page);
     if (page->free == NULL)
-        *is_zero = mi_page_extend(page);
+        page_extend(page, is_zero_opt);
     if (theap->hot_bytes > MI_HOT_MAX)
         theap_bound_hot(theap, class_index);
     return page;
@@ -571,33 +576,41 @@ MI_INLINE mi_page_queue_t *theap_waiting(mi_theap_t *theap, uint32_t class_index
 }
 
 // The block of such a page, in no list any more, which is full then.
-MI_INLINE void *theap_fill(mi_page_t *page) {
+MI_INLINE void *theap_fill(mi_theap_t *theap, mi_page_t *page) {
     page->state = MI_PAGE_FULL;
     page->used = 0;
     void *const p = mi_page_pop(page);
     if (MI_SECURE && p == NULL)
         mi_page_check_list(page);
-    mi_remote_open_first(page);
+    mi_remote_open_first(theap, page);
     return p;
 }
 
-// A block of such a page, which is full at once and does not become current: what is current stays
-// so, and its line is not touched. Now and then it shall, for pairs of malloc and free; and where
-// nothing is current. NULL = that is due, or no page waits.
-MI_INLINE void *theap_take_single(mi_theap_t *theap, uint32_t class_index) {
-    mi_page_queue_t *const q = theap_waiting(theap, class_index);
-    if (q->first == NULL || q->first->free == NULL ||
-        theap->current[class_index] == &mi_page_empty || mi_load_relaxed(&theap->pending) != NULL ||
-        ++theap->singles % MI_SINGLES == 0)
-        return NULL;
+// The first page of a queue hands out its block.
+MI_INLINE void *theap_take(mi_theap_t *theap, mi_page_queue_t *q, uint32_t class_index,
+                           uint32_t plain) {
     mi_page_t *const page = queue_pop(q);
-    theap->empty_bytes -= page_touched(page);
-    mi_page_suit(page, class_index);
-    return theap_fill(page);
+    theap->empty_bytes -= page->block_bytes;
+    mi_page_suit_plain(page, class_index, plain);
+    return theap_fill(theap, page);
+}
+
+// The first page of a queue may hand out its block, full at once, without becoming current: what is
+// current stays so, and its line is not touched.
+MI_INLINE bool theap_may_take(const mi_theap_t *theap, const mi_page_t *first_opt) {
+    return first_opt != NULL && first_opt->free != NULL && mi_load_relaxed(&theap->pending) == NULL;
+}
+
+// But where one class is wanted again and again, it shall become current now and then, for pairs of
+// malloc and free. To be asked once for each page.
+MI_INLINE bool theap_shall_promote(mi_theap_t *theap, uint32_t class_index) {
+    const uint32_t before = theap->single_class;
+    theap->single_class = class_index;
+    return before == class_index && ++theap->singles % MI_SINGLES == 0;
 }
 
 // theap_refill for such a class, whose current page has no free block.
-static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
+static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, bool *is_zero_opt) {
     mi_page_t *page = theap_waiting(theap, class_index)->first;
     if (page == NULL)
         page = theap_borrow(theap, class_index);
@@ -613,25 +626,63 @@ static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, b
     }
     theap_promote(theap, page);
     if (page->free == NULL)
-        *is_zero = mi_page_extend(page);
+        page_extend(page, is_zero_opt);
     if (MI_UNLIKELY(theap->hot_bytes > MI_HOT_MAX))
         theap_bound_hot(theap, class_index);
     return page;
 }
 
+// A block of such a page, whatever it takes. shall_promote: of one that becomes current.
 static MI_NOINLINE void *theap_alloc_single(mi_theap_t *theap, uint32_t class_index,
-                                            bool *is_zero) {
-    mi_remote_collect(theap);
-    mi_page_t *page = theap->current[class_index];
-    if (page->free == NULL)
-        page = theap_refill_single(theap, class_index, is_zero);
-    return page != NULL ? mi_page_pop(page) : NULL;
+                                            bool shall_promote, bool *is_zero_opt) {
+    const uint32_t was = mi_theap_enter(theap);
+    void *p = NULL;
+    theap_tick(theap);
+    mi_page_queue_t *const q = theap_waiting(theap, class_index);
+    if (!shall_promote && theap_may_take(theap, q->first) &&
+        !theap_shall_promote(theap, class_index)) {
+        p = theap_take(theap, q, class_index, mi_class_plain(class_index));
+    } else {
+        mi_remote_collect(theap);
+        mi_page_t *page = theap->current[class_index];
+        if (page->free == NULL)
+            page = theap_refill_single(theap, class_index, is_zero_opt);
+        if (page != NULL)
+            p = mi_page_pop(page);
+    }
+    mi_theap_leave(theap, was);
+    return p;
+}
+
+// The usual case by itself, a function that needs no frame: one of as many slices waits. Not when
+// the clock is due.
+static MI_NOINLINE void *theap_alloc_long(mi_theap_t *theap, size_t size, uint32_t exact,
+                                          bool *is_zero_opt) {
+    const uint32_t plain = mi_class_of_coarse(size);
+    const uint32_t class_index = exact + plain;
+    mi_page_t *const current = theap->current[class_index];
+    void *p = mi_page_pop(current);
+    if (p != NULL)
+        return p;
+    if (MI_SECURE)
+        mi_page_check_list(current);
+    mi_page_queue_t *const q = &theap->queue[exact + mi_class_queue_plain(plain)];
+    const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
+    if (MI_UNLIKELY((tick & mi_core_config.tick_mask) == 0 || !theap_may_take(theap, q->first)))
+        return theap_alloc_single(theap, class_index, false, is_zero_opt);
+    if (MI_UNLIKELY(theap_shall_promote(theap, class_index)))
+        return theap_alloc_single(theap, class_index, true, is_zero_opt);
+    const uint32_t was = mi_theap_enter(theap);
+    mi_store_relaxed(&theap->tick, tick);
+    p = theap_take(theap, q, class_index, plain);
+    mi_theap_leave(theap, was);
+    return p;
 }
 
 // Of a class whose pages have several blocks: with a free one. The same.
-MI_INLINE mi_page_t *theap_find_page(mi_theap_t *theap, uint32_t class_index, bool *is_zero) {
+MI_INLINE mi_page_t *theap_find_page(mi_theap_t *theap, uint32_t class_index, bool *is_zero_opt) {
     mi_page_t *const next = theap_next(theap, theap_server(theap, class_index));
-    return next != NULL ? next : theap_refill(theap, class_index, is_zero);
+    return next != NULL ? next : theap_refill(theap, class_index, is_zero_opt);
 }
 
 // A block of the page that is kept for one that grows; NULL = there is none, or it is too short.
@@ -642,59 +693,57 @@ static void *theap_take_roomy(mi_theap_t *theap, size_t size) {
     mi_page_t *const page = queue_pop(q);
     theap->empty_bytes -= page_touched(page);
     (void)mi_page_stretch(page, size);
-    return theap_fill(page);
+    return theap_fill(theap, page);
 }
 
-static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero) {
-    mi_remote_collect(theap);
-    *is_zero = false;
-    void *const kept = (is_roomy ? theap_take_roomy(theap, size) : NULL);
-    if (kept != NULL)
-        return kept;
-    mi_page_t *const page =
-        (is_roomy ? mi_page_new_roomy(theap, size) : mi_page_new(theap, MI_CLASS_HUGE, size, 1));
-    if (page == NULL)
-        return NULL;
-    mi_page_fill(page);
-    *is_zero = page->is_zero;
-    page->is_zero = false;
-    return page->start;
+static mi_page_t *theap_new_huge(mi_theap_t *theap, size_t size, bool is_roomy) {
+    return is_roomy ? mi_page_new_roomy(theap, size) : mi_page_new(theap, MI_CLASS_HUGE, size, 1);
 }
 
-void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero) {
-    *is_zero = false;
-    mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
-    const bool is_huge = (size > MI_CLASSED_MAX);
-    const uint32_t class_index = (is_huge ? MI_CLASS_HUGE : exact + mi_class_of(size));
-    void *p = (is_huge ? NULL : mi_page_pop(theap->current[class_index]));
-    if (MI_LIKELY(p != NULL))
-        return p;
-    if (MI_SECURE && !is_huge)
-        mi_page_check_list(theap->current[class_index]);
+static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero_opt) {
     const uint32_t was = mi_theap_enter(theap);
     theap_tick(theap);
-    if (is_huge) {
-        p = (size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero) : NULL);
-    } else if (mi_class_plain(class_index) > MI_CLASS_SHARED) {
-        p = theap_take_single(theap, class_index);
-        if (p == NULL)
-            p = theap_alloc_single(theap, class_index, is_zero);
-    } else {
-        mi_page_t *const page = theap_find_page(theap, class_index, is_zero);
-        if (page != NULL)
-            p = mi_page_pop(page);
+    mi_remote_collect(theap);
+    void *p = (is_roomy ? theap_take_roomy(theap, size) : NULL);
+    mi_page_t *const page = (p == NULL ? theap_new_huge(theap, size, is_roomy) : NULL);
+    if (page != NULL) {
+        mi_page_fill(page);
+        if (is_zero_opt != NULL)
+            *is_zero_opt = page->is_zero;
+        page->is_zero = false;
+        p = page->start;
     }
     mi_theap_leave(theap, was);
     return p;
 }
 
-void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero) {
-    mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
+MI_INLINE void *theap_alloc_shared(mi_theap_t *theap, uint32_t class_index, bool *is_zero_opt) {
+    void *p = mi_page_pop(theap->current[class_index]);
+    if (MI_LIKELY(p != NULL))
+        return p;
+    if (MI_SECURE)
+        mi_page_check_list(theap->current[class_index]);
     const uint32_t was = mi_theap_enter(theap);
-    mi_theap_tick(theap);
-    void *const p = theap_alloc_huge(theap, size, true, is_zero);
+    theap_tick(theap);
+    mi_page_t *const page = theap_find_page(theap, class_index, is_zero_opt);
+    if (page != NULL)
+        p = mi_page_pop(page);
     mi_theap_leave(theap, was);
     return p;
+}
+
+void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero_opt) {
+    mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
+    if (size <= MI_SHARED_MAX)
+        return theap_alloc_shared(theap, exact + mi_class_of(size), is_zero_opt);
+    if (MI_LIKELY(size <= MI_CLASSED_MAX))
+        return theap_alloc_long(theap, size, exact, is_zero_opt);
+    return size <= MI_REQUEST_MAX ? theap_alloc_huge(theap, size, false, is_zero_opt) : NULL;
+}
+
+void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero_opt) {
+    mi_store_relaxed(&theap->malloc_count, mi_load_relaxed(&theap->malloc_count) + 1);
+    return theap_alloc_huge(theap, size, true, is_zero_opt);
 }
 
 // ---- The slow path of free, and the rest
@@ -705,26 +754,38 @@ MI_INLINE void theap_used_up(mi_theap_t *theap, mi_page_t *page) {
         page->used = page->hidden;
         page->hidden = 0;
         mi_remote_close(page);
-        if (page->used != 0)
-            mi_theap_make_available(theap, page);
-        else if (page->reserved == 1)
-            theap_retire_single(theap, page);
-        else
-            mi_theap_retire(theap, page);
-    } else {
-        mi_theap_retire(theap, page);
     }
+    if (page->used != 0)
+        mi_theap_make_available(theap, page);
+    else
+        mi_theap_retire(theap, page);
 }
 
 void mi_theap_used_up(mi_theap_t *theap, mi_page_t *page) {
     theap_used_up(theap, page);
 }
 
-void mi_page_used_up(mi_page_t *page) {
-    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
+static MI_NOINLINE void page_used_up(mi_theap_t *theap, mi_page_t *page) {
     const uint32_t was = mi_theap_enter(theap);
     theap_used_up(theap, page);
     theap_tick(theap);
+    mi_theap_leave(theap, was);
+}
+
+// The usual case of large blocks by itself, without a frame: the page is kept, and the clock is not
+// due.
+void mi_page_used_up(mi_page_t *page) {
+    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
+    const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
+    if (page->reserved != 1 || page->class_index == MI_CLASS_HUGE || !theap_has_room(theap, page) ||
+        (tick & mi_core_config.tick_mask) == 0) {
+        page_used_up(theap, page);
+        return;
+    }
+    const uint32_t was = mi_theap_enter(theap);
+    mi_store_relaxed(&theap->tick, tick);
+    mi_remote_close(page);
+    theap_keep_single(theap, page);
     mi_theap_leave(theap, was);
 }
 
@@ -733,5 +794,6 @@ void mi_theap_reset(mi_theap_t *theap) {
         theap->current[c] = &mi_page_empty;
     for (size_t i = 0; i < MI_DIRECT_COUNT; i++)
         theap->exact_direct[i] = theap->direct[i] = &mi_page_empty;
+    theap->empty_max = MI_EMPTY_MAX; // until the first look at the clock
     theap->real = theap;
 }

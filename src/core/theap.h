@@ -74,6 +74,7 @@ struct mi_theap_s {
     mi_theap_t *proxy;                          // its counting proxy, NULL = none
     _Atomic(mi_heap_t *) heap;         // which heap's pages these are; changes under the life lock
     size_t empty_bytes;                // touched bytes of pages without live blocks that are kept
+    size_t empty_max;                  // of them, as was right at the last look at the clock
     size_t hot_bytes;                  // of the current pages that hold one block each
     uint64_t trim_at_ms;               // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
@@ -85,7 +86,8 @@ struct mi_theap_s {
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
     uint32_t fineness;                 // which classes it has (mi_class_server)
     size_t surplus;                    // bytes that blocks are too large for that (theap.c)
-    uint32_t singles;                  // pages of one block that waited when one was wanted
+    uint32_t single_class;             // of the last block whose page, its only one, had waited
+    uint32_t singles;                  // how often one of the same class came next
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
     const mi_page_t *sparse_page;      // its block was hardly touched, when that was asked last ...
     uint32_t sparse_left;              // ... which is taken for granted so many times more
@@ -209,12 +211,12 @@ MI_INLINE void mi_theap_leave(mi_theap_t *theap, uint32_t was) {
 
 // Makes a fresh struct (all zero but key) a thread heap without pages.
 void mi_theap_reset(mi_theap_t *theap);
-// A block of this size. *is_zero: it reads as zero already but for its first word. NULL = no
-// memory. exact: MI_CLASS_EXACT for a block that keeps its exact size, which the caller then notes
-// (exact.h), else 0.
-void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero);
+// A block of this size. *is_zero_opt becomes true if it reads as zero already but for its first
+// word; the caller has set it to false. NULL = no memory. exact: MI_CLASS_EXACT for a block that
+// keeps its exact size, which the caller then notes (exact.h), else 0.
+void *mi_theap_alloc(mi_theap_t *theap, size_t size, uint32_t exact, bool *is_zero_opt);
 // A huge block of this size where it is likely to grow in place. NULL = there is no such place.
-void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero);
+void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero_opt);
 // A page without live blocks is kept for a while or given back.
 void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 // What mi_page_used_up does to the page, for a thread heap that is marked busy.

@@ -57,10 +57,9 @@ static void memory_options_changed(void) {
                                : largest < MI_SPAN_MAX                             ? largest
                                                                                    : MI_SPAN_MAX);
     const long every = mi_option_value(mi_option_generic_collect);
-    mi_core_config.collect_every =
-        (uint32_t)(!mi_option_is_set(mi_option_generic_collect) || every <= 0 ? 0
-                   : every > INT32_MAX                                        ? INT32_MAX
-                                                                              : every);
+    mi_core_collect_every((uint32_t)(!mi_option_is_set(mi_option_generic_collect) || every <= 0 ? 0
+                                     : every > INT32_MAX ? INT32_MAX
+                                                         : every));
     mi_core_config.never_steal = mi_option_value(mi_option_page_max_reclaim) == 0;
 }
 

@@ -329,8 +329,8 @@ static void test_realloc(void) {
     mi_core_collect(true); // no page that blocks with an offset have come from
     size_t usable;
     void *const near = use_malloc(1000);
-    // Neither debug builds nor blocks beyond the window have a fast path; where constants are small,
-    // so is the window, and secure builds put it somewhere else each time.
+    // Neither debug builds nor blocks beyond the window have a fast path; where constants are
+    // small, so is the window, and secure builds put it somewhere else each time.
     const bool is_fast = !MI_DEBUG && mi_page_map_index(near) < MI_MAP_WINDOW_SLICES;
     const size_t known = (is_fast ? mi_core_usable(near, NULL) : 0);
     CHECK(is_fast || MI_DEBUG || MI_SHRUNK);

@@ -86,9 +86,9 @@ static uint64_t pages_kept(void) {
 
 static void test_collect_every(void) {
     const uint64_t usual = pages_kept();
-    mi_core_config.collect_every = 1;
+    mi_core_collect_every(1);
     const uint64_t collected = pages_kept();
-    mi_core_config.collect_every = 0;
+    mi_core_collect_every(0);
     CHECK_MSG(collected <= 3 && usual > collected, "%d pages, else %d", (int)collected, (int)usual);
 }
 

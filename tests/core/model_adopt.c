@@ -537,7 +537,9 @@ static void fiber_run(int i, job_fn job, bool is_race) {
 static void forget_counters(void) {
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         t->tick = 0;
-        t->singles = MI_SINGLES - 2; // the second page of one block that is taken becomes current
+        t->single_class = 0;
+        t->singles = MI_SINGLES - 1; // the second page of one block that is taken becomes current
+        t->empty_max = MI_EMPTY_MAX;
         t->trim_at_ms = 0;
         memset(&t->sleep, 0, sizeof(t->sleep));
         t->secrets.left = 0;

@@ -67,7 +67,8 @@ TWINS = {
         }}
 """)]),
     # The owner frees the block itself, and the page stays open while it serves again.
-    "large-open-for-ever": ("theap.c", [("        mi_remote_close(page);\n", "")]),
+    "large-open-for-ever": ("theap.c", [("        mi_remote_close(page);\n", ""),
+                                         ("    mi_remote_close(page);\n    theap_keep", "    theap_keep")]),
     # A page is open while its class allocates from it.
     "large-open-current": ("theap.c", [("""    theap_set_current(theap, page->class_index, page);
     theap_demote""", """    theap_set_current(theap, page->class_index, page);
