@@ -103,17 +103,21 @@ static void check_message(void) {
     CHECK_MSG(strcmp(written, line) == 0, "%s", written);
 }
 
-// A block with a reservation of its own costs its addresses and no more, and they come back.
+// A block with a reservation of its own costs its addresses and no more, and they come back. The
+// secure build has it somewhere else each time, so it may lie in a part of the page map, or across
+// two, that was not there yet and stays.
 static void check_addresses(void) {
     mi_free(mi_malloc(100));
-    const size_t before = mapped;
+    const size_t most = (MI_SECURE ? 2 * MIB : 0);
     for (size_t align = 16; align <= 4 * MIB; align *= 8) {
+        const size_t before = mapped;
         void *const p = mi_malloc_aligned(300 * MIB, align);
+        const size_t more = mapped - before;
         CHECK(p != NULL && is_aligned(p, align));
-        CHECK_MSG(mapped >= before + 300 * MIB && mapped <= before + 301 * MIB, "%zu: %zu MiB",
-                  align, (mapped - before) / MIB);
+        CHECK_MSG(more >= 300 * MIB && more <= 301 * MIB + most, "%zu: %zu MiB", align, more / MIB);
         mi_free(p);
-        CHECK_MSG(mapped == before, "%zu: %zu bytes left", align, mapped - before);
+        const size_t left = mapped - before;
+        CHECK_MSG(left <= most && left % MIB == 0, "%zu: %zu bytes left", align, left);
     }
     CHECK(!is_greedy);
 }
