@@ -26,8 +26,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.path.join(ROOT, "build")
 # Tests that give the same answer in every preset of a kind run in its release preset only; those that feed
 # damaged files to the PE code run again where a sanitizer watches.
-ONCE = r"^(house\.|minject\.samples)"
-ONCE_UNWATCHED = r"^(house\.|minject\.samples|pe\.replay_)"
+ONCE = r"^(house\.|minject\.samples|api\.option-spellings)"
+ONCE_UNWATCHED = r"^(house\.|minject\.samples|api\.option-spellings|pe\.replay_)"
 # Preset, and why it cannot run here (None: it can).
 PRESETS = [
     ("linux-release", None),
