@@ -49,6 +49,8 @@ static void *NTAPI guard_realloc(void *heap, ULONG flags, void *p, SIZE_T size) 
                                                    : mi_alloc.crt_realloc(p, bytes, guard_ctx));
     if (q != NULL && (flags & HEAP_ZERO_MEMORY) != 0 && bytes > before)
         memset((uint8_t *)q + before, 0, bytes - before);
+    if (MI_UNLIKELY(q == NULL && (flags & HEAP_GENERATE_EXCEPTIONS) != 0))
+        RaiseException(STATUS_NO_MEMORY, 0, 0, NULL); // its handler may go on: then NULL it is
     return q;
 }
 

@@ -150,6 +150,15 @@ static void guard_counts(const char *crt) {
     CHECK(HeapFree(heap, 0, p) && guarded_calls() == 4);
 }
 
+static unsigned no_memory_raised;
+
+static LONG CALLBACK count_no_memory(EXCEPTION_POINTERS *info) {
+    if (info->ExceptionRecord->ExceptionCode != STATUS_NO_MEMORY)
+        return EXCEPTION_CONTINUE_SEARCH;
+    no_memory_raised++;
+    return EXCEPTION_CONTINUE_EXECUTION;
+}
+
 // The same functions as other modules know them, and those that end in them.
 static void guard_doors(const char *crt) {
     static const char *const doors[][3] = {{"kernel32.dll", "HeapFree", "HeapSize"},
@@ -182,6 +191,15 @@ static void guard_doors(const char *crt) {
     }
     void *p = make(crt, 64);
     CHECK(HeapReAlloc(heap, 0, p, SIZE_MAX / 2) == NULL && HeapSize(heap, 0, p) == 64);
+    void *const handler = AddVectoredExceptionHandler(1, count_no_memory);
+    const ULONG flags = HEAP_GENERATE_EXCEPTIONS;
+    CHECK(HeapReAlloc(heap, flags, p, SIZE_MAX / 2) == NULL && no_memory_raised == 1);
+    CHECK(HeapReAlloc(heap, flags | HEAP_REALLOC_IN_PLACE_ONLY, p, 64 * 1024 * 1024) == NULL);
+    CHECK(no_memory_raised == 2 && HeapSize(heap, 0, p) == 64);
+    p = HeapReAlloc(heap, flags, p, 100);
+    CHECK(p != NULL && no_memory_raised == 2 && HeapFree(heap, flags, p));
+    RemoveVectoredExceptionHandler(handler);
+    p = make(crt, 64);
     p = HeapReAlloc(heap, 0, p, 0); // unlike realloc, it frees nothing
     CHECK(p != NULL && is_ours(p) && HeapFree(heap, 0, p));
     HeapDestroy(other);
