@@ -20,16 +20,20 @@ static size_t reserved_pages[8]; // by each
 static long bound_to[8];         // the node that its memory was bound to, -1 = none
 static bool is_slow;
 
+static long long now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000000000ll + now.tv_nsec;
+}
+
 void *__real_mmap(void *at, size_t bytes, int access, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t bytes, int access, int flags, int fd, off_t offset);
 void *__wrap_mmap(void *at, size_t bytes, int access, int flags, int fd, off_t offset) {
     if ((flags & MAP_HUGETLB) == 0)
         return __real_mmap(at, bytes, access, flags, fd, offset);
-    struct timespec begin, now;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
-    do // long enough for the allocator's clock, too
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    while (is_slow && now.tv_sec - begin.tv_sec < 1 && now.tv_nsec - begin.tv_nsec < 20000000);
+    const long long start = now_ns();
+    while (is_slow && now_ns() - start < 20000000) // long enough for the allocator's clock, too
+        ;
     if (bytes / GIB > pages_left || reservations == 8) {
         errno = ENOMEM;
         return MAP_FAILED;
