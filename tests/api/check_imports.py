@@ -36,7 +36,7 @@ LEVELS = {  # by _WIN32_WINNT, hexadecimal: Windows XP, Vista, 7. The first also
         GetThreadId GlobalMemoryStatusEx HeapAlloc HeapFree HeapReAlloc HeapSize HeapValidate
         InitializeCriticalSection IsDBCSLeadByteEx IsDebuggerPresent LeaveCriticalSection LoadLibraryA
         LoadLibraryExW MapViewOfFile MoveFileExW MultiByteToWideChar OpenProcess OpenThread OutputDebugStringA
-        QueryPerformanceCounter QueryPerformanceFrequency ReadFile ReadProcessMemory ReplaceFileW ResumeThread
+        QueryPerformanceCounter QueryPerformanceFrequency RaiseException ReadFile ReadProcessMemory ReplaceFileW ResumeThread
         SetConsoleCtrlHandler SetConsoleOutputCP SetEnvironmentVariableW SetFileAttributesW SetFilePointer
         SetFileTime SetLastError SetUnhandledExceptionFilter Sleep SuspendThread SwitchToThread
         TerminateProcess TlsAlloc TlsFree TlsGetValue TlsSetValue UnmapViewOfFile VirtualAlloc VirtualAllocEx
