@@ -246,7 +246,8 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
     return page->start + mi_page_block_index(page, offset) * page->block_bytes;
 }
 
-// The same for one with one block, of a class that needs no more slices than it has.
+// Makes an empty page with one block one of another class, which needs no more slices than it has.
+// plain: the class without MI_CLASS_EXACT, which the usual path of malloc knows already.
 MI_INLINE void mi_page_suit_plain(mi_page_t *page, uint32_t class_index, uint32_t plain) {
     MI_ASSERT(page->used == 0 && page->reserved == 1);
     MI_ASSERT(mi_class_slices(mi_class_bytes(plain)) <= page->slices);
@@ -256,6 +257,7 @@ MI_INLINE void mi_page_suit_plain(mi_page_t *page, uint32_t class_index, uint32_
     page->used = 1;
 }
 
+// The same for all others.
 MI_INLINE void mi_page_suit(mi_page_t *page, uint32_t class_index) {
     mi_page_suit_plain(page, class_index, mi_class_plain(class_index));
 }
