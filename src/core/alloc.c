@@ -11,17 +11,13 @@
 #include "os/os.h"
 
 // Is so little of a block in memory that giving it back is cheaper than bringing the rest in? To
-// ask costs about as much as giving back, so the second quarter stands for the whole (programs fill
-// blocks from the front, or here and there), and a yes holds for the page's next few blocks.
-static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page, uint8_t *p) {
+// ask costs about as much as giving back, so a yes holds for the page's next few blocks.
+static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page) {
     if (theap->sparse_page == page && theap->sparse_left != 0) {
         theap->sparse_left--;
         return true;
     }
-    if (page->arena != NULL && !mi_arena_is_own(page->arena))
-        return false; // a purge might not make it zero
-    const size_t sample = mi_align_down(page->block_bytes / 4, mi_os_page_bytes());
-    if (mi_os_resident(p + sample, sample) >= sample / 4)
+    if (!mi_page_is_sparse(page))
         return false;
     theap->sparse_page = page;
     theap->sparse_left = MI_SPARSE_TIMES;
@@ -31,15 +27,17 @@ static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page, uint8_t *p
 // Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a
 // link.
 static void alloc_clear(mi_theap_t *theap, uint8_t *p, bool is_zero) {
-    const mi_page_t *const page = mi_page_map_find(p);
+    mi_page_t *const page = mi_page_map_find(p);
     const size_t bytes = (is_zero ? sizeof(mi_block_t) : page->block_bytes);
     const size_t whole = mi_align_down(bytes, mi_os_page_bytes());
     bool is_committed;
-    if (bytes >= MI_ASK_RESIDENT_MIN && page->reserved == 1 && alloc_is_sparse(theap, page, p) &&
-        mi_os_purge(p, whole, &is_committed) == 0 && is_committed)
-        mi_memzero(p + whole, bytes - whole);
-    else
-        mi_memzero(p, bytes);
+    const bool is_purged = bytes >= MI_ASK_RESIDENT_MIN && page->reserved == 1 &&
+                           alloc_is_sparse(theap, page) &&
+                           mi_os_purge(p, whole, &is_committed) == 0 && is_committed;
+    const size_t from = (is_purged ? whole : 0);
+    mi_memzero(p + from, bytes - from);
+    if (page->reserved == 1)
+        page->is_bare = is_zero || is_purged;
 }
 
 // What kind of block is wanted.

@@ -439,13 +439,10 @@ static bool arena_purge_memory(const mi_arena_t *a, size_t first, size_t count, 
     return mi_os_purge(start, bytes, is_committed) == 0;
 }
 
-// Purges the run of slices that begins at first. They are taken out of the free set meanwhile.
-// Called with the lock, returns with it.
-static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
+// Purges slices that are in no set, and adds them to the free ones. Called with the lock, returns
+// with it.
+static void arena_purge_taken(mi_arena_t *a, size_t first, size_t count) {
     bool is_committed = true;
-    mi_bitmap_set(a->free, first, count, false);
-    arena_unlist(a, first, count);
-    a->free_slices -= count;
     a->purging++;
     mi_unlock(&arena_lock);
     bool is_zero = true;
@@ -467,6 +464,22 @@ static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
         arena_purge_calls++;
     }
     mi_arena_set_free(a, first, count);
+}
+
+// Purges the run of free slices that begins at first. They are taken out of the free set meanwhile.
+// Called with the lock, returns with it.
+static void arena_purge_run(mi_arena_t *a, size_t first, size_t count) {
+    mi_bitmap_set(a->free, first, count, false);
+    arena_unlist(a, first, count);
+    a->free_slices -= count;
+    arena_purge_taken(a, first, count);
+}
+
+void mi_arena_free_purged(mi_arena_t *a, uint8_t *start, size_t slices) {
+    mi_lock(&arena_lock);
+    arena_used_slices -= slices;
+    arena_purge_taken(a, (size_t)(start - a->base) >> MI_SLICE_SHIFT, slices);
+    mi_unlock(&arena_lock);
 }
 
 // Under the lock. Purges the old ones (all when forced), then the young ones are the old ones.

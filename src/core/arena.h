@@ -30,6 +30,8 @@ typedef struct mi_span_s {
 // its node; NULL = from anywhere. false = no memory, or no such place.
 bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const mi_heap_t *heap);
 void mi_arena_free(mi_arena_t *arena, uint8_t *start, size_t slices);
+// The same, and purges them at once.
+void mi_arena_free_purged(mi_arena_t *arena, uint8_t *start, size_t slices);
 // Adds the slices right behind a span to it. *is_zero: the added ones read as zero. false = not
 // free.
 bool mi_arena_extend(mi_arena_t *arena, uint8_t *start, size_t slices, size_t more, bool *is_zero);

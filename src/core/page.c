@@ -3,6 +3,7 @@
 #include "core/page.h"
 
 #include "core/arena.h"
+#include "core/arena_head.h"
 #include "core/exact.h"
 #include "core/guest.h"
 #include "core/harden.h"
@@ -125,9 +126,12 @@ fail:
     return false;
 }
 
-static void page_span_free(mi_page_t *page) {
+static void page_span_free(mi_page_t *page, bool is_purged) {
     if (page->arena != NULL) {
-        mi_arena_free(page->arena, page->start, page->slices);
+        if (is_purged)
+            mi_arena_free_purged(page->arena, page->start, page->slices);
+        else
+            mi_arena_free(page->arena, page->start, page->slices);
         return;
     }
     mi_page_set_guard(page, false); // the system counts guards
@@ -168,6 +172,7 @@ static void page_describe(mi_page_t *page, mi_theap_t *theap, const mi_span_t *s
     page->class_index = (uint16_t)class_index;
     page->state = MI_PAGE_CURRENT;
     page->is_zero = (span->is_zero ? 1 : 0);
+    page->is_bare = false;
     page->start = span->start;
     page->recip = (is_shared ? mi_page_reciprocal(block_bytes) : 1);
     page->far_recip = page->recip;
@@ -219,7 +224,7 @@ static mi_page_t *page_found(mi_theap_t *theap, const mi_span_t *span, uint32_t 
     if (!page_map_enter(page, page_key(theap))) {
         mi_page_map_clear(page->start, page->slices);
         mi_store_relaxed(&page->theap, NULL);
-        page_span_free(page);
+        page_span_free(page, false);
         return NULL;
     }
     page_count_add(theap, 1);
@@ -335,23 +340,74 @@ void mi_page_widen(mi_page_t *page) {
     page->block_bytes = mi_class_bytes(most);
 }
 
+// The quarter of a block that stands for the whole (programs fill blocks from the front, or here
+// and there), and how much of it is in memory; SIZE_MAX = unknown, or it cannot be given back.
+static size_t page_sample(const mi_page_t *page, size_t *bytes) {
+    *bytes = mi_align_down(page->block_bytes / 4, mi_os_page_bytes());
+    if (page->arena != NULL && !mi_arena_is_own(page->arena))
+        return SIZE_MAX; // a purge might not make it zero
+    return mi_os_resident(page->start + *bytes, *bytes);
+}
+
+bool mi_page_is_sparse(const mi_page_t *page) {
+    size_t bytes;
+    const size_t resident = page_sample(page, &bytes);
+    return resident < bytes / 4;
+}
+
+static bool page_is_blank(const uint8_t *start, size_t bytes) {
+    const uint64_t *const words = (const uint64_t *)(const void *)start;
+    uint64_t sum = 0;
+    for (size_t i = 0; i < bytes / sizeof(words[0]) && sum == 0; i += 4)
+        sum = words[i] | words[i + 1] | words[i + 2] | words[i + 3];
+    return sum == 0;
+}
+
+// Was most of a bare page's block never written? Then little of it is in memory, or the program has
+// read it: where it did so the OS has mapped its one page of zeros, which it counts like any other,
+// so some are looked at. Who writes there next would have a second fault, which interrupts every
+// processor that runs one of our threads: such memory is better given back.
+static MI_NOINLINE bool page_is_unwritten(const mi_page_t *page) {
+    const size_t os_page = mi_os_page_bytes();
+    size_t bytes;
+    const size_t resident = page_sample(page, &bytes);
+    if (resident == SIZE_MAX || mi_core_config.purge_delay_ms < 0)
+        return false;
+    if (resident < bytes / 4)
+        return true;
+    const size_t step = mi_align_up(bytes / MI_BARE_LOOKS, os_page);
+    size_t looked = 0, blank = 0;
+    for (size_t at = bytes; at < 2 * bytes; at += step, looked++)
+        blank += page_is_blank(page->start + at, os_page);
+    return blank * 2 > looked;
+}
+
 // What it is to its thread heap is the caller's to say.
-static void page_give_back(mi_page_t *page) {
+static void page_give_back(mi_page_t *page, bool is_purged) {
     mi_store_release(&page->theap, NULL); // with the acquires of page->theap
     mi_page_map_clear(page->start, page->slices);
     page->state = MI_PAGE_FREE;
     mi_marks_fill(page, 0, page->capacity, MI_MARK_NONE);
-    page_span_free(page);
+    page_span_free(page, is_purged);
 }
 
 void mi_page_release(mi_page_t *page) {
     page_count_add(mi_load_relaxed(&page->theap), -1);
-    page_give_back(page);
+    page_give_back(page, page->is_bare && page_is_unwritten(page));
+}
+
+bool mi_page_release_bare(mi_page_t *page) {
+    page->is_bare = false;
+    if (!page_is_unwritten(page))
+        return false;
+    page_count_add(mi_load_relaxed(&page->theap), -1);
+    page_give_back(page, true);
+    return true;
 }
 
 void mi_page_release_far(mi_page_t *page) {
     mi_theap_t *const owner = mi_load_relaxed(&page->theap);
-    page_give_back(page);
+    page_give_back(page, page->is_bare && page_is_unwritten(page));
     // The last that is done to the owner, which may be recycled then. With mi_theap_pages.
     mi_fetch_add_release(&owner->far_released, (size_t)1);
 }

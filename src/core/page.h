@@ -59,7 +59,8 @@ struct mi_page_s {
     uint32_t hidden;      // owner; live blocks that used does not count
     uint32_t capacity;    // owner; blocks linked so far
     uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
-    uint8_t state : 7;    // owner; mi_page_state_t
+    uint8_t state : 6;    // owner; mi_page_state_t
+    uint8_t is_bare : 1;  // whoever holds it; calloc gave out its one block as it came from the OS
     uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in extent
     uint8_t exact_stay;   // constant; a small block with less slack is resized in place (exact.h)
 #if MI_SECURE
@@ -297,8 +298,13 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
 // Its block uses more of the slices that it has, or less: so many bytes and half of it more; false
 // = they are too few.
 bool mi_page_stretch(mi_page_t *page, size_t bytes);
+// Is little of its one block in memory, and can be given back to the OS? Asks the OS.
+bool mi_page_is_sparse(const mi_page_t *page);
 // Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.
 void mi_page_release(mi_page_t *page);
+// The same for an empty page that is bare, but only if most of it was never written; else it is
+// bare no longer. true = released.
+bool mi_page_release_bare(mi_page_t *page);
 // The same for one of another's thread heap, which has opened it (remote.h), by who freed its
 // block.
 void mi_page_release_far(mi_page_t *page);

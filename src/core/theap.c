@@ -17,8 +17,7 @@
 
 mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
 
-// ---- Queues
-// ------------------------------------------------------------------------------------------------
+// ---- Queues ----
 
 static void theap_refine_for(mi_theap_t *theap, uint32_t class_index);
 
@@ -90,8 +89,7 @@ static size_t page_touched(const mi_page_t *page) {
     return page->capacity * page->block_bytes;
 }
 
-// ---- Which page a class allocates from
-// ---------------------------------------------------------------------
+// ---- Which page a class allocates from ----
 
 // Makes the page current for the classes that this one serves. Returns the (plain) class before
 // them.
@@ -251,6 +249,8 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     MI_ASSERT(page->used == 0 && page->hidden == 0);
     if (page->state == MI_PAGE_AVAILABLE)
         queue_remove(theap, page);
+    if (page->is_bare && mi_page_release_bare(page))
+        return;
     if (!theap_has_room(theap, page)) {
         mi_page_release(page);
     } else if (page->reserved == 1) {
@@ -331,8 +331,7 @@ size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given) {
     return idle;
 }
 
-// ---- The slow path of malloc
-// -------------------------------------------------------------------------------
+// ---- The slow path of malloc ----
 
 void mi_theap_tick(mi_theap_t *theap) {
     const uint32_t every = mi_core_config.collect_every;
@@ -372,8 +371,7 @@ MI_INLINE void theap_tick(mi_theap_t *theap) {
         mi_store_relaxed(&theap->tick, tick);
 }
 
-// ---- Pages that change their class
-// -----------------------------------------------------------------------
+// ---- Pages that change their class ----
 // A page without live blocks serves another class that needs a page of the same length: its memory
 // is there, and need not be touched anew. A few classes in turn would exchange one page for ever;
 // so a class that lost its page a moment ago, and again and again, founds one.
@@ -437,8 +435,7 @@ static mi_page_t *theap_borrow(mi_theap_t *theap, uint32_t class_index) {
     return page;
 }
 
-// ---- Coarse and fine
-// -----------------------------------------------------------------------------
+// ---- Coarse and fine ----
 // Each class has pages of its own, and as a rule one of them is not full: in a thread heap of few
 // pages that is more memory than blocks that are somewhat too large. So a thread heap begins with
 // every fourth class, from MI_CLASS_COARSE_FROM on: the next that it has serves the three others,
@@ -563,8 +560,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero_
     return page;
 }
 
-// ---- Pages with one block
-// -------------------------------------------------------------------------------
+// ---- Pages with one block ----
 
 // Where empty pages of the length of this class wait, or if there are none, of the next length: the
 // end of such a page stays as it is then.
@@ -746,8 +742,7 @@ void *mi_theap_alloc_roomy(mi_theap_t *theap, size_t size, bool *is_zero_opt) {
     return theap_alloc_huge(theap, size, true, is_zero_opt);
 }
 
-// ---- The slow path of free, and the rest
-// -------------------------------------------------------------------
+// ---- The slow path of free, and the rest ----
 
 MI_INLINE void theap_used_up(mi_theap_t *theap, mi_page_t *page) {
     if (page->state == MI_PAGE_FULL) {
@@ -777,8 +772,8 @@ static MI_NOINLINE void page_used_up(mi_theap_t *theap, mi_page_t *page) {
 void mi_page_used_up(mi_page_t *page) {
     mi_theap_t *const theap = mi_load_relaxed(&page->theap);
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
-    if (page->reserved != 1 || page->class_index == MI_CLASS_HUGE || !theap_has_room(theap, page) ||
-        (tick & mi_core_config.tick_mask) == 0) {
+    if (page->reserved != 1 || page->is_bare || page->class_index == MI_CLASS_HUGE ||
+        !theap_has_room(theap, page) || (tick & mi_core_config.tick_mask) == 0) {
         page_used_up(theap, page);
         return;
     }

@@ -345,6 +345,62 @@ static void test_alone(bool may_use_huge_pages) {
     mi_core_heap_destroy(heap);
 }
 
+// Blocks of calloc that the program only reads hold pages that are not its own, and cost the next
+// who writes there: they go back to the system when they are freed, by whomever. Those that it has
+// written stay. The block that was allocated last is not looked at: its page may be used again
+// without a slow path.
+enum { BARE_COUNT = 8 };
+typedef struct bare_s {
+    uint8_t *block[BARE_COUNT + 1];
+    bool is_bare[BARE_COUNT + 1];
+} bare_t;
+
+static void *bare_free(void *arg) {
+    const bare_t *const b = (const bare_t *)arg;
+    for (int i = 0; i < BARE_COUNT; i++)
+        CHECK(use_free(b->block[i]) == MI_FREE_OK);
+    return NULL;
+}
+
+// written: every so many bytes, 0 = nowhere. is_far: another thread frees.
+static void test_bare(size_t size, size_t written, bool is_far) {
+    bare_t b;
+    const size_t whole = mi_align_down(size, mi_os_page_bytes());
+    const long delay = mi_core_config.purge_delay_ms;
+    mi_core_config.purge_delay_ms = 1000 * 1000; // nothing else goes back
+    mi_core_collect(true);                       // what is there is fresh
+    for (int i = 0; i <= BARE_COUNT; i++) {
+        b.block[i] = (uint8_t *)mi_core_malloc(size, true);
+        b.is_bare[i] = (mi_os_resident(b.block[i], whole) <= mi_os_page_bytes());
+        CHECK(use_is_zero(b.block[i], size));
+        for (size_t at = 0; written != 0 && at < size; at += written)
+            b.block[i][at] = 1;
+    }
+    pthread_t thread;
+    if (is_far) {
+        pthread_create(&thread, NULL, bare_free, &b);
+        pthread_join(thread, NULL);
+    } else {
+        (void)bare_free(&b);
+    }
+    size_t resident = 0, count = 0;
+    for (int i = (is_far ? 1 : 0); i < BARE_COUNT; i++) { // another's first waits for its owner
+        resident += (b.is_bare[i] ? mi_os_resident(b.block[i], whole) : 0);
+        count += b.is_bare[i];
+    }
+    // In the secure build memory that was given back is cleared: somebody may have written there.
+    CHECK(MI_SECURE || count >= BARE_COUNT - 1);
+    CHECK_MSG(resident == (written == 0 ? 0 : count * whole), "%zu bytes of %zu blocks of %zu stay",
+              resident, count, size);
+    for (int i = 0; i < BARE_COUNT; i++) {
+        b.block[i] = (uint8_t *)mi_core_malloc(size, true);
+        CHECK(use_is_zero(b.block[i], size));
+    }
+    for (int i = 0; i <= BARE_COUNT; i++)
+        CHECK(use_free(b.block[i]) == MI_FREE_OK);
+    mi_core_config.purge_delay_ms = delay;
+}
+
 int main(void) {
     // Where the kernel uses huge pages at will, large heaps occupy what lies between their blocks,
     // too (MI_ARENA_THP_BYTES): here the allocator's own part is measured.
@@ -361,6 +417,12 @@ int main(void) {
     test_apart(true);
     test_apart(false);
     test_given();
+    for (int is_far = 0; is_far <= 1 && !MI_DEBUG; is_far++) { // which fills what is freed
+        test_bare(100000, 0, is_far);
+        test_bare(1000000, 0, is_far);
+        test_bare(100000, 4096, is_far);
+        test_bare(1000000, 4096, is_far);
+    }
     if (access("/sys/kernel/mm/transparent_hugepage", F_OK) == 0) {
         test_alone(true);
         test_alone(false);
