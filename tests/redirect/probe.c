@@ -5,22 +5,15 @@
 //   | cd FOLDER | heaps CRT (hundreds of them) | hooked CRT (is it still?) | wrap / wrap-stolen
 //   (its own import of malloc leads to a function of its own) | redirected DLL (what that allocator
 //   says) | skew CRT (import cells askew, in use) | skewed (whose malloc they lead to) | fault
-//   POINT (as MI_REDIRECT_FAULT) | hook FORM CRT (another product patches malloc) malloc CRT (ours
-//   or theirs) | free-stack CRT | disable | enable | status | json | active | wait (for the end of
-//   standard input) guard CRT (heap functions on its blocks) | guard-off CRT | handler CRT
+//   POINT (as MI_REDIRECT_FAULT) | hook FORM CRT (another product patches malloc) | malloc CRT
+//   (ours or theirs) | free-stack CRT | disable | enable | status | json | active | wait (for the
+//   end of standard input) | guard CRT (heap functions on its blocks) | guard-off CRT | handler CRT
 //   (new-handler and new-mode) | pairs (every two of the CRTs loaded) | entry CRT (where malloc's
-//   first instruction leads) | outstanding CRT (blocks held while the redirection goes) | ntdll
-//   (once before, once after: changed code)
+//   first instruction leads) | outstanding CRT (blocks held while the redirection goes) | fuzz
+//   ALLOCATOR (whose is any value?) | pair CRT (what malloc and free cost) | kill CRT (threads,
+//   then the end) | ntdll (once before, once after: changed code)
+#include "probe.h"
 #include "base/atomic.h"
-#include "halves.h"
-
-static void *make(const char *crt, size_t size) {
-    return ((void *(*)(size_t))proc(GetModuleHandleA(crt), "malloc"))(size);
-}
-
-static void drop(const char *crt, void *p) {
-    ((void (*)(void *))proc(GetModuleHandleA(crt), "free"))(p);
-}
 
 static void *stolen(size_t size) {
     return HeapAlloc(GetProcessHeap(), 0, size);
@@ -119,155 +112,6 @@ static void load_many(const char *count, const char *dll) {
     say("loaded %u\n", loaded);
 }
 
-// What the status says of the calls that the guard answered.
-static unsigned long guarded_calls(void) {
-    static char text[1 << 20];
-    static const char key[] = "\"guarded_calls\":";
-    const uintptr_t get = proc(redirect_module(), "mi_redirect_status");
-    unsigned long n = 0;
-    (void)((size_t(*)(char *, size_t, int))get)(text, sizeof(text), 1);
-    const char *p = text;
-    while (*p != 0 && !mi_str_starts(p, key))
-        p++;
-    for (p += (*p == 0 ? 0 : sizeof(key) - 1); *p >= '0' && *p <= '9'; p++)
-        n = n * 10 + (unsigned long)(*p - '0');
-    return n;
-}
-
-// Each call with a block of ours counts, and none of the proof or of the system's own blocks.
-static void guard_counts(const char *crt) {
-    const HANDLE heap = GetProcessHeap();
-    CHECK(guarded_calls() == 0);
-    void *p = make(crt, 100);
-    CHECK(HeapValidate(heap, 0, p) && guarded_calls() == 1);
-    CHECK(HeapSize(heap, 0, p) == 100 && guarded_calls() == 2);
-    p = HeapReAlloc(heap, 0, p, 300);
-    CHECK(p != NULL && guarded_calls() == 3);
-    CHECK(HeapFree(heap, 0, p) && guarded_calls() == 4);
-    p = HeapAlloc(heap, 0, 100);
-    CHECK(HeapValidate(heap, 0, p) && HeapSize(heap, 0, p) == 100);
-    p = HeapReAlloc(heap, 0, p, 300);
-    CHECK(HeapFree(heap, 0, p) && guarded_calls() == 4);
-}
-
-static unsigned no_memory_raised;
-
-static LONG CALLBACK count_no_memory(EXCEPTION_POINTERS *info) {
-    if (info->ExceptionRecord->ExceptionCode != STATUS_NO_MEMORY)
-        return EXCEPTION_CONTINUE_SEARCH;
-    no_memory_raised++;
-    return EXCEPTION_CONTINUE_EXECUTION;
-}
-
-// The same functions as other modules know them, and those that end in them.
-static void guard_doors(const char *crt) {
-    static const char *const doors[][3] = {{"kernel32.dll", "HeapFree", "HeapSize"},
-                                           {"kernelbase.dll", "HeapFree", "HeapSize"},
-                                           {"ntdll.dll", "RtlFreeHeap", "RtlSizeHeap"}};
-    const HANDLE heap = GetProcessHeap(), other = HeapCreate(0, 0, 0);
-    for (size_t i = 0; i < sizeof(doors) / sizeof(doors[0]); i++) {
-        const HMODULE m = GetModuleHandleA(doors[i][0]);
-        // Whatever heap the caller takes the block for.
-        for (unsigned k = 0; k < 2; k++) {
-            void *p = make(crt, 100 + i);
-            CHECK_AT(((SIZE_T(WINAPI *)(HANDLE, DWORD, const void *))proc(m, doors[i][2]))(
-                         k == 0 ? heap : other, 0, p) == 100 + i,
-                     doors[i][0]);
-            CHECK_AT(((BOOL(WINAPI *)(HANDLE, DWORD, void *))proc(m, doors[i][1]))(
-                         k == 0 ? heap : other, 0, p) != 0,
-                     doors[i][0]);
-        }
-    }
-    for (size_t size = 1; size < 4000; size = size * 2 + 1) {
-        // Windows takes other addresses for its movable handles.
-        CHECK(((uintptr_t)make(crt, size) & (2 * sizeof(void *) - 1)) == 0);
-        CHECK(LocalSize(make(crt, size)) == size && GlobalSize(make(crt, size)) == size);
-        CHECK(GlobalFree(make(crt, size)) == NULL);
-        uint8_t *p = (uint8_t *)make(crt, size);
-        pattern_fill(p, size);
-        p = (uint8_t *)LocalReAlloc(p, size + 5000, LMEM_MOVEABLE | LMEM_ZEROINIT);
-        CHECK(p != NULL && pattern_is(p, size, size) && p[size + 4999] == 0);
-        CHECK(LocalFree(p) == NULL);
-    }
-    void *p = make(crt, 64);
-    CHECK(HeapReAlloc(heap, 0, p, SIZE_MAX / 2) == NULL && HeapSize(heap, 0, p) == 64);
-    void *const handler = AddVectoredExceptionHandler(1, count_no_memory);
-    const ULONG flags = HEAP_GENERATE_EXCEPTIONS;
-    CHECK(HeapReAlloc(heap, flags, p, SIZE_MAX / 2) == NULL && no_memory_raised == 1);
-    CHECK(HeapReAlloc(heap, flags | HEAP_REALLOC_IN_PLACE_ONLY, p, 64 * 1024 * 1024) == NULL);
-    CHECK(no_memory_raised == 2 && HeapSize(heap, 0, p) == 64);
-    p = HeapReAlloc(heap, flags, p, 100);
-    CHECK(p != NULL && no_memory_raised == 2 && HeapFree(heap, flags, p));
-    RemoveVectoredExceptionHandler(handler);
-    p = make(crt, 64);
-    p = HeapReAlloc(heap, 0, p, 0); // unlike realloc, it frees nothing
-    CHECK(p != NULL && is_ours(p) && HeapFree(heap, 0, p));
-    HeapDestroy(other);
-}
-
-// Without the guard the system's functions are as they were: on Wine they refuse such a block and
-// leave it alone, Windows ends the program.
-static void guard_off(const char *crt) {
-    const HANDLE heap = GetProcessHeap();
-    uint8_t *p = (uint8_t *)make(crt, 100);
-    CHECK(is_ours(p));
-    pattern_fill(p, 100);
-    CHECK(!HeapValidate(heap, 0, p) && HeapSize(heap, 0, p) == (SIZE_T)-1);
-    CHECK(!HeapFree(heap, 0, p) && HeapReAlloc(heap, 0, p, 200) == NULL);
-    CHECK(LocalFree(p) == p);
-    CHECK(pattern_is(p, 100, 100) && is_ours(p));
-    drop(crt, p);
-    // Calls of the CRT itself need no guard.
-    p = (uint8_t *)make(crt, 100);
-    CHECK(is_ours(p));
-    drop(crt, p);
-}
-
-static void guard(const char *crt) {
-    const HANDLE heap = GetProcessHeap();
-    guard_counts(crt);
-    uint8_t *p = (uint8_t *)make(crt, 100);
-    CHECK(is_ours(p));
-    for (unsigned i = 0; i < 100; i++)
-        p[i] = (uint8_t)i;
-    CHECK(HeapValidate(heap, 0, p));
-    CHECK(HeapSize(heap, 0, p) >= 100 && HeapSize(heap, 0, p) < 4096);
-    const size_t before = HeapSize(heap, 0, p);
-    memset(p + 100, 0xA5, before - 100);
-    for (unsigned more = 1; more < 100; more += 7) {
-        const size_t size = HeapSize(heap, 0, p);
-        p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, size + more);
-        CHECK(p != NULL && is_ours(p));
-        for (unsigned i = 0; i < more; i++)
-            CHECK(p[size + i] == 0);
-        memset(p + size, 0xA5, more);
-    }
-    p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, 50000);
-    CHECK(p != NULL && is_ours(p));
-    for (unsigned i = 0; i < 100; i++)
-        CHECK(p[i] == i);
-    CHECK(p[49999] == 0);
-    CHECK(HeapReAlloc(heap, HEAP_REALLOC_IN_PLACE_ONLY, p, 60) == p);
-    CHECK(HeapFree(heap, 0, p)); // the shell32 pattern
-    CHECK(LocalFree(make(crt, 77)) == NULL);
-    guard_doors(crt);
-    // The system's own blocks go on as ever.
-    p = (uint8_t *)HeapAlloc(heap, HEAP_ZERO_MEMORY, 300);
-    CHECK(!is_ours(p) && HeapSize(heap, 0, p) == 300);
-    p = (uint8_t *)HeapReAlloc(heap, 0, p, 3000);
-    CHECK(p != NULL && HeapValidate(heap, 0, p) && HeapFree(heap, 0, p));
-    CHECK(LocalFree(LocalAlloc(LMEM_FIXED, 10)) == NULL);
-    // What a heap operation of the system costs now.
-    LARGE_INTEGER rate, start, end;
-    QueryPerformanceFrequency(&rate);
-    QueryPerformanceCounter(&start);
-    for (unsigned i = 0; i < 200000; i++)
-        HeapFree(heap, 0, HeapAlloc(heap, 0, 64));
-    QueryPerformanceCounter(&end);
-    say("HeapAlloc and HeapFree: %ld ns\n",
-        (long)((double)(end.QuadPart - start.QuadPart) * 1e9 / (double)rate.QuadPart / 200000));
-}
-
 static uint64_t random_state = 88172645463325252u;
 
 static uint64_t random64(void) {
@@ -275,13 +119,6 @@ static uint64_t random64(void) {
     random_state ^= random_state >> 7;
     random_state ^= random_state << 17;
     return random_state;
-}
-
-static long elapsed_ps(LARGE_INTEGER start, double count) {
-    LARGE_INTEGER rate, end;
-    QueryPerformanceCounter(&end);
-    QueryPerformanceFrequency(&rate);
-    return (long)((double)(end.QuadPart - start.QuadPart) * 1e12 / (double)rate.QuadPart / count);
 }
 
 // Blocks of ours that are held when the redirection is taken back: every function goes on to know
@@ -736,11 +573,11 @@ static unsigned run(unsigned i) {
         return 2;
     }
     if (mi_str_eq(word, "guard")) {
-        guard(name);
+        probe_guard(name);
         return 2;
     }
     if (mi_str_eq(word, "guard-off")) {
-        guard_off(name);
+        probe_guard_off(name);
         return 2;
     }
     if (mi_str_eq(word, "entry")) {

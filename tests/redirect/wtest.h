@@ -1,5 +1,5 @@
 // The harness of the Windows tests that must run without a C runtime of their own: checks, output,
-// and the calls of a CRT by name. One translation unit per program.
+// and the calls of a CRT by name. wtest.c is part of each such program and DLL.
 #ifndef MI_TEST_WTEST_H
 #define MI_TEST_WTEST_H
 
@@ -8,43 +8,14 @@
 #define WIN32_LEAN_AND_MEAN
 #include <windows.h>
 
-static LONG wtest_passed, wtest_failed;
-static LONG wtest_unsaid; // messages that could not be written
+extern LONG wtest_passed, wtest_failed; // checks so far, of all threads
+extern LONG wtest_unsaid;               // messages that could not be written
 // The exit code then: 1 always comes with a message that says why.
 enum { WTEST_UNSAID = 95 };
 
-static void wtest_write(const char *text, size_t bytes) {
-    DWORD written = 0;
-    if (!WriteFile(GetStdHandle(STD_OUTPUT_HANDLE), text, (DWORD)bytes, &written, NULL) ||
-        written != bytes)
-        InterlockedIncrement(&wtest_unsaid);
-}
-
-static void say(const char *fmt, ...) MI_PRINTF(1, 2);
-static void say(const char *fmt, ...) {
-    char line[1024];
-    mi_text_t t;
-    va_list args;
-    mi_text_init(&t, line, sizeof(line));
-    va_start(args, fmt);
-    mi_text_vfmt(&t, fmt, args);
-    va_end(args);
-    wtest_write(line, t.len);
-}
-
-static inline void say_text(const char *text) {
-    wtest_write(text, mi_str_len(text));
-    say("\n");
-}
-
-static inline void check(bool is_true, int line, const char *fact, const char *detail) {
-    if (is_true) {
-        InterlockedIncrement(&wtest_passed);
-        return;
-    }
-    if (InterlockedIncrement(&wtest_failed) <= 40)
-        say("line %d: failed: %s (%s)\n", line, fact, detail);
-}
+void say(const char *fmt, ...) MI_PRINTF(1, 2); // up to 1023 bytes
+void say_text(const char *text);                // of any length, and the end of the line
+void check(bool is_true, int line, const char *fact, const char *detail);
 
 #define CHECK(fact)          check((fact), __LINE__, #fact, "")
 #define CHECK_AT(fact, name) check((fact), __LINE__, #fact, (name))
@@ -63,98 +34,28 @@ static inline bool pattern_is(const uint8_t *p, size_t size, size_t part) {
     return true;
 }
 
-// The last message, and the exit code that belongs to it. needs_checks: none at all is a failure.
-static inline unsigned wtest_code(bool needs_checks) {
-    say("%ld checks passed, %ld failed\n", wtest_passed, wtest_failed);
-    if (wtest_unsaid != 0)
-        return WTEST_UNSAID;
-    return wtest_failed == 0 && (wtest_passed > 0 || !needs_checks) ? 0 : 1;
-}
-
-static inline void finish(void) {
-    ExitProcess(wtest_code(true));
-}
-
-// The n-th word of the command line; 0 = the program.
-static inline const char *argument(unsigned n) {
-    static char copy[4096];
-    static const char *words[64];
-    static unsigned count;
-    if (count == 0) {
-        const char *p = GetCommandLineA();
-        char *out = copy;
-        while (*p != 0 && count < 64) {
-            while (*p == ' ')
-                p++;
-            if (*p == 0)
-                break;
-            const char stop = (*p == '"' ? '"' : ' ');
-            p += (stop == '"');
-            words[count++] = out;
-            while (*p != 0 && *p != stop)
-                *out++ = *p++;
-            *out++ = 0;
-            p += (*p == '"');
-        }
-    }
-    return n < count ? words[n] : "";
-}
-
 static inline uintptr_t proc(HMODULE m, const char *name) {
     return (uintptr_t)GetProcAddress(m, name);
 }
 
+// The last message, and the exit code that belongs to it. needs_checks: none at all is a failure.
+unsigned wtest_code(bool needs_checks);
+
+// The end of a program that has made checks.
+void finish(void);
+
+// The n-th word of the command line; 0 = the program. Past the last one: "".
+const char *argument(unsigned n);
+
 // Does the redirect DLL's status, as JSON, contain this? Otherwise it is printed.
-static inline bool json_has(HMODULE redirect, const char *wanted) {
-    static char text[65536];
-    const uintptr_t get = proc(redirect, "mi_redirect_status");
-    (void)((size_t(*)(char *, size_t, int))get)(text, sizeof(text), 1);
-    for (const char *p = text; *p != 0; p++)
-        if (mi_str_starts(p, wanted))
-            return true;
-    say_text(text);
-    return false;
-}
+bool json_has(HMODULE redirect, const char *wanted);
 
 // Leads the module's calls of an imported function to another one, or back; how many cells it was.
-static inline unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to) {
-    uint8_t *base = (uint8_t *)module;
-    const IMAGE_NT_HEADERS *nt =
-        (const IMAGE_NT_HEADERS
-             *)(const void *)(base + ((const IMAGE_DOS_HEADER *)(const void *)base)->e_lfanew);
-    const IMAGE_DATA_DIRECTORY iat = nt->OptionalHeader.DataDirectory[IMAGE_DIRECTORY_ENTRY_IAT];
-    uintptr_t *cells = (uintptr_t *)(void *)(base + iat.VirtualAddress);
-    // By its address: the import of this program's own may be among the cells.
-    BOOL(WINAPI *const protect)
-    (void *, SIZE_T, DWORD, DWORD *) = (BOOL(WINAPI *)(void *, SIZE_T, DWORD, DWORD *))proc(
-        GetModuleHandleA("kernel32.dll"), "VirtualProtect");
-    unsigned count = 0;
-    DWORD before;
-    CHECK(protect(cells, iat.Size, PAGE_READWRITE, &before));
-    for (size_t i = 0; i < iat.Size / sizeof(uintptr_t); i++) {
-        if (cells[i] != from)
-            continue;
-        cells[i] = to;
-        count++;
-    }
-    CHECK(protect(cells, iat.Size, before, &before));
-    return count;
-}
+unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to);
 
 void mainCRTStartup(void);
+// The compiler's own calls lead to these.
 void *memset(void *to, int value, size_t bytes);
 void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
-
-void *memset(void *to, int value, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = (uint8_t)value;
-    return to;
-}
-
-void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
-    return to;
-}
 
 #endif
