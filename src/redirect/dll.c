@@ -184,9 +184,9 @@ void mi_allocator_done(void) {
 void mi_redirect_enable(void) {
     const mi_modules_lock_t lock = mi_modules_lock();
     forget_gone();
-    try_install();
     mi_install_pause(false);
     mi_com_pause(false);
+    try_install(); // what it finds does not begin switched off
     mi_modules_unlock(lock);
 }
 

@@ -8,6 +8,8 @@
 #include "redirect/rung_tables.h"
 #include "redirect/settings.h"
 
+static bool is_switched_off; // mi_install_pause; whoever comes later is paused at once. Loader lock
+
 static mi_reason_t install_plan(mi_crt_t *crt, const mi_pe_t *pe) {
     (void)mi_plan_make(pe, &crt->plan);
     if (crt->plan.reason != MI_REASON_NONE && crt->plan.site_count > 0)
@@ -127,6 +129,14 @@ void mi_install_forget_gone(void) {
             mi_install_unloaded(c->base);
 }
 
+static void crt_pause(mi_crt_t *crt, bool is_paused) {
+    const mi_reason_t failed = (crt->rung == MI_RUNG_TABLES ? mi_rung_tables_pause(crt, is_paused)
+                                                            : mi_rung_entry_pause(crt, is_paused));
+    if (failed == MI_REASON_NONE)
+        crt->reason = (is_paused ? MI_REASON_REMOVED : MI_REASON_NONE);
+    crt->note = (failed != MI_REASON_NONE ? failed : lasting_note(crt));
+}
+
 void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
     mi_pe_t pe;
     if (!mi_module_open(&pe, base) || !mi_plan_is_crt(&pe) || is_known(base))
@@ -141,6 +151,9 @@ void mi_install_loaded(uint8_t *base, const mi_nt_string_t *name) {
         mi_allocator_pin();
     if (crt->state == MI_CRT_REDIRECTED)
         begin_debug_heap(crt);
+    // Redirected all the same: blocks of ours may come to it from other CRTs.
+    if (crt->state == MI_CRT_REDIRECTED && is_switched_off)
+        crt_pause(crt, true);
     mi_report_crt(crt);
 }
 
@@ -180,15 +193,12 @@ bool mi_install_is_active(void) {
 }
 
 void mi_install_pause(bool is_paused) {
+    is_switched_off = is_paused;
     for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next)) {
         const bool is_now = (c->reason == MI_REASON_REMOVED);
         if (c->state != MI_CRT_REDIRECTED || is_now == is_paused)
             continue;
-        const mi_reason_t failed = (c->rung == MI_RUNG_TABLES ? mi_rung_tables_pause(c, is_paused)
-                                                              : mi_rung_entry_pause(c, is_paused));
-        if (failed == MI_REASON_NONE)
-            c->reason = (is_paused ? MI_REASON_REMOVED : MI_REASON_NONE);
-        c->note = (failed != MI_REASON_NONE ? failed : lasting_note(c));
+        crt_pause(c, is_paused);
         mi_report_crt(c);
     }
 }

@@ -19,7 +19,7 @@ bool mi_install_is_active(void);
 bool mi_install_is_engaged(void);
 // Puts the allocating functions of every CRT back, or redirects them again. The functions that take
 // a block stay redirected: they must go on to recognise ours. A CRT for which that fails stays as
-// it was, and its note says why.
+// it was, and its note says why. CRTs that come later are treated alike.
 void mi_install_pause(bool is_paused);
 
 #endif

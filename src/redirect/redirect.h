@@ -23,8 +23,8 @@ MI_REDIRECT_EXPORT bool mi_allocator_init(const char **message);
 MI_REDIRECT_EXPORT void mi_allocator_done(void);
 
 // Switches the allocating functions of every CRT back to the original code (disable) or to the
-// allocator (enable, the state at start). The functions that take a block stay redirected, so that
-// blocks of either kind go home.
+// allocator (enable, the state at start), also of those that are loaded later. The functions that
+// take a block stay redirected, so that blocks of either kind go home.
 MI_REDIRECT_EXPORT void mi_redirect_enable(void);
 MI_REDIRECT_EXPORT void mi_redirect_disable(void);
 // The original's switch to functions that check whose block they get. Ours always do: nothing to

@@ -102,6 +102,14 @@ def refusals(m):
     m.reason(37, f"load ucrtbase.dll fault write,rollback load {m.faults} load {m.standin}", ENTRY_ONLY)
     m.reason(38, "load ucrtbase.dll" + both + "disable malloc ucrtbase.dll", malloc="theirs")
     m.reason(0, "load ucrtbase.dll" + both + "disable enable malloc ucrtbase.dll", malloc="ours")
+    # Switched off is off, also for what comes meanwhile: a CRT, or the allocator itself.
+    for rung in ("entry", "tables"):
+        for before, crt in ((both + "disable load msvcr120.dll ", "msvcr120.dll"),
+                            (f" load {m.redirect} disable load {m.standin} ", "ucrtbase.dll")):
+            out, _ = m.run(f"load ucrtbase.dll{before}malloc {crt} json enable malloc {crt} json", {"MIMALLOC_REDIRECT_RUNG": rung})
+            states = [c["reason"]["code"] for line in out.splitlines() if line.startswith("{") for c in json.loads(line)["crts"]]
+            check(re.findall(": (ours|theirs)\n", out) == ["theirs", "ours"] and set(states[:len(states) // 2]) == {38}
+                  and set(states[len(states) // 2:]) == {0}, f"came while switched off, {rung}, {crt}: {states}\n{out}")
     m.reason(39, "load msvcr120.dll" + both + "unload msvcr120.dll")
 
 
