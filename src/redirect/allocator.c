@@ -108,7 +108,7 @@ static mi_reason_t bind_module(const mi_nt_module_t *m) {
                               mi_module_exports_find(&exports, "_mi_redirect_entry") != NULL);
     if (get == NULL && !is_original)
         return reason;
-    mi_alloc.module = m->base;
+    mi_alloc = (mi_allocator_t){.module = m->base}; // nothing of one that could not be bound
     mi_module_name(&m->base_name, mi_alloc.name, sizeof(mi_alloc.name));
     if (get != NULL) {
         const mi_redirect_allocator_t *t = get(MI_REDIRECT_ABI);

@@ -77,12 +77,11 @@ static void *shim_expand(void *p, size_t size, mi_crt_ctx_t *ctx) {
     return q;
 }
 
-// The bytes behind the old contents become zero, up to the last one that _msize counts, so that the
-// next _recalloc finds zeros where this one ended even if the allocator rounds sizes up. q is ours.
-static void zero_behind(void *q, size_t old_bytes) {
-    const size_t bytes = mi_alloc.usable_size(q);
-    if (bytes > old_bytes)
-        memset((uint8_t *)q + old_bytes, 0, bytes - old_bytes);
+void mi_shim_zero_behind(void *p, size_t old_bytes, size_t new_bytes) {
+    const size_t kept = (old_bytes < new_bytes ? old_bytes : new_bytes);
+    const size_t bytes = mi_alloc.usable_size(p);
+    if (bytes > kept)
+        memset((uint8_t *)p + kept, 0, bytes - kept);
 }
 
 // New bytes are zero; the old size is what _msize says.
@@ -99,7 +98,7 @@ static void *shim_recalloc(void *p, size_t count, size_t size, mi_crt_ctx_t *ctx
         return NULL;
     void *q = mi_alloc.crt_realloc(p, bytes, ctx);
     if (q != NULL && mi_alloc.is_ours(q))
-        zero_behind(q, old_bytes);
+        mi_shim_zero_behind(q, old_bytes, bytes);
     return q;
 }
 
@@ -182,7 +181,7 @@ static void *aligned_offset_recalloc(void *p, size_t count, size_t size, size_t 
         return NULL;
     void *q = aligned_offset_realloc(p, bytes, align, offset, ctx);
     if (q != NULL)
-        zero_behind(q, old_bytes);
+        mi_shim_zero_behind(q, old_bytes, bytes);
     return q;
 }
 

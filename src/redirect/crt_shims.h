@@ -14,6 +14,11 @@ void *mi_shim_realloc(void *p, size_t size, mi_crt_ctx_t *ctx);
 void mi_shim_free(void *p, mi_crt_ctx_t *ctx);
 size_t mi_shim_msize(const void *p, mi_crt_ctx_t *ctx);
 
+// After a resizing of a block of ours from old_bytes to new_bytes: what lies behind the contents
+// becomes zero, up to the last byte that _msize counts. So the next resizing finds zeros where this
+// one ended, even if the allocator rounds sizes up.
+void mi_shim_zero_behind(void *p, size_t old_bytes, size_t new_bytes);
+
 // Where a patched entry of this function of this CRT goes, as an address. Never 0.
 uintptr_t mi_shim_target(const mi_crt_t *crt, mi_crt_fn_t fn);
 // Where it may jump straight to, since the function there knows the CRT; 0 = nowhere.

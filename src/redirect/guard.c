@@ -1,6 +1,7 @@
 #include "redirect/guard.h"
 #include "pe/plan.h"
 #include "redirect/allocator.h"
+#include "redirect/crt_shims.h"
 #include "redirect/faults.h"
 #include "redirect/patch.h"
 #include "redirect/proof.h"
@@ -47,8 +48,8 @@ static void *NTAPI guard_realloc(void *heap, ULONG flags, void *p, SIZE_T size) 
     void *q =
         ((flags & HEAP_REALLOC_IN_PLACE_ONLY) != 0 ? mi_alloc.realloc_in_place(p, bytes)
                                                    : mi_alloc.crt_realloc(p, bytes, guard_ctx));
-    if (q != NULL && (flags & HEAP_ZERO_MEMORY) != 0 && bytes > before)
-        memset((uint8_t *)q + before, 0, bytes - before);
+    if (q != NULL && (flags & HEAP_ZERO_MEMORY) != 0)
+        mi_shim_zero_behind(q, before, bytes);
     if (MI_UNLIKELY(q == NULL && (flags & HEAP_GENERATE_EXCEPTIONS) != 0))
         RaiseException(STATUS_NO_MEMORY, 0, 0, NULL); // its handler may go on: then NULL it is
     return q;

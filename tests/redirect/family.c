@@ -190,6 +190,11 @@ static void recalloc(const crt_t *crt, const char *name, size_t size) {
     p = ((take3_t)fn(crt, name))(p, 4, size + 3);
     CHECK_AT(p != NULL && pattern_is(p, size, size), crt->name);
     CHECK_AT(p != NULL && is_zero(p, size, 4 * (size + 3)), crt->name);
+    // Smaller, and larger again: what was given up comes back as zeros, wherever sizes are rounded.
+    memset(p, 0x5A, 4 * (size + 3));
+    p = ((take3_t)fn(crt, name))(p, 1, size + 1);
+    p = ((take3_t)fn(crt, name))(p, 1, size + 40);
+    CHECK_AT(p != NULL && p[size] == 0x5A && is_zero(p, size + 1, size + 40), crt->name);
     drop_ours(crt, p, size);
 }
 
@@ -217,6 +222,10 @@ static void aligned(const crt_t *crt, size_t size) {
     CHECK_AT(p != NULL && is_ours(p) && is_zero(p, 0, 40 * size), crt->name);
     if (fn(crt, "_aligned_msize") != 0)
         CHECK_AT(((size_t3)fn(crt, "_aligned_msize"))(p, 64, 0) >= 40 * size, crt->name);
+    memset(p, 0x5A, 40 * size);
+    p = ((take4_t)fn(crt, "_aligned_recalloc"))(p, 1, size + 1, 64);
+    p = ((take4_t)fn(crt, "_aligned_recalloc"))(p, 1, size + 40, 64);
+    CHECK_AT(p != NULL && p[size] == 0x5A && is_zero(p, size + 1, size + 40), crt->name);
     ((free_t)fn(crt, "_aligned_free"))(p);
 }
 

@@ -16,10 +16,17 @@ static inline HMODULE redirect_module(void) {
 
 // The allocator's answer to "is this block yours?"; 0 = there is no allocator.
 static inline uintptr_t ownership(void) {
-    static const char *const names[] = {
-        "standin.dll",      "standin32.dll",        "mimalloc.dll",
-        "standin-weak.dll", "standin-original.dll", "standin-original32.dll",
-        "renamed.dll",      "mimalloc-debug.dll",   "mimalloc-secure.dll"};
+    static const char *const names[] = {"standin.dll",
+                                        "standin32.dll",
+                                        "mimalloc.dll",
+                                        "standin-weak.dll",
+                                        "standin-original.dll",
+                                        "standin-original32.dll",
+                                        "renamed.dll",
+                                        "mimalloc-debug.dll",
+                                        "mimalloc-secure.dll",
+                                        "standin-original-rounds.dll",
+                                        "standin-original-rounds32.dll"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         const HMODULE m = GetModuleHandleA(names[i]);
         uintptr_t ask = (m == NULL ? 0 : proc(m, "standin_is_ours"));

@@ -7,7 +7,8 @@
 //   says) | skew CRT (import cells askew, in use) | skewed (whose malloc they lead to) | fault
 //   POINT (as MI_REDIRECT_FAULT) | hook FORM CRT (another product patches malloc) | malloc CRT
 //   (ours or theirs) | free-stack CRT | disable | enable | status | json | active | wait (for the
-//   end of standard input) | guard CRT (heap functions on its blocks) | guard-off CRT | handler CRT
+//   end of standard input) | guard CRT (heap functions on its blocks) | guard-off CRT |
+//   guard-zeroes CRT | handler CRT
 //   (new-handler and new-mode) | pairs (every two of the CRTs loaded) | entry CRT (where malloc's
 //   first instruction leads) | outstanding CRT (blocks held while the redirection goes) | fuzz
 //   ALLOCATOR (whose is any value?) | pair CRT (what malloc and free cost) | kill CRT (threads,
@@ -574,6 +575,10 @@ static unsigned run(unsigned i) {
     }
     if (mi_str_eq(word, "guard")) {
         probe_guard(name);
+        return 2;
+    }
+    if (mi_str_eq(word, "guard-zeroes")) {
+        probe_guard_zeroes(name);
         return 2;
     }
     if (mi_str_eq(word, "guard-off")) {

@@ -23,6 +23,7 @@ static inline long elapsed_ps(LARGE_INTEGER start, double count) {
 
 // The system's heap functions on blocks of this CRT: with the heap guard, and without.
 void probe_guard(const char *crt);
+void probe_guard_zeroes(const char *crt); // what of it also an allocator must do that rounds sizes
 void probe_guard_off(const char *crt);
 
 #endif

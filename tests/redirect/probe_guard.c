@@ -1,5 +1,5 @@
-// The part of probe that asks about the heap guard: the words guard and guard-off. The system's own
-// blocks are asked for, too: the guard may not change what becomes of them.
+// The part of probe that asks about the heap guard: the words guard, guard-zeroes and guard-off.
+// The system's own blocks are asked for, too: the guard may not change what becomes of them.
 #include "probe.h"
 
 // What the status says of the calls that the guard answered.
@@ -88,6 +88,23 @@ static void check_doors(const char *crt) {
     HeapDestroy(other);
 }
 
+// Smaller, and larger again: what was given up comes back as zeros.
+void probe_guard_zeroes(const char *crt) {
+    const HANDLE heap = GetProcessHeap();
+    for (size_t size = 1; size < 4000; size = size * 2 + 1) {
+        uint8_t *p = (uint8_t *)make(crt, 2 * size);
+        CHECK(is_ours(p));
+        memset(p, 0x5A, 2 * size);
+        p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, size);
+        p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, size + 1);
+        p = (uint8_t *)HeapReAlloc(heap, HEAP_ZERO_MEMORY, p, size + 100);
+        CHECK(p != NULL && is_ours(p) && p[0] == 0x5A && p[size - 1] == 0x5A);
+        for (size_t i = size; p != NULL && i < size + 100; i++)
+            CHECK(p[i] == 0);
+        CHECK(HeapFree(heap, 0, p));
+    }
+}
+
 void probe_guard(const char *crt) {
     const HANDLE heap = GetProcessHeap();
     check_counts(crt);
@@ -116,6 +133,7 @@ void probe_guard(const char *crt) {
     CHECK(HeapFree(heap, 0, p)); // the shell32 pattern
     CHECK(LocalFree(make(crt, 77)) == NULL);
     check_doors(crt);
+    probe_guard_zeroes(crt);
     // The system's own blocks go on as ever.
     p = (uint8_t *)HeapAlloc(heap, HEAP_ZERO_MEMORY, 300);
     CHECK(!is_ours(p) && HeapSize(heap, 0, p) == 300);

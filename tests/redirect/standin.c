@@ -1,10 +1,11 @@
 // A stand-in for the allocator half, so that the redirect DLL is tested without the allocator.
 // Small and plain: one reserved range, a header before each block, free lists by powers of two, one
-// lock. Exact sizes. Variants:
+// lock. Exact sizes, but for one of the variants:
 //   (default)         our interface: _mi_redirect_allocator
 //   STANDIN_ORIGINAL  the original's interface: mi_malloc, ..., mi_is_in_heap_region,
 //   _mi_redirect_entry STANDIN_VERSION   our interface with another major version, and nothing else
-//   STANDIN_HOLES     our interface with a function missing
+//   STANDIN_HOLES     our interface, or the original's, with a function missing
+//   STANDIN_ROUNDS    sizes are rounded up, as the size classes of the original do
 //   STANDIN_WEAK      our interface, but crt_calloc forgets whose memory it returns: the proof must
 //   see it
 //   STANDIN_SURVEY    our interface with what came later: it lists blocks that nobody allocated,
@@ -70,9 +71,18 @@ static uint8_t *carve(size_t bytes) {
     return p;
 }
 
+static size_t rounded(size_t size) {
+#ifdef STANDIN_ROUNDS
+    return (size + 31) & ~(size_t)31;
+#else
+    return size;
+#endif
+}
+
 static void *alloc_aligned(size_t size, size_t align, size_t offset) {
     if (size > RANGE_BYTES || align > RANGE_BYTES)
         return NULL;
+    size = rounded(size);
     const size_t need = size + HEAD + align + 16;
     uint32_t cls = 6;
     while (((size_t)1 << cls) < need)
@@ -105,7 +115,7 @@ static void *alloc(size_t size) {
 static void *alloc_zeroed(size_t size) {
     void *p = alloc(size);
     if (p != NULL)
-        ZeroMemory(p, size);
+        ZeroMemory(p, head_of(p)->size);
     return p;
 }
 
@@ -140,9 +150,9 @@ static void *realloc_in_place(void *p, size_t size) {
         return NULL;
     head_t *h = head_of(p);
     const uint8_t *end = h->start + ((size_t)1 << h->cls);
-    if ((uint8_t *)p + size > end)
+    if (size > RANGE_BYTES || rounded(size) > (size_t)(end - (uint8_t *)p))
         return NULL;
-    h->size = size;
+    h->size = rounded(size);
     return p;
 }
 
@@ -328,10 +338,12 @@ EXPORT void *mi_realloc(void *p, size_t size);
 EXPORT void *mi_realloc(void *p, size_t size) {
     return realloc_plain(p, size);
 }
+#    ifndef STANDIN_HOLES
 EXPORT void *mi_expand(void *p, size_t size);
 EXPORT void *mi_expand(void *p, size_t size) {
     return realloc_in_place(p, size);
 }
+#    endif
 EXPORT void mi_free(void *p);
 EXPORT void mi_free(void *p) {
     release(p);
@@ -348,6 +360,9 @@ static LONG entry_calls[4];
 
 EXPORT void _mi_redirect_entry(DWORD reason);
 EXPORT void _mi_redirect_entry(DWORD reason) {
+#    ifdef STANDIN_HOLES
+    fail("stand-in: told of the process or a thread, and the redirection is not with it\n");
+#    endif
     if (reason < 4)
         InterlockedIncrement(&entry_calls[reason]);
 }

@@ -72,6 +72,11 @@ def switches(m):
     m.reason(22, crt + f"load {m.redirect}")
     m.reason(23, crt + f"load {m.redirect} load standin-version{m.args.bits}.dll enable")
     m.reason(24, crt + f"load {m.redirect} load standin-holes{m.args.bits}.dll enable")
+    # Of one that cannot be bound nothing is kept: it is not told of what comes, in the place of the one that is bound.
+    holes = f"load {m.redirect} load standin-original-holes{m.args.bits}.dll "
+    m.reason(24, crt + holes + "enable")
+    out, _ = m.run(crt + holes + f"load {m.standin} malloc ucrtbase.dll json")
+    check(": ours" in out and parse(out).get("original_interface") is False, f"two allocators, one with a hole:\n{out}")
     m.reason(25, both)
     m.reason(27, crt + both + " load another.dll")
     m.reason(26, "load synth_debug.dll " + both + " malloc synth_debug.dll", {"MIMALLOC_REDIRECT_DEBUG_CRT": "0"},
@@ -242,6 +247,9 @@ def behaviour(m):
         out, _ = m.run(f"load {crt} load {m.redirect} load {allocator} guard {crt}")
         check(" 0 failed" in out, f"heap guard with {crt}, {allocator}:\n{out}")
         print(out.splitlines()[-2] + f" (guard on, {crt}, {allocator})")
+    rounds = f"standin-original-rounds{m.args.bits}.dll"
+    out, _ = m.run(f"load ucrtbase.dll load {m.redirect} load {rounds} guard-zeroes ucrtbase.dll")
+    check(" 0 failed" in out, f"heap guard with {rounds}:\n{out}")
     for name, value, is_on in (("MIMALLOC", "0", False), ("MI", "off", False), ("MIMALLOC", "False", False), ("MI", "NO", False),
                                ("MIMALLOC", "1", True), ("MI", "yes", True)):
         out, _ = m.run("load ucrtbase.dll" + both + f"guard{'' if is_on else '-off'} ucrtbase.dll status json",
