@@ -12,9 +12,9 @@
 #include "core/harden.h"
 #include "core/theap.h"
 
-// The page has no more blocks to wait for: empty, or (when it was full) worth allocating from
-// again.
-void mi_page_used_up(mi_page_t *page);
+// The page, of this thread heap, has no more blocks to wait for: empty, or (when it was full) worth
+// allocating from again.
+void mi_page_used_up(mi_theap_t *theap, mi_page_t *page);
 
 // The two halves of taking a block, for callers that have something to write between them: the
 // block is found and counted, then it leaves the list. NULL = none, or one that the slow path finds
@@ -236,7 +236,7 @@ MI_INLINE mi_free_step_t mi_free_step(void *p, uintptr_t *entry, mi_theap_t **th
     page->free = (mi_block_t *)p;
     mi_fork_point();
     if (MI_UNLIKELY(--page->used == 0))
-        mi_page_used_up(page);
+        mi_page_used_up(*theap, page);
     return MI_FREE_DONE;
 }
 

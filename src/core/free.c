@@ -48,7 +48,7 @@ static mi_theap_t *free_theap(const mi_page_t *page, const mi_theap_t *owner) {
     return mi_life_thread();
 }
 
-static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
+static mi_free_result_t free_local(mi_theap_t *owner, mi_page_t *page, mi_block_t *block) {
     const size_t offset = (size_t)((uint8_t *)block - page->start);
     if (MI_UNLIKELY(mi_page_block_index(page, offset) >= page->capacity))
         return MI_FREE_INVALID;
@@ -62,7 +62,7 @@ static mi_free_result_t free_local(mi_page_t *page, mi_block_t *block) {
     page->free = block;
     mi_fork_point();
     if (--page->used == 0)
-        mi_page_used_up(page);
+        mi_page_used_up(owner, page);
     return MI_FREE_OK;
 }
 
@@ -83,7 +83,7 @@ mi_free_result_t mi_core_free(void *p) {
     if (MI_UNLIKELY(closed != MI_FREE_OK))
         return closed;
     if (is_mine)
-        return free_local(t.page, t.block);
+        return free_local(owner, t.page, t.block);
     const mi_free_result_t marked = mi_mark_free_far(t.page, t.block);
     if (MI_LIKELY(marked == MI_FREE_OK))
         mi_remote_free(theap, t.page, t.block);

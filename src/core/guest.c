@@ -20,8 +20,13 @@ static uint32_t guest_first(const mi_page_t *list) {
 
 // As at the start: a list proves its use anew after it was emptied. A thread that only frees has no
 // use for guests: its lists have no room until it asks for a block.
-static void guest_reset(const mi_theap_t *theap, mi_page_t *list) {
-    list->capacity = (mi_load_relaxed(&theap->malloc_count) == 0 ? 0 : guest_first(list));
+static void guest_reset(mi_theap_t *theap, mi_page_t *list) {
+    if (list->block_bytes > MI_SHARED_MAX) {
+        theap->long_bytes -= list->capacity * list->block_bytes;
+        list->capacity = 0;
+    } else {
+        list->capacity = (mi_load_relaxed(&theap->malloc_count) == 0 ? 0 : guest_first(list));
+    }
     list->free = NULL;
     list->used = list->capacity + 1;
 }
@@ -32,8 +37,10 @@ mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
     if (theap->guests == NULL)
         return NULL;
     mi_page_t *const list = &theap->guests[far_class];
-    const bool is_exact = (far_class >= MI_GUEST_EXACT);
-    const uint32_t plain = far_class - (is_exact ? MI_GUEST_EXACT : 0);
+    const bool is_long = (far_class >= MI_GUEST_LONG);
+    const bool is_exact = (!is_long && far_class >= MI_GUEST_EXACT);
+    const uint32_t plain = is_long ? far_class - MI_GUEST_LONG + MI_CLASS_SHARED + 1
+                                   : far_class - (is_exact ? MI_GUEST_EXACT : 0);
     const size_t bytes = mi_class_bytes(plain);
     const size_t batch = MI_BATCH_BYTES / bytes;
     list->hidden = (uint32_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
@@ -86,11 +93,27 @@ bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
     return true;
 }
 
+bool mi_guest_keep(mi_theap_t *theap, mi_page_t *page) {
+    const uint32_t number = mi_guest_long(page->class_index);
+    if (number >= MI_GUEST_LISTS)
+        return false;
+    mi_page_t *const list = mi_guest_list(theap, (uint8_t)number);
+    if (list == NULL || (page->is_bare && list->free != NULL) ||
+        theap->long_bytes + list->block_bytes > theap->long_max)
+        return false;
+    list->capacity++;
+    list->used++;
+    theap->long_bytes += list->block_bytes;
+    mi_theap_serve_list(theap, list);
+    return mi_guest_put_long(list, page);
+}
+
 mi_block_t *mi_guest_drain(mi_theap_t *theap, uint32_t *at, bool all) {
     for (; theap->guests != NULL && *at < MI_GUEST_LISTS; ++*at) {
         mi_page_t *const list = &theap->guests[*at];
         mi_block_t *const first = list->free;
-        if (list->block_bytes == 0 || (!all && list->capacity > guest_first(list)))
+        if (list->block_bytes == 0 ||
+            (!all && *at < MI_GUEST_LONG && list->capacity > guest_first(list)))
             continue;
         guest_reset(theap, list);
         if (first != NULL)

@@ -24,14 +24,23 @@
 // many guests takes mi_guest_free for its own blocks too, and that puts them all into the lists:
 // what was freed last, whoever's, is used next and still in the caches. They are live to their
 // pages as guests are, and go back to them when those go home.
+//
+// Long blocks, each of which has a page of its own (64 KiB to 4 MiB), have lists of the same kind,
+// for the thread's own only and one for each class. Such a list is current as long as it has room
+// for blocks at all: malloc and free take the fast path and touch nothing of the page but what free
+// looks at in any case, where a page that waits for its next use has its state, its queue and what
+// other threads may do with it changed twice. Together the lists have room for so many bytes as are
+// right for a thread heap of its size; a class gets room for one more when it has none left for a
+// block that is freed. All go home when the thread looks at the clock, and prove their use anew.
 #ifndef MI_CORE_GUEST_H
 #define MI_CORE_GUEST_H
 
 #include "core/theap.h"
 
-#define MI_GUEST_LAST  72u                 // the class of MI_GUEST_BLOCK_MAX
-#define MI_GUEST_EXACT (MI_GUEST_LAST + 1) // added in far_class
-#define MI_GUEST_LISTS (2 * MI_GUEST_EXACT)
+#define MI_GUEST_LAST  72u                  // the class of MI_GUEST_BLOCK_MAX
+#define MI_GUEST_EXACT (MI_GUEST_LAST + 1)  // added in far_class
+#define MI_GUEST_LONG  (2 * MI_GUEST_EXACT) // the first list of long blocks
+#define MI_GUEST_LISTS (MI_GUEST_LONG + MI_CLASS_LAST - MI_CLASS_SHARED)
 
 // far_class of a page of this class, which is the number of its list; 0 = its blocks are never held
 // back, and that list is never made.
@@ -45,6 +54,15 @@ MI_INLINE uint8_t mi_guest_class(uint32_t class_index) {
 mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class);
 // The list for a class, when it has enough blocks to allocate from; NULL = it has not.
 mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index);
+// The number of the list of long blocks for a class; MI_GUEST_LISTS or more = it has none, as those
+// that keep their exact size, which is noted in the page.
+MI_INLINE uint32_t mi_guest_long(uint32_t class_index) {
+    return class_index > MI_CLASS_SHARED ? class_index - (MI_CLASS_SHARED + 1) + MI_GUEST_LONG
+                                         : MI_GUEST_LISTS;
+}
+// What mi_guest_put_long does, when it would say no: gives the list room for it. The theap is
+// marked busy. false = it has none, and shall have none.
+bool mi_guest_keep(mi_theap_t *theap, mi_page_t *page);
 // false = mi_guest_serve would have nothing to do and return NULL.
 MI_INLINE bool mi_guest_may_serve(const mi_theap_t *theap, uint32_t class_index) {
     if (MI_LIKELY(theap->guests == NULL))
@@ -68,15 +86,34 @@ MI_INLINE uint32_t mi_guest_held(const mi_page_t *list) {
     return list->capacity + 1 - list->used;
 }
 
-// A free without the last check, into a page or a list. false = it would be the last of used.
-MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
-    if (MI_SECURE || MI_UNLIKELY(list->used <= 1))
-        return false;
+MI_INLINE void mi_guest_push(mi_page_t *list, mi_block_t *block) {
     mi_block_set_next(list, block, list->free);
     mi_fork_point();
     list->free = block;
     mi_fork_point();
     list->used--;
+}
+
+// A free without the last check, into a page or a list. false = it would be the last of used.
+MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
+    if (MI_SECURE || MI_UNLIKELY(list->used <= 1))
+        return false;
+    mi_guest_push(list, block);
+    return true;
+}
+
+// The one block of a full page, which was just freed and is in its free list, goes into the list of
+// its class, and is live to its page again. false = there is no room. A bare page's only where no
+// other waits: then it is asked whether it should go back (page.h), which a pair of calloc and free
+// need not ask each time.
+MI_INLINE bool mi_guest_put_long(mi_page_t *list, mi_page_t *page) {
+    mi_block_t *const block = page->free;
+    if (MI_UNLIKELY(list->used <= 1 || (page->is_bare && list->free != NULL)))
+        return false;
+    page->used = 1;
+    mi_fork_point();
+    page->free = NULL;
+    mi_guest_push(list, block);
     return true;
 }
 

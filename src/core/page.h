@@ -263,6 +263,11 @@ MI_INLINE void mi_page_suit(mi_page_t *page, uint32_t class_index) {
     mi_page_suit_plain(page, class_index, mi_class_plain(class_index));
 }
 
+// Bytes of it that were blocks once.
+MI_INLINE size_t mi_page_touched(const mi_page_t *page) {
+    return page->capacity * page->block_bytes;
+}
+
 // Its one block could have a slice more.
 MI_INLINE bool mi_page_is_narrow(const mi_page_t *page) {
     return ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES - page->block_bytes >=

@@ -1,6 +1,5 @@
 // The slow paths of malloc and free, for the thread that owns the thread heap (or has claimed an
-// orphan): which page a class allocates from, which empty pages are kept, and what is due now and
-// then.
+// orphan): which page a class allocates from, and which empty pages are kept.
 #include "core/theap.h"
 
 #include "core/alloc_inline.h"
@@ -8,12 +7,9 @@
 #include "core/bitmap.h"
 #include "core/guest.h"
 #include "core/harden.h"
-#include "core/life.h"
 #include "core/limits.h"
 #include "core/orphan.h"
 #include "core/remote.h"
-#include "core/sleep.h"
-#include "os/os.h"
 
 mi_page_t mi_page_empty = {.state = MI_PAGE_CURRENT};
 
@@ -85,10 +81,6 @@ static void queue_remove(mi_theap_t *theap, mi_page_t *page) {
     page->prev = NULL;
 }
 
-static size_t page_touched(const mi_page_t *page) {
-    return page->capacity * page->block_bytes;
-}
-
 // ---- Which page a class allocates from ----
 
 // Makes the page current for the classes that this one serves. Returns the (plain) class before
@@ -125,9 +117,14 @@ MI_INLINE void theap_serve(mi_theap_t *theap, uint32_t class_index, mi_page_t *p
         direct[i] = page;
 }
 
+// What a current page that holds one block counts for. Lists have a limit of their own.
+static size_t page_hot(const mi_page_t *page) {
+    return page->state == MI_PAGE_GUESTS ? 0 : page->block_bytes;
+}
+
 static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t *page) {
     if (mi_class_plain(class_index) > MI_CLASS_SHARED)
-        theap->hot_bytes += page->block_bytes - theap->current[class_index]->block_bytes;
+        theap->hot_bytes += page_hot(page) - page_hot(theap->current[class_index]);
     theap_home(theap, class_index);
     theap_serve(theap, class_index, page);
 }
@@ -164,12 +161,20 @@ static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
     if (page->state == MI_PAGE_AVAILABLE) {
         queue_remove(theap, page);
         if (page->used == 0)
-            theap->empty_bytes -= page_touched(page);
+            theap->empty_bytes -= mi_page_touched(page);
         page->used++;
         page->state = MI_PAGE_CURRENT;
     }
     mi_page_t *const old = theap->current[page->class_index];
     theap_set_current(theap, page->class_index, page);
+    theap_demote(theap, old);
+}
+
+void mi_theap_serve_list(mi_theap_t *theap, mi_page_t *list) {
+    mi_page_t *const old = theap->current[list->class_index];
+    if (old == list)
+        return;
+    theap_set_current(theap, list->class_index, list);
     theap_demote(theap, old);
 }
 
@@ -184,7 +189,7 @@ void mi_theap_detach(mi_theap_t *theap, mi_page_t *page) {
     } else if (page->state == MI_PAGE_AVAILABLE) {
         queue_remove(theap, page);
         if (page->used == 0)
-            theap->empty_bytes -= page_touched(page);
+            theap->empty_bytes -= mi_page_touched(page);
     } else {
         page->used += page->hidden;
         page->hidden = 0;
@@ -195,28 +200,11 @@ void mi_theap_detach(mi_theap_t *theap, mi_page_t *page) {
 void mi_theap_attach(mi_theap_t *theap, mi_page_t *page) {
     mi_page_set_owner(page, theap);
     if (page->used == 0) {
-        theap->empty_bytes += page_touched(page);
+        theap->empty_bytes += mi_page_touched(page);
         queue_push_back(theap, page);
     } else if (page->free != NULL || page->capacity < page->reserved) {
         queue_push_front(theap, page);
     }
-}
-
-// At least own, or a thread's part of what all threads keep. Not where memory shall go back at
-// once, nor in other heaps than the main one: a thread may have many.
-static size_t theap_empty_max_of_all(const mi_theap_t *theap, size_t own) {
-    const size_t part = MI_EMPTY_ALL / mi_life_threads();
-    const bool may_wait = mi_core_config.purge_delay_ms != 0 && mi_core_config.purge_mult != 0;
-    return part > own && may_wait && mi_theap_heap(theap) == mi_core_heap_main() ? part : own;
-}
-
-// A thread keeps more when it has more: a sixteenth of its addresses at least, up to a limit.
-static size_t theap_empty_max(const mi_theap_t *theap) {
-    const size_t share = mi_theap_pages(theap) * MI_EMPTY_SHARE;
-    const size_t own = share < MI_EMPTY_MAX   ? MI_EMPTY_MAX
-                       : share < MI_EMPTY_TOP ? share
-                                              : MI_EMPTY_TOP + (share - MI_EMPTY_TOP) / 4;
-    return MI_EMPTY_ALL == 0 ? own : theap_empty_max_of_all(theap, own);
 }
 
 // The page of a block that grew is kept for the next, but one only, and a short one.
@@ -228,7 +216,7 @@ static bool theap_keeps_roomy(const mi_theap_t *theap, const mi_page_t *page) {
 
 // Shall a page without live blocks be kept?
 MI_INLINE bool theap_has_room(const mi_theap_t *theap, const mi_page_t *page) {
-    return theap->empty_bytes + page_touched(page) <= theap->empty_max &&
+    return theap->empty_bytes + mi_page_touched(page) <= theap->empty_max &&
            (MI_LIKELY(page->class_index != MI_CLASS_HUGE) || theap_keeps_roomy(theap, page));
 }
 
@@ -237,7 +225,7 @@ MI_INLINE bool theap_has_room(const mi_theap_t *theap, const mi_page_t *page) {
 MI_INLINE void theap_keep_single(mi_theap_t *theap, mi_page_t *page) {
     if (page->class_index != MI_CLASS_HUGE && mi_page_is_narrow(page))
         mi_page_widen(page);
-    theap->empty_bytes += page_touched(page);
+    theap->empty_bytes += mi_page_touched(page);
     const uint32_t queue = mi_class_queue_single(page->class_index);
     mi_page_queue_t *const q = &theap->queue[queue];
     if (q->first == NULL)
@@ -256,7 +244,7 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
     } else if (page->reserved == 1) {
         theap_keep_single(theap, page);
     } else {
-        theap->empty_bytes += page_touched(page);
+        theap->empty_bytes += mi_page_touched(page);
         queue_push_back(theap, page);
     }
 }
@@ -269,98 +257,14 @@ static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
          i--) { // the largest first, the two of a size in turn
         const uint32_t c = i / 2 + (i % 2) * MI_CLASS_EXACT;
         mi_page_t *const page = theap->current[c];
-        if (c == class_kept || page == &mi_page_empty)
+        if (c == class_kept || page == &mi_page_empty || page->state == MI_PAGE_GUESTS)
             continue;
         theap_set_current(theap, c, &mi_page_empty);
         theap_demote(theap, page);
     }
 }
 
-static void theap_trim_class(mi_theap_t *theap, uint32_t class_index, bool all) {
-    for (mi_page_t *page = theap->queue[class_index].last, *prev; page != NULL; page = prev) {
-        prev = page->prev;
-        if (page->used != 0)
-            continue;
-        mi_theap_detach(theap, page);
-        mi_page_release(page);
-    }
-    mi_page_t *const page = theap->current[class_index];
-    if (page->state == MI_PAGE_CURRENT && page->used == 1 &&
-        (all || page_touched(page) > MI_CURRENT_KEEP)) {
-        mi_theap_detach(theap, page);
-        mi_page_release(page);
-    }
-}
-
-void mi_theap_trim(mi_theap_t *theap, bool all) {
-    for (uint32_t i = 0; i < sizeof(theap->homes) / sizeof(theap->homes[0]); i++)
-        for (uint64_t homes = theap->homes[i]; homes != 0; homes &= homes - 1)
-            theap_trim_class(theap, i * 64 + (uint32_t)mi_ctz64(homes), all);
-}
-
-// What is touched of a page that has no live block and that trim may give back.
-static size_t page_idle(const mi_page_t *page) {
-    const bool is_idle = (page->state == MI_PAGE_CURRENT || page->state == MI_PAGE_AVAILABLE) &&
-                         mi_page_live(page) == 0;
-    return is_idle ? page_touched(page) : 0;
-}
-
-static size_t theap_give(mi_theap_t *theap, mi_page_t *page, bool *has_given) {
-    const size_t bytes = page_idle(page);
-    if (bytes == 0)
-        return 0;
-    mi_theap_detach(theap, page);
-    mi_page_release(page);
-    *has_given = true;
-    return bytes;
-}
-
-size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given) {
-    size_t idle = theap->empty_bytes;
-    for (uint32_t c = 1; c < MI_CLASS_TOTAL; c++)
-        idle += (theap->current[c]->class_index == c ? page_idle(theap->current[c]) : 0);
-    for (uint32_t c = MI_CLASS_TOTAL; c-- > 1;) {
-        mi_page_t *page = theap->queue[c].last;
-        for (mi_page_t *prev; page != NULL && idle > most; page = prev) {
-            prev = page->prev;
-            idle -= theap_give(theap, page, has_given);
-        }
-        if (idle > most)
-            idle -= theap_give(theap, theap->current[c], has_given);
-    }
-    return idle;
-}
-
 // ---- The slow path of malloc ----
-
-void mi_theap_tick(mi_theap_t *theap) {
-    const uint32_t every = mi_core_config.collect_every;
-    if (MI_UNLIKELY(every != 0) && ++theap->collect_tick >= every) {
-        theap->collect_tick = 0;
-        mi_remote_flush(theap, true);
-        mi_theap_trim(theap, true);
-        mi_arena_purge(false);
-    }
-    const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
-    mi_store_relaxed(&theap->tick, tick);
-    if (tick % MI_TICKS != 0)
-        return;
-    theap->empty_max = theap_empty_max(theap);
-    const uint64_t now = mi_os_clock_ms();
-    const uint32_t pressure = mi_arena_pressure();
-    if (now < theap->trim_at_ms && pressure == theap->pressure_seen)
-        return;
-    const long delay = mi_core_config.purge_delay_ms;
-    theap->trim_at_ms = now + (uint64_t)(delay < 0 ? 1000 : delay);
-    theap->pressure_seen = pressure;
-    mi_remote_flush(theap, true);
-    if (delay >= 0)
-        mi_theap_trim(theap, false);
-    mi_orphan_look(mi_theap_heap(theap));
-    if (delay >= 0)
-        mi_sleep_look(theap, now, (uint64_t)delay);
-    mi_arena_purge(false);
-}
 
 // Most slow paths do not look at the clock.
 MI_INLINE void theap_tick(mi_theap_t *theap) {
@@ -605,6 +509,12 @@ MI_INLINE bool theap_shall_promote(mi_theap_t *theap, uint32_t class_index) {
     return before == class_index && ++theap->singles % MI_SINGLES == 0;
 }
 
+// Does a list serve the class, all the time? Then no page of it becomes current.
+MI_INLINE bool theap_has_list(const mi_theap_t *theap, uint32_t class_index) {
+    const mi_page_t *const current = theap->current[class_index];
+    return current->state == MI_PAGE_GUESTS && current->capacity != 0;
+}
+
 // theap_refill for such a class, whose current page has no free block.
 static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, bool *is_zero_opt) {
     mi_page_t *page = theap_waiting(theap, class_index)->first;
@@ -620,7 +530,15 @@ static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, b
         mi_theap_detach(theap, page);
         mi_page_suit(page, class_index);
     }
-    theap_promote(theap, page);
+    if (!theap_has_list(theap, class_index)) {
+        theap_promote(theap, page);
+    } else {
+        if (page->state == MI_PAGE_AVAILABLE)
+            mi_theap_detach(theap, page);
+        page->state = MI_PAGE_FULL;
+        page->used = 0;
+        mi_remote_open_first(theap, page);
+    }
     if (page->free == NULL)
         page_extend(page, is_zero_opt);
     if (MI_UNLIKELY(theap->hot_bytes > MI_HOT_MAX))
@@ -636,7 +554,7 @@ static MI_NOINLINE void *theap_alloc_single(mi_theap_t *theap, uint32_t class_in
     theap_tick(theap);
     mi_page_queue_t *const q = theap_waiting(theap, class_index);
     if (!shall_promote && theap_may_take(theap, q->first) &&
-        !theap_shall_promote(theap, class_index)) {
+        (theap_has_list(theap, class_index) || !theap_shall_promote(theap, class_index))) {
         p = theap_take(theap, q, class_index, mi_class_plain(class_index));
     } else {
         mi_remote_collect(theap);
@@ -666,7 +584,7 @@ static MI_NOINLINE void *theap_alloc_long(mi_theap_t *theap, size_t size, uint32
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
     if (MI_UNLIKELY((tick & mi_core_config.tick_mask) == 0 || !theap_may_take(theap, q->first)))
         return theap_alloc_single(theap, class_index, false, is_zero_opt);
-    if (MI_UNLIKELY(theap_shall_promote(theap, class_index)))
+    if (MI_UNLIKELY(!theap_has_list(theap, class_index) && theap_shall_promote(theap, class_index)))
         return theap_alloc_single(theap, class_index, true, is_zero_opt);
     const uint32_t was = mi_theap_enter(theap);
     mi_store_relaxed(&theap->tick, tick);
@@ -687,7 +605,7 @@ static void *theap_take_roomy(mi_theap_t *theap, size_t size) {
     if (q->first == NULL || size > (size_t)q->first->slices << MI_SLICE_SHIFT)
         return NULL;
     mi_page_t *const page = queue_pop(q);
-    theap->empty_bytes -= page_touched(page);
+    theap->empty_bytes -= mi_page_touched(page);
     (void)mi_page_stretch(page, size);
     return theap_fill(theap, page);
 }
@@ -762,15 +680,21 @@ void mi_theap_used_up(mi_theap_t *theap, mi_page_t *page) {
 
 static MI_NOINLINE void page_used_up(mi_theap_t *theap, mi_page_t *page) {
     const uint32_t was = mi_theap_enter(theap);
-    theap_used_up(theap, page);
+    if (theap->long_max == 0 || !mi_guest_keep(theap, page))
+        theap_used_up(theap, page);
     theap_tick(theap);
     mi_theap_leave(theap, was);
 }
 
-// The usual case of large blocks by itself, without a frame: the page is kept, and the clock is not
-// due.
-void mi_page_used_up(mi_page_t *page) {
-    mi_theap_t *const theap = mi_load_relaxed(&page->theap);
+// The usual cases of long blocks by themselves, without a frame: the block goes into its list, or
+// the page is kept and the clock is not due.
+void mi_page_used_up(mi_theap_t *theap, mi_page_t *page) {
+    const uint32_t number = mi_guest_long(page->class_index);
+    if (theap->long_max != 0 && number < MI_GUEST_LISTS) {
+        if (theap->guests == NULL || !mi_guest_put_long(&theap->guests[number], page))
+            page_used_up(theap, page);
+        return;
+    }
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
     if (page->reserved != 1 || page->is_bare || page->class_index == MI_CLASS_HUGE ||
         !theap_has_room(theap, page) || (tick & mi_core_config.tick_mask) == 0) {
@@ -790,5 +714,6 @@ void mi_theap_reset(mi_theap_t *theap) {
     for (size_t i = 0; i < MI_DIRECT_COUNT; i++)
         theap->exact_direct[i] = theap->direct[i] = &mi_page_empty;
     theap->empty_max = MI_EMPTY_MAX; // until the first look at the clock
+    theap->long_max = 0;
     theap->real = theap;
 }

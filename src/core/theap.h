@@ -64,7 +64,7 @@ struct mi_theap_s {
     uintptr_t key;      // upper bits of the map entries of our pages, in place
     uint32_t far_turns; // frees by mi_guest_free until it is asked anew what free_key shall be
     uint32_t far_count; // guests among those since then
-    mi_page_t *guests;  // owner; guest lists by far_class; NULL = none yet (guest.h)
+    mi_page_t *guests;  // owner; guest lists by far_class, then those of long blocks (guest.h)
     mi_theap_t *real;   // itself; a counting proxy (life.c) names the true one here
     mi_page_t *direct[MI_DIRECT_COUNT]; // by size in granules: the current page of the class
     mi_page_t *current[MI_CLASS_TOTAL]; // by class; never NULL, mi_page_empty when there is none
@@ -86,6 +86,8 @@ struct mi_theap_s {
     uint8_t lent_soon[MI_CLASS_COUNT]; // how often, one after the other, it was wanted soon after
     uint32_t fineness;                 // which classes it has (mi_class_server)
     size_t surplus;                    // bytes that blocks are too large for that (theap.c)
+    size_t long_bytes;                 // of the long blocks that its lists have room for (guest.h)
+    size_t long_max;                   // of them, as was right at the last look; 0 = no such lists
     uint32_t single_class;             // of the last block whose page, its only one, had waited
     uint32_t singles;                  // how often one of the same class came next
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
@@ -223,6 +225,8 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 void mi_theap_used_up(mi_theap_t *theap, mi_page_t *page);
 // A page that was full has free blocks again.
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page);
+// A list of long blocks serves its class from now on.
+void mi_theap_serve_list(mi_theap_t *theap, mi_page_t *list);
 // Gives back pages without live blocks: the kept ones and, when all, the current ones too.
 void mi_theap_trim(mi_theap_t *theap, bool all);
 // Gives back pages without live blocks, those of the largest blocks first, until what was touched

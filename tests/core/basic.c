@@ -239,7 +239,12 @@ static void test_kept_vector(void) {
         return;
     mi_core_collect(true);
     uint8_t *p = vector_of(60000, 100000);
-    CHECK(p != NULL && mi_page_map_find(p)->class_index == MI_CLASS_HUGE);
+    const bool has_place = (mi_page_map_find(p)->class_index == MI_CLASS_HUGE);
+    CHECK(has_place || MI_SHRUNK); // whose arenas may be too short for one
+    if (!has_place) {
+        CHECK(use_free(p) == MI_FREE_OK);
+        return;
+    }
     memset(p, 0xEE, mi_core_usable(p, NULL));
     CHECK(use_free(p) == MI_FREE_OK && theap->queue[MI_CLASS_HUGE].first == mi_page_map_find(p));
     uint8_t *q = vector_of(7000, 12000);

@@ -544,6 +544,7 @@ static void forget_counters(void) {
         memset(&t->sleep, 0, sizeof(t->sleep));
         t->secrets.left = 0;
         mi_store_relaxed(&t->malloc_count, (uint64_t)0);
+        t->long_bytes = t->long_max = 0;
         if (t->guests != NULL)
             memset(t->guests, 0, MI_GUEST_LISTS * sizeof(mi_page_t));
         memset(t->lent_at, 0, sizeof(t->lent_at));
