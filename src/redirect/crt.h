@@ -84,7 +84,7 @@ struct mi_crt_s {
     mi_crt_state_t state;
     mi_reason_t reason;
     const mi_nt_module_t
-        *module_opt; // NULL while the loader tells us about it, and after it has gone
+        *module_opt; // in the loader's list when we are told of it (Wine 8); NULL after it has gone
     uint8_t *base;
     uint32_t image_bytes;
     uint32_t time_stamp; // of its headers: whether it is still the same image

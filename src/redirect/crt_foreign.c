@@ -166,8 +166,7 @@ void mi_foreign_free(mi_crt_ctx_t *ctx, void *p) {
     mi_crt_t *crt = mi_crt_of(ctx);
     if (mi_proof_is_probe(crt, p))
         return;
-    // free keeps the caller's error code, as the CRT does.
-    const DWORD error = GetLastError();
+    const DWORD error = GetLastError(); // kept, here and in the aligned form, as the CRT does
     const HANDLE heap = heap_of(crt, p);
     if (heap != NULL) {
         mi_fetch_add_relaxed(&crt->foreign_frees, 1);
@@ -260,6 +259,7 @@ static mi_crt_t *debug_aligned_owner(mi_crt_t *crt, const void *p) {
 void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
     if (mi_proof_is_probe(crt, p))
         return;
+    const DWORD error = GetLastError();
     void *start = aligned_start(p);
     const HANDLE heap = (start == NULL ? NULL : heap_of(crt, start));
     mi_crt_t *owner = (heap == NULL ? debug_aligned_owner(crt, p) : NULL);
@@ -272,6 +272,7 @@ void mi_foreign_aligned_free(mi_crt_t *crt, void *p) {
     } else {
         unknown(crt, p, "freed as an aligned block");
     }
+    SetLastError(error);
 }
 
 size_t mi_foreign_aligned_msize(mi_crt_t *crt, void *p, size_t align, size_t offset) {

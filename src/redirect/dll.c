@@ -34,6 +34,12 @@ static void settle(void) {
     mi_guard_install();
 }
 
+// As long as no CRT has come, that is why nothing is redirected; afterwards each CRT has its
+// reason.
+static void note_crts(void) {
+    mi_report_state.reason = (mi_crt_first() == NULL ? MI_REASON_NO_CRT : MI_REASON_NONE);
+}
+
 // Modules that load from now on get their addresses from the changed export table. Where that could
 // not be changed, the modules of before are looked at again whenever another one comes.
 static bool needs_sweep(void) {
@@ -56,6 +62,7 @@ static void CALLBACK on_dll(ULONG reason, const mi_nt_dll_event_t *event, void *
     if (reason == MI_NT_DLL_LOADED) {
         forget_gone();
         mi_install_loaded(event->base, event->base_name);
+        note_crts();
         mi_com_loaded(event->base, event->base_name);
         settle();
         if (needs_sweep())
@@ -98,8 +105,6 @@ static void install_once_bound(void) {
     mi_install_all();
     mi_com_install_all();
     settle();
-    for (mi_crt_t *c = mi_crt_first(); c != NULL; c = mi_load_acquire(&c->next))
-        mi_report_state.is_late |= c->is_late;
 }
 
 // Starts the work if it can be started now. Loader lock held.
@@ -120,8 +125,7 @@ static void try_install(void) {
     if (notification == NULL)
         (void)LdrRegisterDllNotification(0, on_dll, NULL, &notification);
     install_once_bound();
-    if (mi_crt_first() == NULL)
-        mi_report_state.reason = MI_REASON_NO_CRT;
+    note_crts();
 }
 
 // Why the program is not redirected, as one line that stays valid.

@@ -14,10 +14,9 @@ void mi_report_reason(const char *what, mi_reason_t reason);
 void mi_report_com(void); // the line about COM's task memory, as in the status
 void mi_report_unknown_pointer(const char *crt_name, const void *p, const char *what);
 
-// The state of the whole redirection, set by install.c.
+// The state of the whole redirection, set by dll.c and guard.c.
 typedef struct mi_report_state_s {
     mi_reason_t reason; // why nothing is redirected at all; MI_REASON_NONE = see each CRT
-    bool is_late;       // a CRT was already initialised when we came
     const char *guard;  // how the heap guard works: "entry", "off", ...
     mi_reason_t guard_reason;
     _Atomic(uint64_t) guarded_calls; // heap calls with one of our pointers

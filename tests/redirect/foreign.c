@@ -170,7 +170,9 @@ static const struct {
 static size_t call(uintptr_t f, shape_t shape, void *p, size_t size) {
     switch (shape) {
     case DROPS:
+        SetLastError(1234);
         ((void (*)(void *))f)(p);
+        CHECK_AT(GetLastError() == 1234, now_function); // as in each CRT
         return 0;
     case MEASURES:
         return ((size_t(*)(void *))f)(p) + 1; // (size_t)-1 is the answer

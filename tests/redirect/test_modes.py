@@ -78,6 +78,9 @@ def switches(m):
     out, _ = m.run(crt + holes + f"load {m.standin} malloc ucrtbase.dll json")
     check(": ours" in out and parse(out).get("original_interface") is False, f"two allocators, one with a hole:\n{out}")
     m.reason(25, both)
+    # That is no longer so when one comes.
+    out, _ = m.run(both + " load ucrtbase.dll malloc ucrtbase.dll json status")
+    check(": ours" in out and parse(out)["reason"]["code"] == 0 and "reason 25" not in out, f"a CRT that comes later:\n{out}")
     m.reason(27, crt + both + " load another.dll")
     m.reason(26, "load synth_debug.dll " + both + " malloc synth_debug.dll", {"MIMALLOC_REDIRECT_DEBUG_CRT": "0"},
              malloc="theirs")
