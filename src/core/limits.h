@@ -87,7 +87,8 @@
 
 // Zeroing: from here on it is worth asking the OS how much of a block is resident at all.
 #define MI_ASK_RESIDENT_MIN MI_LIMIT(256 * MI_KiB, 64 * MI_KiB)
-#define MI_SPARSE_TIMES     3u // so often the answer is taken for granted
+#define MI_SPARSE_TIMES     3u                   // so often the answer is taken for granted
+#define MI_SAMPLE_MOST      ((size_t)2 * MI_MiB) // of a block that is asked about so: one system call
 #define MI_BARE_LOOKS       8u // OS pages of a freed block that are looked at for zeros
 
 // realloc.

@@ -340,18 +340,22 @@ void mi_page_widen(mi_page_t *page) {
     page->block_bytes = mi_class_bytes(most);
 }
 
-// The quarter of a block that stands for the whole (programs fill blocks from the front, or here
-// and there), and how much of it is in memory; SIZE_MAX = unknown, or it cannot be given back.
-static size_t page_sample(const mi_page_t *page, size_t *bytes) {
-    *bytes = mi_align_down(page->block_bytes / 4, mi_os_page_bytes());
+// What stands for a whole block begins at a quarter of it, since programs fill blocks from the
+// front, or here and there, and is a quarter at most. Returns how much of it is in memory; SIZE_MAX
+// = unknown, or it cannot be given back.
+static size_t page_sample(const mi_page_t *page, uint8_t **start, size_t *bytes) {
+    const size_t quarter = mi_align_down(page->block_bytes / 4, mi_os_page_bytes());
+    *start = page->start + quarter;
+    *bytes = (quarter < MI_SAMPLE_MOST ? quarter : MI_SAMPLE_MOST);
     if (page->arena != NULL && !mi_arena_is_own(page->arena))
         return SIZE_MAX; // a purge might not make it zero
-    return mi_os_resident(page->start + *bytes, *bytes);
+    return mi_os_resident(*start, *bytes);
 }
 
 bool mi_page_is_sparse(const mi_page_t *page) {
+    uint8_t *start;
     size_t bytes;
-    const size_t resident = page_sample(page, &bytes);
+    const size_t resident = page_sample(page, &start, &bytes);
     return resident < bytes / 4;
 }
 
@@ -366,19 +370,23 @@ static bool page_is_blank(const uint8_t *start, size_t bytes) {
 // Was most of a bare page's block never written? Then little of it is in memory, or the program has
 // read it: where it did so the OS has mapped its one page of zeros, which it counts like any other,
 // so some are looked at. Who writes there next would have a second fault, which interrupts every
-// processor that runs one of our threads: such memory is better given back.
+// processor that runs one of our threads: such memory is better given back. A reservation of its
+// own is not asked about, which goes back in any case.
 static MI_NOINLINE bool page_is_unwritten(const mi_page_t *page) {
     const size_t os_page = mi_os_page_bytes();
+    uint8_t *start;
     size_t bytes;
-    const size_t resident = page_sample(page, &bytes);
-    if (resident == SIZE_MAX || mi_core_config.purge_delay_ms < 0)
+    if (page->arena == NULL || mi_core_config.purge_delay_ms < 0)
+        return false;
+    const size_t resident = page_sample(page, &start, &bytes);
+    if (resident == SIZE_MAX)
         return false;
     if (resident < bytes / 4)
         return true;
     const size_t step = mi_align_up(bytes / MI_BARE_LOOKS, os_page);
     size_t looked = 0, blank = 0;
-    for (size_t at = bytes; at < 2 * bytes; at += step, looked++)
-        blank += page_is_blank(page->start + at, os_page);
+    for (size_t at = 0; at < bytes; at += step, looked++)
+        blank += page_is_blank(start + at, os_page);
     return blank * 2 > looked;
 }
 

@@ -427,6 +427,7 @@ int main(void) {
         test_bare(1000000, 0, is_far);
         test_bare(100000, 4096, is_far);
         test_bare(1000000, 4096, is_far);
+        test_bare(10000000, 0, is_far); // with whole slices, and more than is asked about
     }
     for (int i = 0; i < 100; i++)
         (void)use_free(other[i]);
