@@ -36,12 +36,6 @@ static bool is_among(const maker_t *m, const void *p) {
     return false;
 }
 
-static uint64_t page_count(void) {
-    mi_core_stats_t stats;
-    mi_core_stats(&stats);
-    return stats.page_count;
-}
-
 static void collect_all(void) {
     mi_core_collect(true); // hands over what this thread holds
     mi_core_collect(true); // and takes back what others did
@@ -68,7 +62,7 @@ static void test_reuse(size_t size) {
         CHECK(use_free(again[i]) == MI_FREE_OK);
     }
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // Zeroed blocks are zero, exact ones exact, wherever they come from.
@@ -89,7 +83,7 @@ static void test_kinds(void) {
     for (int i = 0; i < 4; i++)
         CHECK(use_free(m.block[i]) == MI_FREE_OK);
     collect_all();
-    CHECK(page_count() == 0);
+    CHECK(use_stats().page_count == 0);
 }
 
 static void *make_exact(void *arg) {
@@ -121,7 +115,7 @@ static void test_exact(size_t least) {
     for (int i = 0; i < 8; i++)
         CHECK(use_free(again[i]) == MI_FREE_OK);
     collect_all();
-    CHECK(page_count() == 0);
+    CHECK(use_stats().page_count == 0);
 }
 
 // A few small ones are not handed out again: others of their cache lines are another thread's.
@@ -144,7 +138,7 @@ static void test_lines(void) {
         if (i % 2 == 1 || i >= 8)
             CHECK(use_free(m.block[i]) == MI_FREE_OK);
     collect_all();
-    CHECK(page_count() == 0);
+    CHECK(use_stats().page_count == 0);
 }
 
 // A thread that only frees keeps a few; the owner gets the rest without asking.
@@ -156,9 +150,10 @@ static void *owner(void *arg) {
     make(&owner_set);
     pthread_barrier_wait(&turn); // they are there
     pthread_barrier_wait(&turn); // they are freed
-    const uint64_t before = page_count();
+    const uint64_t before = use_stats().page_count;
     make(&owner_set);
-    CHECK_MSG(page_count() <= before + 1, "%d pages, then %d", (int)before, (int)page_count());
+    CHECK_MSG(use_stats().page_count <= before + 1, "%d pages, then %d", (int)before,
+              (int)use_stats().page_count);
     for (int i = 0; i < owner_set.count; i++)
         CHECK(use_free(owner_set.block[i]) == MI_FREE_OK);
     return NULL;
@@ -177,7 +172,7 @@ static void test_bound(void) {
     pthread_join(thread, NULL);
     pthread_barrier_destroy(&turn);
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // Threads that replace what the one before them made, one block at a time, and then sleep: all of
@@ -202,7 +197,7 @@ static void test_sleepers(void) {
     passed.count = SET;
     passed.size = 1000;
     make_elsewhere(&passed);
-    const uint64_t before = page_count();
+    const uint64_t before = use_stats().page_count;
     pthread_barrier_init(&turn, NULL, 2);
     pthread_barrier_init(&asleep, NULL, SLEEPERS + 1);
     for (int i = 0; i < SLEEPERS; i++) {
@@ -210,8 +205,8 @@ static void test_sleepers(void) {
         pthread_barrier_wait(&turn);
     }
     // Each thread founds a page, and a block or two that it held went home to one that sleeps.
-    CHECK_MSG(MI_SECURE || page_count() <= before + 2 * SLEEPERS, "%d pages, then %d", (int)before,
-              (int)page_count());
+    CHECK_MSG(MI_SECURE || use_stats().page_count <= before + 2 * SLEEPERS, "%d pages, then %d",
+              (int)before, (int)use_stats().page_count);
     pthread_barrier_wait(&asleep);
     for (int i = 0; i < SLEEPERS; i++)
         pthread_join(thread[i], NULL);
@@ -220,7 +215,7 @@ static void test_sleepers(void) {
     pthread_barrier_destroy(&turn);
     pthread_barrier_destroy(&asleep);
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // Threads that follow each other and replace blocks of one that sleeps: each ends with some that it
@@ -250,18 +245,18 @@ static void test_followers(void) {
     passed.count = SET;
     passed.size = 1000;
     make(&passed);
-    const uint64_t before = page_count();
+    const uint64_t before = use_stats().page_count;
     for (int i = 0; i < FOLLOWERS; i++) {
         pthread_t thread;
         pthread_create(&thread, NULL, follow, i == FOLLOWERS - 1 ? &passed : NULL);
         pthread_join(thread, NULL);
     }
-    CHECK_MSG(MI_SECURE || MI_SHRUNK || page_count() <= before + 2, "%d pages, then %d",
-              (int)before, (int)page_count());
+    CHECK_MSG(MI_SECURE || MI_SHRUNK || use_stats().page_count <= before + 2, "%d pages, then %d",
+              (int)before, (int)use_stats().page_count);
     for (int i = 0; i < SET; i++)
         CHECK(use_free(passed.block[i]) == MI_FREE_OK);
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // Frees and replaces the block, which must be as it was left.
@@ -347,7 +342,7 @@ static void test_mixed(void) {
         CHECK(use_free(own[i]) == MI_FREE_OK);
     }
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // A thread that never asks for a block, and frees others'.
@@ -395,7 +390,7 @@ static void test_only_free(void) {
               (int)thread_total());
     CHECK_MSG(all.held == 0, "%d blocks kept", (int)all.held);
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // What is freed in a thread's name when it has been told of its end makes no heap that nobody would
@@ -427,7 +422,7 @@ static void test_after_end(void) {
               (int)thread_total());
     pthread_key_delete(late_key);
     collect_all();
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 int main(void) {

@@ -7,22 +7,10 @@
 
 #include <pthread.h>
 
-static uint64_t pages_made(void) {
-    mi_core_stats_t stats;
-    mi_core_stats(&stats);
-    return stats.page_total;
-}
-
-static uint64_t slow_mallocs(void) {
-    mi_core_stats_t stats;
-    mi_core_stats(&stats);
-    return stats.malloc_count;
-}
-
 // A group of blocks of each size in turn, from 16 bytes on; each group is gone before the next.
 static void test_phases(size_t least, size_t most, size_t group_bytes) {
     static void *block[4096];
-    const uint64_t before = pages_made();
+    const uint64_t before = use_stats().page_total;
     int classes = 0;
     for (size_t size = least; size <= most; size += mi_align_up(size / 8, 16), classes++) {
         const size_t count = (group_bytes / size < 4096 ? group_bytes / size : 4096);
@@ -40,8 +28,8 @@ static void test_phases(size_t least, size_t most, size_t group_bytes) {
         }
     }
     CHECK(classes >= 8);
-    CHECK_MSG(pages_made() - before <= 3, "%d pages for %d classes of %d bytes and more",
-              (int)(pages_made() - before), classes, (int)least);
+    CHECK_MSG(use_stats().page_total - before <= 3, "%d pages for %d classes of %d bytes and more",
+              (int)(use_stats().page_total - before), classes, (int)least);
 }
 
 // A block that grows leaves pages behind that serve the next time, too.
@@ -58,9 +46,10 @@ static void test_growth(void) {
         }
         CHECK(use_free(p) == MI_FREE_OK);
         if (round == 0)
-            before = pages_made();
+            before = use_stats().page_total;
     }
-    CHECK_MSG(pages_made() - before <= 40, "%d pages", (int)(pages_made() - before));
+    CHECK_MSG(use_stats().page_total - before <= 40, "%d pages",
+              (int)(use_stats().page_total - before));
 }
 
 // Classes in turn, whose pages are of one length: after a few turns each has its own.
@@ -70,13 +59,14 @@ static void test_turns(size_t least, size_t step, int classes) {
         void *const p = use_malloc(least + step * (size_t)(turn % classes));
         CHECK(use_free(p) == MI_FREE_OK);
         if (turn == 100) {
-            before = pages_made();
-            slow = slow_mallocs();
+            before = use_stats().page_total;
+            slow = use_stats().malloc_count;
         }
     }
-    CHECK_MSG(pages_made() - before <= 1, "%d pages", (int)(pages_made() - before));
-    CHECK_MSG(MI_DEBUG || MI_SHRUNK || slow_mallocs() - slow <= 20, "%d slow ones of 1900",
-              (int)(slow_mallocs() - slow));
+    CHECK_MSG(use_stats().page_total - before <= 1, "%d pages",
+              (int)(use_stats().page_total - before));
+    CHECK_MSG(MI_DEBUG || MI_SHRUNK || use_stats().malloc_count - slow <= 20,
+              "%d slow ones of 1900", (int)(use_stats().malloc_count - slow));
 }
 
 // The exact sizes of a page's new blocks are their own.
@@ -115,10 +105,10 @@ static uint64_t batches_left(uint64_t *made) {
     mi_core_stats(&stats);
     const uint64_t pages = stats.page_count;
     for (int round = 0; round < 3; round++) {
-        const uint64_t before = pages_made();
+        const uint64_t before = use_stats().page_total;
         for (int i = 0; i < BLOCKS; i++)
             block[i] = use_malloc(BYTES);
-        *made = pages_made() - before;
+        *made = use_stats().page_total - before;
         for (int i = 0; i < BLOCKS; i++)
             CHECK(use_free(block[i]) == MI_FREE_OK);
     }
@@ -163,7 +153,7 @@ static void test_longer(void) {
     void *const p = use_malloc(LONG);
     void *const current = use_malloc(LONG);
     CHECK(use_free(p) == MI_FREE_OK);
-    const uint64_t before = pages_made();
+    const uint64_t before = use_stats().page_total;
     for (int round = 0; round < ROUNDS; round++) {
         void *const brief = use_malloc(SHORT);
         CHECK(brief == p && mi_core_usable(brief, NULL) >= SHORT);
@@ -175,7 +165,7 @@ static void test_longer(void) {
         use_fill(again, LONG, (uint8_t)round);
         CHECK(use_check(again, LONG, (uint8_t)round) && use_free(again) == MI_FREE_OK);
     }
-    CHECK_MSG(pages_made() == before, "%d pages", (int)(pages_made() - before));
+    CHECK_MSG(use_stats().page_total == before, "%d pages", (int)(use_stats().page_total - before));
     CHECK(use_free(held[0]) == MI_FREE_OK && use_free(held[1]) == MI_FREE_OK);
     CHECK(use_free(current) == MI_FREE_OK);
 }
@@ -187,10 +177,10 @@ static void test_pairs(void) {
     for (int turn = 0; turn < 1000; turn++) {
         CHECK(use_free(use_malloc(100 * 1024)) == MI_FREE_OK);
         if (turn == 20)
-            slow = slow_mallocs();
+            slow = use_stats().malloc_count;
     }
-    CHECK_MSG(MI_DEBUG || MI_SHRUNK || slow_mallocs() - slow <= 20, "%d slow ones of 980",
-              (int)(slow_mallocs() - slow));
+    CHECK_MSG(MI_DEBUG || MI_SHRUNK || use_stats().malloc_count - slow <= 20, "%d slow ones of 980",
+              (int)(use_stats().malloc_count - slow));
     CHECK(use_free(held) == MI_FREE_OK);
 }
 

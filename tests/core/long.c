@@ -15,18 +15,6 @@ typedef struct held_s {
     size_t size[HELD];
 } held_t;
 
-static uint64_t slow_mallocs(void) {
-    mi_core_stats_t stats;
-    mi_core_stats(&stats);
-    return stats.malloc_count;
-}
-
-static uint64_t page_count(void) {
-    mi_core_stats_t stats;
-    mi_core_stats(&stats);
-    return stats.page_count;
-}
-
 static size_t random_size(uint64_t *state) {
     return LEAST + (size_t)(use_random(state) % (MOST - LEAST));
 }
@@ -83,12 +71,12 @@ static void test_replace(held_t *h) {
         renew(h, i, random_size(&state), i % 4 == 0);
     for (int i = 0; i < 3000; i++)
         renew(h, (int)(use_random(&state) % HELD), random_size(&state), false);
-    const uint64_t before = slow_mallocs();
+    const uint64_t before = use_stats().malloc_count;
     for (int i = 0; i < 3000; i++) {
         renew(h, (int)(use_random(&state) % HELD), random_size(&state), false);
         CHECK_MSG(theap->long_bytes <= most, "room for %zu bytes of %zu", theap->long_bytes, most);
     }
-    const int slow = (int)(slow_mallocs() - before);
+    const int slow = (int)(use_stats().malloc_count - before);
     CHECK_MSG(!HAS_LISTS || MI_SHRUNK || slow < 1500, "%d slow ones of 3000", slow);
     CHECK(room(theap, &held) == theap->long_bytes);
     CHECK(!HAS_LISTS || MI_SHRUNK || held != 0);
@@ -108,9 +96,9 @@ static void test_alone(held_t *h) {
         for (int turn = 0; turn < 1000; turn++) {
             CHECK(use_free(use_malloc(size)) == MI_FREE_OK);
             if (turn == 100)
-                slow = slow_mallocs();
+                slow = use_stats().malloc_count;
         }
-        slow = slow_mallocs() - slow;
+        slow = use_stats().malloc_count - slow;
         CHECK_MSG(MI_DEBUG || MI_SHRUNK || slow <= 20, "%d slow ones of 899 of %zu bytes",
                   (int)slow, size);
         CHECK(use_free(other) == MI_FREE_OK);
@@ -125,7 +113,8 @@ static void test_home(held_t *h) {
     size_t held;
     mi_core_collect(true);
     CHECK(room(theap, &held) == 0 && held == 0 && theap->long_bytes == 0);
-    CHECK_MSG(page_count() == HELD, "%d pages of %d blocks", (int)page_count(), HELD);
+    CHECK_MSG(use_stats().page_count == HELD, "%d pages of %d blocks", (int)use_stats().page_count,
+              HELD);
     drop(h);
 }
 
@@ -146,9 +135,9 @@ static void test_few(void) {
     for (int turn = 0; turn < 1000; turn++) {
         CHECK(use_free(use_malloc(100000)) == MI_FREE_OK);
         if (turn == 100)
-            slow = slow_mallocs();
+            slow = use_stats().malloc_count;
     }
-    slow = slow_mallocs() - slow;
+    slow = use_stats().malloc_count - slow;
     CHECK_MSG(MI_DEBUG || MI_SHRUNK || slow <= 20, "%d slow ones of 899", (int)slow);
     CHECK(use_free(other) == MI_FREE_OK);
 }
@@ -168,7 +157,7 @@ static void test_end(void) {
     mi_core_collect(true);
     pthread_create(&thread, NULL, brief_thread, NULL);
     pthread_join(thread, NULL);
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
 }
 
 // Another thread frees what came from a list, and hands over what it made itself.
@@ -212,6 +201,6 @@ int main(void) {
     test_threads();
     mi_core_collect(true);
     mi_core_collect(true); // takes what others freed meanwhile
-    CHECK_MSG(page_count() == 0, "%d pages left", (int)page_count());
+    CHECK_MSG(use_stats().page_count == 0, "%d pages left", (int)use_stats().page_count);
     return test_result();
 }

@@ -30,6 +30,12 @@ static inline uint64_t use_random(uint64_t *state) {
     return x ^ (x >> 31);
 }
 
+static inline mi_core_stats_t use_stats(void) {
+    mi_core_stats_t stats;
+    mi_core_stats(&stats);
+    return stats;
+}
+
 // Sizes as programs have them: mostly small, sometimes large. log2 of the bound is drawn first.
 static inline size_t use_random_size(uint64_t *state, unsigned max_log2) {
     unsigned log2 = 4 + (unsigned)(use_random(state) % (max_log2 - 3));
