@@ -501,18 +501,20 @@ MI_INLINE bool theap_may_take(const mi_theap_t *theap, const mi_page_t *first_op
     return first_opt != NULL && first_opt->free != NULL && mi_load_relaxed(&theap->pending) == NULL;
 }
 
-// But where one class is wanted again and again, it shall become current now and then, for pairs of
-// malloc and free. To be asked once for each page.
-MI_INLINE bool theap_shall_promote(mi_theap_t *theap, uint32_t class_index) {
-    const uint32_t before = theap->single_class;
-    theap->single_class = class_index;
-    return before == class_index && ++theap->singles % MI_SINGLES == 0;
-}
-
 // Does a list serve the class, all the time? Then no page of it becomes current.
 MI_INLINE bool theap_has_list(const mi_theap_t *theap, uint32_t class_index) {
     const mi_page_t *const current = theap->current[class_index];
     return current->state == MI_PAGE_GUESTS && current->capacity != 0;
+}
+
+// But where one class is wanted again and again, it shall become current now and then, for pairs of
+// malloc and free. To be asked once for each page.
+MI_INLINE bool theap_shall_promote(mi_theap_t *theap, uint32_t class_index) {
+    if (theap_has_list(theap, class_index))
+        return false;
+    const uint32_t before = theap->single_class;
+    theap->single_class = class_index;
+    return before == class_index && ++theap->singles % MI_SINGLES == 0;
 }
 
 // theap_refill for such a class, whose current page has no free block.
@@ -554,7 +556,7 @@ static MI_NOINLINE void *theap_alloc_single(mi_theap_t *theap, uint32_t class_in
     theap_tick(theap);
     mi_page_queue_t *const q = theap_waiting(theap, class_index);
     if (!shall_promote && theap_may_take(theap, q->first) &&
-        (theap_has_list(theap, class_index) || !theap_shall_promote(theap, class_index))) {
+        !theap_shall_promote(theap, class_index)) {
         p = theap_take(theap, q, class_index, mi_class_plain(class_index));
     } else {
         mi_remote_collect(theap);
@@ -584,7 +586,7 @@ static MI_NOINLINE void *theap_alloc_long(mi_theap_t *theap, size_t size, uint32
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
     if (MI_UNLIKELY((tick & mi_core_config.tick_mask) == 0 || !theap_may_take(theap, q->first)))
         return theap_alloc_single(theap, class_index, false, is_zero_opt);
-    if (MI_UNLIKELY(!theap_has_list(theap, class_index) && theap_shall_promote(theap, class_index)))
+    if (MI_UNLIKELY(theap_shall_promote(theap, class_index)))
         return theap_alloc_single(theap, class_index, true, is_zero_opt);
     const uint32_t was = mi_theap_enter(theap);
     mi_store_relaxed(&theap->tick, tick);
