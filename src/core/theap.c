@@ -475,14 +475,18 @@ MI_INLINE mi_page_queue_t *theap_waiting(mi_theap_t *theap, uint32_t class_index
     return &theap->queue[mi_class_queue_single(queue + 1)];
 }
 
-// The block of such a page, in no list any more, which is full then.
-MI_INLINE void *theap_fill(mi_theap_t *theap, mi_page_t *page) {
+// Such a page, in no list any more, is full from now on: its block is handed out next.
+MI_INLINE void theap_set_full(mi_theap_t *theap, mi_page_t *page) {
     page->state = MI_PAGE_FULL;
     page->used = 0;
+    mi_remote_open_first(theap, page);
+}
+
+MI_INLINE void *theap_fill(mi_theap_t *theap, mi_page_t *page) {
+    theap_set_full(theap, page);
     void *const p = mi_page_pop(page);
     if (MI_SECURE && p == NULL)
         mi_page_check_list(page);
-    mi_remote_open_first(theap, page);
     return p;
 }
 
@@ -537,9 +541,7 @@ static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, b
     } else {
         if (page->state == MI_PAGE_AVAILABLE)
             mi_theap_detach(theap, page);
-        page->state = MI_PAGE_FULL;
-        page->used = 0;
-        mi_remote_open_first(theap, page);
+        theap_set_full(theap, page);
     }
     if (page->free == NULL)
         page_extend(page, is_zero_opt);
