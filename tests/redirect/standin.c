@@ -411,15 +411,3 @@ BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
         start();
     return TRUE;
 }
-
-void *memset(void *to, int value, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = (uint8_t)value;
-    return to;
-}
-
-void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
-    return to;
-}

@@ -104,15 +104,3 @@ unsigned imports_lead(HMODULE module, uintptr_t from, uintptr_t to) {
     CHECK(protect(cells, iat.Size, before, &before));
     return count;
 }
-
-void *memset(void *to, int value, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = (uint8_t)value;
-    return to;
-}
-
-void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
-    return to;
-}

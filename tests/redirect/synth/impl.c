@@ -269,19 +269,6 @@ void *impl_aligned_offset_recalloc(void *p, size_t n, size_t size, size_t align,
     return q;
 }
 
-void *memset(void *to, int value, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = (uint8_t)value;
-    return to;
-}
-
-void *memcpy(void *restrict to, const void *restrict from, size_t bytes);
-void *memcpy(void *restrict to, const void *restrict from, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        ((volatile uint8_t *)to)[i] = ((const uint8_t *)from)[i];
-    return to;
-}
-
 BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved);
 BOOL WINAPI DllMain(HINSTANCE self, DWORD reason, LPVOID reserved) {
     (void)self;

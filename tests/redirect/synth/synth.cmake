@@ -14,9 +14,9 @@ function(synth_dll out arch name defines def_changes)
         set(dll_entry DllMain@12)
     endif()
     set(obj ${out}/${name}.o)
-    set(more "")
+    set(more ${CMAKE_SOURCE_DIR}/src/base/memory.c)
     if(defines MATCHES SYNTH_DEBUG)
-        set(more ${synth_here}/debug_heap.c ${synth_here}/debug_reports.c ${CMAKE_SOURCE_DIR}/src/base/text.c)
+        list(APPEND more ${synth_here}/debug_heap.c ${synth_here}/debug_reports.c ${CMAKE_SOURCE_DIR}/src/base/text.c)
     endif()
     add_custom_command(OUTPUT ${out}/${name}.dll
         COMMAND ${cc} ${defines} -c ${source} -o ${obj}
