@@ -104,7 +104,10 @@ static void remote_take(mi_theap_t *theap, mi_page_t *page) {
     if (page->state == MI_PAGE_FULL) {
         page->used = page->used + page->hidden - count;
         page->hidden = 0;
-        mi_theap_make_available(theap, page);
+        // One that is empty is not: it may be in the list of those with own reservations, by the
+        // same links.
+        if (page->used != 0)
+            mi_theap_make_available(theap, page);
     } else {
         page->used -= count;
     }

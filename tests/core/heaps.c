@@ -1,6 +1,8 @@
 // First-class heaps: used from several threads, visited, deleted, destroyed.
 #include "use.h"
 #include "core/arena.h"
+#include "core/heap.h"
+#include "core/remote.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -124,6 +126,52 @@ static void test_free_elsewhere(void) {
         CHECK_MSG(mi_load_acquire(&page->remote) == p && page->free == free, "%zu", size);
         mi_core_heap_destroy(heap);
     }
+}
+
+static bool is_own(const mi_heap_t *heap, const mi_core_area_t *area, void *block, size_t bytes,
+                   void *arg) {
+    (void)heap;
+    (void)bytes;
+    *(int *)arg += (block != NULL && mi_page_map_find(area->start)->arena == NULL);
+    return true;
+}
+
+// Blocks that have reservations of their own are in one list, which stays whole when some come back
+// from a thread that allocates nothing, whatever heap they are of.
+static void test_own_reservations(mi_heap_t *heap) {
+    enum { COUNT = 6, OWN = 5 * 1024 * 1024 };
+    const size_t span_max = mi_core_config.span_max;
+    void *block[COUNT];
+    mi_core_config.span_max = OWN / 2;
+    for (int i = 0; i < COUNT; i++) {
+        block[i] = mi_core_heap_malloc(heap, OWN, false);
+        use_fill(block[i], OWN, (uint8_t)i);
+    }
+    for (int round = 0; round < 20; round++) {
+        for (int i = round % 3; i < COUNT; i += 2 + round % 2) {
+            pthread_t thread;
+            CHECK(pthread_create(&thread, NULL, free_one, block[i]) == 0 &&
+                  pthread_join(thread, NULL) == 0);
+            block[i] = NULL;
+        }
+        int expected = 0, seen = 0;
+        for (int i = 0; i < COUNT; i++)
+            expected += (block[i] != NULL);
+        mi_remote_collect(mi_heap_thread_part(heap));
+        CHECK(mi_core_heap_visit(heap, true, is_own, &seen));
+        CHECK_MSG(seen == expected, "round %d: %d blocks instead of %d", round, seen, expected);
+        for (int i = 0; i < COUNT; i++) {
+            CHECK(block[i] == NULL || use_check(block[i], OWN, (uint8_t)i));
+            if (block[i] != NULL)
+                continue;
+            block[i] = mi_core_heap_malloc(heap, OWN, false);
+            use_fill(block[i], OWN, (uint8_t)i);
+        }
+    }
+    for (int i = 0; i < COUNT; i++)
+        CHECK(use_free(block[i]) == MI_FREE_OK);
+    mi_core_config.span_max = span_max;
+    mi_core_heap_destroy(heap);
 }
 
 // A heap that has but one arena never leaves it.
@@ -262,6 +310,8 @@ int main(void) {
         test_threads_share(i % 2 == 0);
     test_many();
     test_free_elsewhere();
+    test_own_reservations(mi_core_heap_new());
+    test_own_reservations(mi_core_heap_main());
     test_arena();
     test_delete_in_arena();
     test_shared_memory();
