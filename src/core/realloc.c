@@ -43,9 +43,15 @@ static bool realloc_note(const realloc_job_t *job) {
     return !is_exact || mi_exact_set(job->page, block, end);
 }
 
+// Where no size but the block's is kept, what a shrunk block has no more is zero from now on: else
+// it would come back as it was with the next growth.
 static bool realloc_stay(const realloc_job_t *job) {
-    if ((job->flags & MI_REALLOC_ZERO) != 0 && job->size > job->old_size)
-        mi_memzero(job->p + job->old_size, job->size - job->old_size);
+    if ((job->flags & MI_REALLOC_ZERO) != 0) {
+        if (job->size > job->old_size)
+            mi_memzero(job->p + job->old_size, job->size - job->old_size);
+        else if (!MI_DEBUG && !mi_page_is_exact(job->page))
+            mi_memzero(job->p + job->size, job->old_size - job->size);
+    }
     return realloc_note(job);
 }
 

@@ -105,6 +105,28 @@ static void check_resizes(const row_t *r) {
     }
 }
 
+// Who shrinks and grows again by a function that zeroes finds nothing of what was there before.
+static void check_shrunk(const row_t *r) {
+    for (size_t i = 0; i < TEST_SIZE_COUNT; i++) {
+        args_t a = args_of(test_sizes[i]);
+        a.p = mi_zalloc(a.size);
+        fill(a.p, a.size);
+        static const size_t parts[] = {100, 75, 90, 55, 100, 10, 100}; // of a hundred
+        for (size_t k = 0; k < 7; k++) {
+            const size_t before = a.size;
+            a.size = test_sizes[i] / 100 * parts[k] + test_sizes[i] % 100 * parts[k] / 100;
+            uint8_t *const p = (uint8_t *)r->call(&a);
+            CHECK_MSG(p != NULL && is_filled(p, a.size < before ? a.size : before), "%s(%zu)",
+                      r->name, a.size);
+            CHECK_MSG(before >= a.size || is_zero(p, before, a.size), "%s: from %zu to %zu bytes",
+                      r->name, before, a.size);
+            fill(p, a.size);
+            a.p = p;
+        }
+        mi_free(a.p);
+    }
+}
+
 // A block that shrinks and moves between others leaves those as they are.
 static void check_beside(const row_t *r) {
     enum { COUNT = 64, BESIDE = 48 };
@@ -193,6 +215,8 @@ int main(void) {
             if (has(r, RESIZES)) {
                 check_resizes(r);
                 check_beside(r);
+                if (has(r, ZEROES))
+                    check_shrunk(r);
             }
         }
         if (!has(r, THROWS))
