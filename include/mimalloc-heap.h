@@ -363,7 +363,7 @@ mi_decl_export bool mi_subproc_visit_heaps(mi_subproc_id_t subproc, mi_heap_visi
 // A guarded block ends at an inaccessible OS page, so that an overflow stops the program at the
 // faulty instruction. Every thread heap has a rate and a size bound of its own; until they are set
 // here they are those of the options, which count for threads that start later. Blocks with an
-// alignment are not guarded.
+// alignment are not guarded, nor those of heaps in an exclusive arena, which may be unloaded.
 
 // Makes every sample_rate-th allocation of the thread heap (of the calling thread) a guarded one
 // (0: none); seed says where the count begins, 0: somewhere.

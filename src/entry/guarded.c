@@ -1,6 +1,7 @@
 #include "entry/guarded.h"
 
 #include "base/atomic.h"
+#include "core/arena.h"
 #include "core/heap.h"
 #include "core/page.h"
 #include "core/page_map.h"
@@ -69,6 +70,9 @@ void *mi_guarded_alloc(mi_heap_t *heap, size_t size, bool is_zero) {
     mi_theap_t *const theap = mi_heap_thread_part(heap);
     if (theap == NULL || size > MI_REQUEST_MAX / 2 || !turn_is_due(&theap->sampling, size))
         return NULL;
+    const mi_arena_t *const arena = mi_heap_arena(mi_theap_heap(theap));
+    if (arena != NULL && mi_arena_stays_apart(arena)) // whoever unloads it reads all of it
+        return NULL;
     // Blocks keep their alignment unless an exact end is asked for.
     const bool is_precise = mi_option_value(mi_option_guarded_precise) > 0;
     const size_t kept = (is_precise ? size : mi_align_up(size, MI_GRANULE_BYTES));
@@ -92,15 +96,20 @@ void *mi_guarded_alloc(mi_heap_t *heap, size_t size, bool is_zero) {
     return head->user;
 }
 
-static guard_head_t *head_of(const void *p) {
+// Of the block that p points into.
+static guard_head_t *head_around(const void *p) {
     const mi_page_t *page = mi_page_map_find(p);
     if (page == NULL || !mi_page_has_interior(page))
         return NULL;
     guard_head_t *head = mi_page_block_of(page, p);
-    if (head == NULL || (const void *)head == p ||
-        ((uintptr_t)head & (mi_os_page_bytes() - 1)) != 0)
+    if (head == NULL || ((uintptr_t)head & (mi_os_page_bytes() - 1)) != 0)
         return NULL;
-    return head->magic == (HEAD_MAGIC ^ (uintptr_t)head) && head->user == p ? head : NULL;
+    return head->magic == (HEAD_MAGIC ^ (uintptr_t)head) ? head : NULL;
+}
+
+static guard_head_t *head_of(const void *p) {
+    guard_head_t *head = head_around(p);
+    return head != NULL && head->user == p ? head : NULL;
 }
 
 bool mi_guarded_find(const void *p, size_t *size) {
@@ -117,6 +126,31 @@ void mi_guarded_release(void *p) {
         return;
     head->magic = 0;
     (void)mi_os_unprotect(head->guard, mi_os_page_bytes());
+}
+
+void *mi_guarded_within(void *block, size_t *size) {
+    const guard_head_t *head = (mi_guarded_was_used ? head_around(block) : NULL);
+    if (head == NULL)
+        return block;
+    *size = head->size;
+    return head->user;
+}
+
+static bool release_visited(const mi_heap_t *heap, const mi_core_area_t *area, void *block,
+                            size_t bytes, void *arg) {
+    (void)heap;
+    (void)area;
+    (void)bytes;
+    (void)arg;
+    guard_head_t *head = (block == NULL ? NULL : head_around(block));
+    if (head != NULL)
+        mi_guarded_release(head->user);
+    return true;
+}
+
+void mi_guarded_release_heap(mi_heap_t *heap) {
+    if (mi_guarded_was_used)
+        (void)mi_core_heap_visit(heap, true, release_visited, NULL);
 }
 
 uint64_t mi_guarded_count(void) {

@@ -27,6 +27,12 @@ bool mi_guarded_find(const void *p, size_t *size);
 // Makes a guarded block an ordinary one that the core may take back; does nothing for other
 // pointers.
 void mi_guarded_release(void *p);
+// The same for each of a heap whose blocks are freed without being asked: their guards would stay
+// and stop whoever gets that memory next.
+void mi_guarded_release_heap(mi_heap_t *heap);
+// What the program has of a block of the core, which is more for a guarded one; then *size is what
+// was asked for.
+void *mi_guarded_within(void *block, size_t *size);
 
 uint64_t mi_guarded_count(void); // guarded blocks ever made
 

@@ -9,6 +9,7 @@
 #include "core/page_map.h"
 #include "core/theap.h"
 #include "entry/entry.h"
+#include "entry/guarded.h"
 #include "entry/request.h"
 #include "os/os.h"
 
@@ -146,6 +147,7 @@ void mi_heap_destroy(mi_heap_t *heap) {
         return;
     if (heap == mi_core_default_heap())
         (void)mi_core_set_default_heap(mi_core_heap_main());
+    mi_guarded_release_heap(heap);
     mi_core_heap_destroy(heap);
 }
 
@@ -225,6 +227,8 @@ static bool visit_one(const mi_heap_t *heap, const mi_core_area_t *area, void *b
                                         .block_size = area->block_bytes - MI_PAD_BYTES,
                                         .full_block_size = area->block_bytes,
                                         .reserved1 = NULL};
+    if (block != NULL)
+        block = mi_guarded_within(block, &block_bytes);
     return visit->visitor(heap, &public_area, block, block_bytes, visit->arg);
 }
 

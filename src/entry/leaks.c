@@ -4,6 +4,7 @@
 #include "core/alloc.h"
 #include "core/snapshot.h"
 #include "diag/message.h"
+#include "entry/guarded.h"
 #include "os/os.h"
 
 enum { LINES_MAX = 200, TRIES = 100 };
@@ -42,16 +43,19 @@ static bool leaks_collect(leaks_t *leaks) {
 static void leaks_list(const leaks_t *leaks, mi_output_fun *out, void *arg) {
     const size_t lines = (leaks->count < LINES_MAX ? leaks->count : LINES_MAX);
     size_t bytes = 0;
-    for (size_t i = 0; i < leaks->count; i++)
-        bytes += leaks->blocks[i].size;
+    for (size_t i = 0; i < leaks->count; i++) {
+        size_t size = leaks->blocks[i].size;
+        (void)mi_guarded_within((void *)(uintptr_t)leaks->blocks[i].p, &size);
+        bytes += size;
+    }
     mi_message_fmt(out, arg, "mimalloc: %zu blocks of %zu bytes are live at the end\n",
                    leaks->count, bytes);
     for (size_t i = 0; i < lines; i++) {
-        const void *const p = leaks->blocks[i].p;
+        size_t size = leaks->blocks[i].size;
+        const void *const p = mi_guarded_within((void *)(uintptr_t)leaks->blocks[i].p, &size);
         mi_damage_t damage;
-        const bool is_damaged = mi_core_damage(p, &damage);
-        mi_message_fmt(out, arg, "  %p: %zu bytes%s\n", p,
-                       is_damaged ? damage.size : leaks->blocks[i].size,
+        const bool is_damaged = mi_core_damage(leaks->blocks[i].p, &damage);
+        mi_message_fmt(out, arg, "  %p: %zu bytes%s\n", p, is_damaged ? damage.size : size,
                        is_damaged ? ", its end was overwritten" : "");
     }
     if (lines < leaks->count)

@@ -551,6 +551,37 @@ static void check_huge(void) {
     CHECK(mi_reserve_huge_os_pages_interleave(0, 0, 10) == 0);
 }
 
+// A walk tells what the program has of a guarded block, all of which can be used.
+static bool see_guarded(const mi_heap_t *heap, const mi_heap_area_t *area, void *block,
+                        size_t block_size, void *arg) {
+    (void)heap;
+    (void)area;
+    if (block == NULL)
+        return true;
+    CHECK_MSG(block_size == 55 && mi_usable_size(block) == 55, "%zu", block_size);
+    CHECK(is_filled(block, 55));
+    ++*(int *)arg;
+    return true;
+}
+
+// Of a heap that is destroyed no guard is left: who gets that memory next can use it.
+static void check_guarded_end(mi_heap_t *heap) {
+    enum { COUNT = 50, LENGTH = 3000 };
+    static void *again[COUNT * 4];
+    int seen = 0;
+    mi_heap_guarded_set_sample_rate(heap, 1, 1);
+    for (int i = 0; i < COUNT; i++)
+        fill(mi_heap_malloc(heap, 55), 55);
+    CHECK(mi_heap_visit_blocks(heap, true, see_guarded, &seen) && seen == COUNT);
+    mi_heap_destroy(heap);
+    for (int i = 0; i < COUNT * 4; i++) {
+        again[i] = mi_malloc_aligned(LENGTH, 8);
+        fill(again[i], LENGTH);
+    }
+    for (int i = 0; i < COUNT * 4; i++)
+        mi_free(again[i]);
+}
+
 static void check_guarded(void) {
     mi_heap_t *heap = mi_heap_main();
     mi_heap_guarded_set_size_bound(heap, 10, 100000);
@@ -599,7 +630,7 @@ static void check_guarded(void) {
                   then.malloc_guarded_count.total - at_first.malloc_guarded_count.total == 20,
               "%d guarded",
               (int)(then.malloc_guarded_count.total - at_first.malloc_guarded_count.total));
-    mi_heap_destroy(other);
+    check_guarded_end(other);
     mi_theap_guarded_set_size_bound(mi_heap_theap(heap), 0, 1000000);
     mi_theap_guarded_set_sample_rate(mi_heap_theap(heap), 0, 0); // none any more
     mi_theap_guarded_set_sample_rate(NULL, 1, 0);
