@@ -243,12 +243,12 @@ mi_decl_nodiscard mi_decl_export void *mi_theap_realloc(mi_theap_t *theap, void 
 
 typedef void *mi_arena_id_t;
 
-// Reserves pages of 1 GiB, spread over numa_nodes nodes (0: all), within timeout_msecs (0: no
-// limit). 0 or an errno value.
+// Reserves pages of 1 GiB, spread over numa_nodes nodes (0: all); a warning is given when that took
+// longer than timeout_msecs (0: never). 0 or an errno value: then only the first nodes have theirs.
 mi_decl_export int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
                                                        size_t timeout_msecs) mi_attr_noexcept;
-// Reserves pages of 1 GiB on one NUMA node (negative: any), within timeout_msecs (0: no limit). 0
-// or an errno value.
+// Reserves pages of 1 GiB on one NUMA node (negative: any), all of them or none; a warning is given
+// when that took longer than timeout_msecs (0: never). 0 or an errno value.
 mi_decl_export int mi_reserve_huge_os_pages_at(size_t pages, int numa_node,
                                                size_t timeout_msecs) mi_attr_noexcept;
 // mi_reserve_huge_os_pages_at; the arena's id goes to *arena_id (may be NULL); exclusive: only
@@ -256,8 +256,8 @@ mi_decl_export int mi_reserve_huge_os_pages_at(size_t pages, int numa_node,
 mi_decl_export int mi_reserve_huge_os_pages_at_ex(size_t pages, int numa_node, size_t timeout_msecs,
                                                   bool exclusive,
                                                   mi_arena_id_t *arena_id) mi_attr_noexcept;
-// Reserves pages of 1 GiB; *pages_reserved gets how many. Deprecated:
-// mi_reserve_huge_os_pages_interleave.
+// Reserves pages of 1 GiB; *pages_reserved (may be NULL) gets how many there are, also on failure.
+// Deprecated: mi_reserve_huge_os_pages_interleave.
 mi_decl_export int mi_reserve_huge_os_pages(size_t pages, double max_secs,
                                             size_t *pages_reserved) mi_attr_noexcept;
 // Reserves size bytes of address space for allocation; commit: with memory; allow_large: large OS

@@ -57,25 +57,34 @@ int mi_reserve_huge_os_pages_at(size_t pages, int numa_node,
     return mi_reserve_huge_os_pages_at_ex(pages, numa_node, timeout_msecs, false, NULL);
 }
 
-int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
-                                        size_t timeout_msecs) mi_attr_noexcept {
+// *missing: how many there are not.
+static int reserve_spread(size_t pages, size_t numa_nodes, size_t timeout_msecs, size_t *missing) {
     const size_t nodes = (numa_nodes == 0 ? mi_arena_node_count() : numa_nodes);
-    for (size_t node = 0; node < nodes && pages > 0; node++) {
-        const size_t part = pages / (nodes - node) + (pages % (nodes - node) != 0);
-        const int error = mi_reserve_huge_os_pages_at(part, (int)node, timeout_msecs / nodes + 1);
+    const size_t timeout = (timeout_msecs == 0 ? 0 : timeout_msecs / nodes + 1);
+    *missing = pages;
+    for (size_t node = 0; node<nodes && * missing> 0; node++) {
+        const size_t part = *missing / (nodes - node) + (*missing % (nodes - node) != 0);
+        const int error = mi_reserve_huge_os_pages_at(part, (int)node, timeout);
         if (error != 0)
             return error;
-        pages -= part;
+        *missing -= part;
     }
     return 0;
+}
+
+int mi_reserve_huge_os_pages_interleave(size_t pages, size_t numa_nodes,
+                                        size_t timeout_msecs) mi_attr_noexcept {
+    size_t missing;
+    return reserve_spread(pages, numa_nodes, timeout_msecs, &missing);
 }
 
 int mi_reserve_huge_os_pages(size_t pages, double max_secs,
                              size_t *pages_reserved) mi_attr_noexcept {
     const size_t timeout_msecs = (max_secs > 0 && max_secs < 1e6 ? (size_t)(max_secs * 1000) : 0);
-    const int error = mi_reserve_huge_os_pages_interleave(pages, 0, timeout_msecs);
+    size_t missing;
+    const int error = reserve_spread(pages, 0, timeout_msecs, &missing);
     if (pages_reserved != NULL)
-        *pages_reserved = (error == 0 ? pages : 0);
+        *pages_reserved = pages - missing;
     return error;
 }
 

@@ -26,15 +26,15 @@ static struct {
     _Atomic(mi_deferred_free_fun *) fun;
     _Atomic(void *) arg;
     _Atomic(bool) is_running;
-    _Atomic(unsigned long long) heartbeat;
+    unsigned long long heartbeat; // calls so far; who has set is_running
 } deferred;
 
 MI_NOINLINE void mi_deferred_run(bool force) {
-    mi_deferred_free_fun *fun = mi_load_acquire(&deferred.fun);
-    const unsigned long long beat = mi_fetch_add_relaxed(&deferred.heartbeat, 1ull);
-    if (fun == NULL || mi_exchange_acquire(&deferred.is_running, true))
+    if (mi_exchange_acquire(&deferred.is_running, true))
         return;
-    fun(force, beat, mi_load_relaxed(&deferred.arg));
+    mi_deferred_free_fun *fun = mi_load_acquire(&deferred.fun);
+    if (fun != NULL)
+        fun(force, deferred.heartbeat++, mi_load_relaxed(&deferred.arg));
     mi_store_release(&deferred.is_running, false); // pairs with the exchange above
 }
 

@@ -114,6 +114,8 @@ static void check_spread(void) {
     CHECK(reservations == 2 && reserved_pages[0] == 2 && reserved_pages[1] == 2);
     begin(1);
     CHECK(mi_reserve_huge_os_pages(4, 0.0, &count) == ENOMEM && count == 0);
+    begin(3); // of which the second node has too few
+    CHECK(mi_reserve_huge_os_pages(4, 0.0, &count) == ENOMEM && count == 2 && reservations == 1);
     mi_option_set(mi_option_use_numa_nodes, 0);
 }
 
@@ -127,6 +129,8 @@ static void check_time(void) {
               caught_text);
     catch_begin();
     CHECK(mi_reserve_huge_os_pages_at(1, 0, 0) == 0 && caught_lines == 0);
+    CHECK(mi_reserve_huge_os_pages_interleave(2, 2, 0) == 0 && caught_lines == 0);
+    CHECK(mi_reserve_huge_os_pages_interleave(2, 2, 8) == 0 && caught_lines == 2);
     is_slow = false;
     catch_end();
 }
