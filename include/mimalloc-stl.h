@@ -15,7 +15,6 @@
 #ifdef __cplusplus
 
 #    include <cstddef>
-#    include <cstdint>
 #    include <limits>
 #    include <new>
 #    if (__cplusplus >= 201103L) || (defined(_MSC_VER) && _MSC_VER > 1900)
@@ -63,14 +62,15 @@ template <class T> struct _mi_stl_allocator_common {
     using propagate_on_container_move_assignment = std::true_type;
     using propagate_on_container_swap = std::true_type;
     template <class U, class... Args> void construct(U *p, Args &&...args) {
-        ::new ((void *)p) U(std::forward<Args>(args)...);
+        ::new (const_cast<void *>(static_cast<const volatile void *>(p)))
+            U(std::forward<Args>(args)...);
     }
     template <class U> void destroy(U *p) mi_attr_noexcept {
         p->~U();
     }
 #    else
     void construct(pointer p, value_type const &val) {
-        ::new ((void *)p) value_type(val);
+        ::new (static_cast<void *>(p)) value_type(val);
     }
     void destroy(pointer p) {
         p->~value_type();
