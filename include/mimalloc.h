@@ -158,7 +158,7 @@ mi_decl_nodiscard mi_decl_export size_t mi_usable_size(const void *p) mi_attr_no
 
 // The usable size that mi_malloc(size) gives at least; size itself when it is impossible to
 // allocate. A thread that has few blocks may get more (mi_usable_size tells), up to half as much
-// again.
+// again, and a block of 64 to 256 KiB that was used before may be up to 64 KiB longer.
 mi_decl_nodiscard mi_decl_export size_t mi_good_size(size_t size) mi_attr_noexcept;
 
 // ---- forms that also tell the usable size ----

@@ -24,10 +24,12 @@ static bool alloc_is_sparse(mi_theap_t *theap, const mi_page_t *page) {
     return true;
 }
 
-// Zeroes what a slow path returned, unless it is fresh: then only its first word was used, for a
-// link.
-static void alloc_clear(mi_theap_t *theap, uint8_t *p, bool is_zero) {
+// Zeroes what a slow path returned, a block for so many bytes, unless it is fresh: then only its
+// first word was used, for a link.
+static void alloc_clear(mi_theap_t *theap, uint8_t *p, size_t wanted, bool is_zero) {
     mi_page_t *const page = mi_page_map_find(p);
+    if (wanted > MI_SHARED_MAX && wanted <= MI_CLASSED_MAX && page->class_index != MI_CLASS_HUGE)
+        mi_page_shorten(page, mi_class_of_coarse(wanted));
     const size_t bytes = (is_zero ? sizeof(mi_block_t) : page->block_bytes);
     const size_t whole = mi_align_down(bytes, mi_os_page_bytes());
     bool is_committed;
@@ -57,7 +59,7 @@ static void *alloc_block(mi_theap_t *theap, size_t size, size_t block_bytes, uns
     if (p == NULL)
         return NULL;
     if ((how & ALLOC_ZERO) != 0)
-        alloc_clear(theap, (uint8_t *)p, is_zero);
+        alloc_clear(theap, (uint8_t *)p, block_bytes, is_zero);
     if (alloc_is_exact(how))
         (void)mi_exact_set(mi_page_map_find(p), p, size);
     if (MI_DEBUG)
@@ -109,7 +111,7 @@ static void *alloc_wide_aligned(mi_theap_t *theap, size_t size, size_t align, un
         p = page->start;
         mi_page_fill(page);
         if (zero)
-            alloc_clear(theap, (uint8_t *)p, page->is_zero);
+            alloc_clear(theap, (uint8_t *)p, size, page->is_zero);
         if (alloc_is_exact(how))
             (void)mi_exact_set(page, p, size);
         mi_pad_open(page, p, size, zero);

@@ -38,9 +38,9 @@ mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
         return NULL;
     mi_page_t *const list = &theap->guests[far_class];
     const bool is_long = (far_class >= MI_GUEST_LONG);
-    const bool is_exact = (!is_long && far_class >= MI_GUEST_EXACT);
-    const uint32_t plain = is_long ? far_class - MI_GUEST_LONG + MI_CLASS_SHARED + 1
-                                   : far_class - (is_exact ? MI_GUEST_EXACT : 0);
+    const bool is_exact = (far_class >= (is_long ? MI_GUEST_LONG + MI_LONG_KINDS : MI_GUEST_EXACT));
+    const uint32_t plain =
+        is_long ? mi_guest_long_class(far_class) : far_class - (is_exact ? MI_GUEST_EXACT : 0);
     const size_t bytes = mi_class_bytes(plain);
     const size_t batch = MI_BATCH_BYTES / bytes;
     list->hidden = (uint32_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
@@ -94,17 +94,23 @@ bool mi_guest_free_rarely(mi_theap_t *theap, mi_page_t *page, mi_block_t *block,
 }
 
 bool mi_guest_keep(mi_theap_t *theap, mi_page_t *page) {
+    if (mi_guest_long(page->class_index) == MI_GUEST_LISTS)
+        return false;
+    if (mi_page_is_narrow(page)) // it served a class of shorter pages
+        mi_page_widen(page);
     const uint32_t number = mi_guest_long(page->class_index);
-    if (number >= MI_GUEST_LISTS)
+    mi_page_t *const list =
+        (number < MI_GUEST_LISTS ? mi_guest_list(theap, (uint8_t)number) : NULL);
+    if (list == NULL || (page->is_bare && list->free != NULL))
         return false;
-    mi_page_t *const list = mi_guest_list(theap, (uint8_t)number);
-    if (list == NULL || (page->is_bare && list->free != NULL) ||
-        theap->long_bytes + list->block_bytes > theap->long_max)
-        return false;
-    list->capacity++;
-    list->used++;
-    theap->long_bytes += list->block_bytes;
-    mi_theap_serve_list(theap, list);
+    if (list->used <= 1) {
+        if (theap->long_bytes + list->block_bytes > theap->long_max)
+            return false;
+        list->capacity++;
+        list->used++;
+        theap->long_bytes += list->block_bytes;
+        mi_theap_serve_list(theap, list);
+    }
     return mi_guest_put_long(list, page);
 }
 

@@ -25,13 +25,17 @@
 // what was freed last, whoever's, is used next and still in the caches. They are live to their
 // pages as guests are, and go back to them when those go home.
 //
-// Long blocks, each of which has a page of its own (64 KiB to 4 MiB), have lists of the same kind,
-// for the thread's own only and one for each class. Such a list is current as long as it has room
+// Long blocks, each of which has a page of its own (64 to 256 KiB), have lists of the same kind,
+// for the thread's own only and one for each length of pages, whose class serves all requests that
+// such a page has room for. (Where a list was for one class of eight, as for small blocks, a thread
+// of few blocks needed up to a fifth more memory.) Such a list is current as long as it has room
 // for blocks at all: malloc and free take the fast path and touch nothing of the page but what free
 // looks at in any case, where a page that waits for its next use has its state, its queue and what
-// other threads may do with it changed twice. Together the lists have room for so many bytes as are
-// right for a thread heap of its size; a class gets room for one more when it has none left for a
-// block that is freed. All go home when the thread looks at the clock, and prove their use anew.
+// other threads may do with it changed twice. Together the lists have room for a thread's part of
+// what all may keep; one gets room for one more when it has none left for a block that is freed.
+// All go home when the thread looks at the clock, or takes memory that nobody has touched, and
+// prove their use anew. Of larger blocks the same would be memory for no gain: to write one takes a
+// hundred times as long as to find it.
 #ifndef MI_CORE_GUEST_H
 #define MI_CORE_GUEST_H
 
@@ -40,7 +44,9 @@
 #define MI_GUEST_LAST  72u                  // the class of MI_GUEST_BLOCK_MAX
 #define MI_GUEST_EXACT (MI_GUEST_LAST + 1)  // added in far_class
 #define MI_GUEST_LONG  (2 * MI_GUEST_EXACT) // the first list of long blocks
-#define MI_GUEST_LISTS (MI_GUEST_LONG + MI_CLASS_LAST - MI_CLASS_SHARED)
+#define MI_LONG_LAST   96u                  // the class of 256 KiB: the largest of them
+#define MI_LONG_KINDS  3u                   // lengths of their pages: 2, 3 and 4 slices
+#define MI_GUEST_LISTS (MI_GUEST_LONG + 2 * MI_LONG_KINDS)
 
 // far_class of a page of this class, which is the number of its list; 0 = its blocks are never held
 // back, and that list is never made.
@@ -54,14 +60,21 @@ MI_INLINE uint8_t mi_guest_class(uint32_t class_index) {
 mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class);
 // The list for a class, when it has enough blocks to allocate from; NULL = it has not.
 mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index);
-// The number of the list of long blocks for a class; MI_GUEST_LISTS or more = it has none, as those
-// that keep their exact size, which is noted in the page.
+// The number of the list of long blocks for a class; MI_GUEST_LISTS = it has none. Those that keep
+// their exact size have lists of their own, since their pages note it.
 MI_INLINE uint32_t mi_guest_long(uint32_t class_index) {
-    return class_index > MI_CLASS_SHARED ? class_index - (MI_CLASS_SHARED + 1) + MI_GUEST_LONG
-                                         : MI_GUEST_LISTS;
+    const uint32_t plain = mi_class_plain(class_index);
+    if (plain - (MI_CLASS_SHARED + 1) >= MI_LONG_LAST - MI_CLASS_SHARED)
+        return MI_GUEST_LISTS;
+    const uint32_t kind = (mi_class_queue_plain(plain) - MI_CLASS_SHARED) / 4 - 2;
+    return MI_GUEST_LONG + kind + (plain == class_index ? 0 : MI_LONG_KINDS);
 }
-// What mi_guest_put_long does, when it would say no: gives the list room for it. The theap is
-// marked busy. false = it has none, and shall have none.
+// The class of the blocks in that list, without MI_CLASS_EXACT.
+MI_INLINE uint32_t mi_guest_long_class(uint32_t number) {
+    return MI_CLASS_SHARED + 8 + (number - MI_GUEST_LONG) % MI_LONG_KINDS * 4;
+}
+// What mi_guest_put_long does, also for a page that served a class of shorter ones, and where the
+// list has no room left: then it gets some. The theap is marked busy. false = it shall have none.
 bool mi_guest_keep(mi_theap_t *theap, mi_page_t *page);
 // false = mi_guest_serve would have nothing to do and return NULL.
 MI_INLINE bool mi_guest_may_serve(const mi_theap_t *theap, uint32_t class_index) {
@@ -103,13 +116,19 @@ MI_INLINE bool mi_guest_put(mi_page_t *list, mi_block_t *block) {
 }
 
 // The one block of a full page, which was just freed and is in its free list, goes into the list of
-// its class, and is live to its page again. false = there is no room. A bare page's only where no
-// other waits: then it is asked whether it should go back (page.h), which a pair of calloc and free
-// need not ask each time.
+// its length, and is live to its page again, all of which it may use. false = there is no room. A
+// bare page's only where no other waits: then it is asked whether it should go back (page.h), which
+// a pair of calloc and free need not ask each time.
 MI_INLINE bool mi_guest_put_long(mi_page_t *list, mi_page_t *page) {
     mi_block_t *const block = page->free;
     if (MI_UNLIKELY(list->used <= 1 || (page->is_bare && list->free != NULL)))
         return false;
+    if (page->block_bytes != list->block_bytes) {
+        if (MI_UNLIKELY(mi_page_is_narrow(page)))
+            return false;
+        page->class_index = list->class_index;
+        page->block_bytes = list->block_bytes;
+    }
     page->used = 1;
     mi_fork_point();
     page->free = NULL;

@@ -190,6 +190,7 @@ mi_theap_t *mi_life_obtain(mi_heap_t *heap) {
         theap->far_turns = MI_FAR_TURNS;
         theap->far_count = 0;
         mi_memzero(&theap->sampling, sizeof(theap->sampling));
+        mi_theap_bound(theap);
         mi_store_relaxed(&theap->busy, 0u);
         mi_store_relaxed(&theap->thread_id, mi_os_thread_id());
         mi_store_relaxed(&theap->state, (uint32_t)MI_THEAP_ACTIVE);

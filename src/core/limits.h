@@ -65,11 +65,11 @@
 // keep so much together, instead of having it wait for its purge in the arenas.
 #define MI_EMPTY_ALL MI_LIMIT(MI_SECURE ? 16 * MI_MiB : 0, 0)
 #define MI_HOT_MAX                                                                                 \
-    MI_LIMIT(2 * MI_MiB, 1 * MI_MiB) // single-block pages that are kept since current
-// Long blocks in lists (guest.h): from so many pages on, so many bytes for each page, up to this.
-#define MI_LONG_PAGES   MI_LIMIT(64u, 4u)
-#define MI_LONG_SHARE   MI_LIMIT(16 * MI_KiB, 256 * MI_KiB)
-#define MI_LONG_TOP     MI_LIMIT(32 * MI_MiB, 1 * MI_MiB)
+    MI_LIMIT(1 * MI_MiB, 1 * MI_MiB) // single-block pages that are kept since current
+// Long blocks in lists (guest.h): all threads together, and one of them at least.
+#define MI_LONG_ALL     MI_LIMIT(24 * MI_MiB, 1 * MI_MiB)
+#define MI_LONG_LEAST   MI_LIMIT(2 * MI_MiB, 256 * MI_KiB)
+#define MI_LONGER       MI_LIMIT(64u, 2u) // one of so many that might be served by a longer one is not
 #define MI_SINGLES      MI_LIMIT(4u, 2u) // one of so many that are allocated becomes current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim
 #define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock

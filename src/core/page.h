@@ -263,6 +263,16 @@ MI_INLINE void mi_page_suit(mi_page_t *page, uint32_t class_index) {
     mi_page_suit_plain(page, class_index, mi_class_plain(class_index));
 }
 
+// Its one block, just allocated, may come from a list of long blocks (guest.h), and then uses all
+// that its slices have room for. From now on it is one of this (plain) class.
+MI_INLINE void mi_page_shorten(mi_page_t *page, uint32_t plain) {
+    const uint32_t before = mi_class_plain(page->class_index);
+    MI_ASSERT(before > MI_CLASS_SHARED && before < MI_CLASS_HUGE);
+    MI_ASSERT(mi_class_bytes_coarse(plain) <= page->block_bytes);
+    page->class_index = (uint16_t)(page->class_index - before + plain);
+    page->block_bytes = mi_class_bytes_coarse(plain);
+}
+
 // Bytes of it that were blocks once.
 MI_INLINE size_t mi_page_touched(const mi_page_t *page) {
     return page->capacity * page->block_bytes;

@@ -181,6 +181,13 @@ static void *realloc_copy(const realloc_job_t *job) {
     return q;
 }
 
+// Has its block become so much too large that it shall move to a smaller one? A long block may have
+// been twice as large as it had to be (guest.h).
+static bool realloc_fits(const realloc_job_t *job) {
+    const bool is_long = (job->room > MI_SHARED_MAX && job->room <= 2 * MI_SHARED_MAX);
+    return job->size + 32 >= job->room / (is_long ? 4 : 2);
+}
+
 static void realloc_measure(realloc_job_t *job) {
     const uint8_t *const block = (const uint8_t *)mi_page_block_of(job->page, job->p);
     job->room = job->old_size;
@@ -213,7 +220,7 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
     const bool is_good =
         !realloc_is_exact(job) || mi_page_is_exact(job->page) || realloc_may_turn(job);
     if (MI_LIKELY(job->size <= job->room && is_aligned &&
-                  (stays || (is_good && job->size + 32 >= job->room / 2))) &&
+                  (stays || (is_good && realloc_fits(job)))) &&
         realloc_stay(job))
         return job->p;
     if (job->theap == NULL)

@@ -171,11 +171,8 @@ static void remote_own(mi_theap_t *theap, mi_page_t *page, mi_block_t *block) {
         mi_theap_used_up(theap, page);
 }
 
-void mi_remote_flush(mi_theap_t *theap, bool all) {
-    uint32_t at = 0;
-    if (theap->guests == NULL) // then nothing was ever held back
-        return;
-    const uint32_t was = mi_theap_enter(theap); // a page may change its list
+// From list at on.
+static void remote_drain(mi_theap_t *theap, uint32_t at, bool all) {
     for (mi_block_t *block; (block = mi_guest_drain(theap, &at, all)) != NULL;)
         for (mi_block_t *next; block != NULL; block = next) {
             mi_page_t *const page = mi_page_map_find(block);
@@ -187,6 +184,17 @@ void mi_remote_flush(mi_theap_t *theap, bool all) {
             else
                 (void)remote_hold(theap, page, block, MI_BATCH_MAX);
         }
+}
+
+void mi_remote_flush_long(mi_theap_t *theap) {
+    remote_drain(theap, MI_GUEST_LONG, true);
+}
+
+void mi_remote_flush(mi_theap_t *theap, bool all) {
+    if (theap->guests == NULL) // then nothing was ever held back
+        return;
+    const uint32_t was = mi_theap_enter(theap); // a page may change its list
+    remote_drain(theap, 0, all);
     for (uint32_t i = 0; i < MI_BATCH_SLOTS; i++)
         remote_flush_slot(&theap->batch[i]);
     mi_theap_leave(theap, was);

@@ -66,6 +66,8 @@ MI_INLINE void mi_remote_close(mi_page_t *page) {
 bool mi_remote_is_late(const mi_page_t *page, const mi_theap_t *owner);
 // Hands over what this thread holds back. Not all: but for guests in lists that have been of use.
 void mi_remote_flush(mi_theap_t *theap, bool all);
+// Empties the lists of long blocks, for a theap that is marked busy.
+void mi_remote_flush_long(mi_theap_t *theap);
 // Step 3 for a page that the caller holds: it took it out of a pending stack.
 void mi_remote_push_pending(mi_theap_t *theap, mi_page_t *page);
 // Takes back what other threads freed, for the owner or whoever claimed the thread heap.

@@ -108,7 +108,8 @@ MI_INLINE uint32_t mi_class_queue(uint32_t class_index) {
                                                          : class_index;
 }
 
-// Classes first .. last have pages of the same length and kind as this (plain) one's.
+// Classes first .. last have pages of the same length and kind as this one's, which is plain if it
+// is of blocks that share their pages.
 MI_INLINE void mi_class_siblings(uint32_t class_index, uint32_t *first, uint32_t *last) {
     if (class_index > MI_CLASS_SHARED) {
         *last = mi_class_queue(class_index);

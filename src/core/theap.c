@@ -171,11 +171,15 @@ static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
 }
 
 void mi_theap_serve_list(mi_theap_t *theap, mi_page_t *list) {
-    mi_page_t *const old = theap->current[list->class_index];
-    if (old == list)
-        return;
-    theap_set_current(theap, list->class_index, list);
-    theap_demote(theap, old);
+    uint32_t first, last;
+    mi_class_siblings(list->class_index, &first, &last);
+    for (uint32_t c = first; c <= last; c++) {
+        mi_page_t *const old = theap->current[c];
+        if (old == list)
+            continue;
+        theap_set_current(theap, c, list);
+        theap_demote(theap, old);
+    }
 }
 
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page) {
@@ -424,6 +428,19 @@ static void page_extend(mi_page_t *page, bool *is_zero_opt) {
         *is_zero_opt = is_zero;
 }
 
+// The page was just made. When nobody had touched its memory while long blocks wait in lists, those
+// are no use: they go back, and serve whoever comes next.
+static mi_page_t *theap_made(mi_theap_t *theap, mi_page_t *page) {
+    if (page != NULL && page->is_zero && theap->long_bytes != 0)
+        mi_remote_flush_long(theap);
+    return page;
+}
+
+static mi_page_t *theap_new_page(mi_theap_t *theap, uint32_t class_index) {
+    return theap_made(
+        theap, mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1));
+}
+
 // Makes a page current that can serve a block of this class: it has one in its free list.
 // *is_zero_opt: as in mi_theap_alloc. NULL = no memory.
 static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero_opt) {
@@ -451,7 +468,7 @@ static mi_page_t *theap_refill(mi_theap_t *theap, uint32_t asked, bool *is_zero_
             return theap_refill(theap, asked, is_zero_opt);
         }
         if (page == NULL)
-            page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
+            page = theap_new_page(theap, class_index);
         if (page == NULL)
             return NULL;
     }
@@ -529,7 +546,7 @@ static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, b
     if (page == NULL)
         page = mi_orphan_steal(theap, class_index);
     if (page == NULL)
-        page = mi_page_new(theap, class_index, mi_class_bytes(mi_class_plain(class_index)), 1);
+        page = theap_new_page(theap, class_index);
     if (page == NULL)
         return NULL;
     if (page->class_index != class_index) {
@@ -550,6 +567,21 @@ static mi_page_t *theap_refill_single(mi_theap_t *theap, uint32_t class_index, b
     return page;
 }
 
+// A block that waits in the list of longer pages; NULL = there is none, or the class is wanted so
+// often that it shall get blocks of its own.
+static void *theap_take_longer(mi_theap_t *theap, uint32_t class_index) {
+    uint32_t number = mi_guest_long(class_index);
+    void *p = NULL;
+    if (theap->long_bytes == 0 || number == MI_GUEST_LISTS ||
+        theap_shall_promote(theap, class_index) || ++theap->longer % MI_LONGER == 0)
+        return NULL;
+    while (p == NULL && (++number - MI_GUEST_LONG) % MI_LONG_KINDS != 0)
+        p = mi_page_pop(&theap->guests[number]);
+    if (p != NULL)
+        mi_page_shorten(mi_page_map_find(p), mi_class_plain(class_index));
+    return p;
+}
+
 // A block of such a page, whatever it takes. shall_promote: of one that becomes current.
 static MI_NOINLINE void *theap_alloc_single(mi_theap_t *theap, uint32_t class_index,
                                             bool shall_promote, bool *is_zero_opt) {
@@ -557,15 +589,17 @@ static MI_NOINLINE void *theap_alloc_single(mi_theap_t *theap, uint32_t class_in
     void *p = NULL;
     theap_tick(theap);
     mi_page_queue_t *const q = theap_waiting(theap, class_index);
-    if (!shall_promote && theap_may_take(theap, q->first) &&
-        !theap_shall_promote(theap, class_index)) {
+    const bool may_take = (!shall_promote && theap_may_take(theap, q->first));
+    if (may_take && !theap_shall_promote(theap, class_index)) {
         p = theap_take(theap, q, class_index, mi_class_plain(class_index));
     } else {
         mi_remote_collect(theap);
         mi_page_t *page = theap->current[class_index];
-        if (page->free == NULL)
+        if (page->free == NULL && !shall_promote && !may_take)
+            p = theap_take_longer(theap, class_index);
+        if (p == NULL && page->free == NULL)
             page = theap_refill_single(theap, class_index, is_zero_opt);
-        if (page != NULL)
+        if (p == NULL && page != NULL)
             p = mi_page_pop(page);
     }
     mi_theap_leave(theap, was);
@@ -615,7 +649,8 @@ static void *theap_take_roomy(mi_theap_t *theap, size_t size) {
 }
 
 static mi_page_t *theap_new_huge(mi_theap_t *theap, size_t size, bool is_roomy) {
-    return is_roomy ? mi_page_new_roomy(theap, size) : mi_page_new(theap, MI_CLASS_HUGE, size, 1);
+    return theap_made(theap, is_roomy ? mi_page_new_roomy(theap, size)
+                                      : mi_page_new(theap, MI_CLASS_HUGE, size, 1));
 }
 
 static void *theap_alloc_huge(mi_theap_t *theap, size_t size, bool is_roomy, bool *is_zero_opt) {

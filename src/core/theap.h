@@ -88,6 +88,7 @@ struct mi_theap_s {
     size_t surplus;                    // bytes that blocks are too large for that (theap.c)
     size_t long_bytes;                 // of the long blocks that its lists have room for (guest.h)
     size_t long_max;                   // of them, as was right at the last look; 0 = no such lists
+    uint32_t longer;                   // requests that blocks of longer pages served, or might have
     uint32_t single_class;             // of the last block whose page, its only one, had waited
     uint32_t singles;                  // how often one of the same class came next
     uint32_t pressure_seen;            // mi_arena_pressure() at the last trim
@@ -213,6 +214,8 @@ MI_INLINE void mi_theap_leave(mi_theap_t *theap, uint32_t was) {
 
 // Makes a fresh struct (all zero but key) a thread heap without pages.
 void mi_theap_reset(mi_theap_t *theap);
+// Finds out what it may keep.
+void mi_theap_bound(mi_theap_t *theap);
 // A block of this size. *is_zero_opt becomes true if it reads as zero already but for its first
 // word; the caller has set it to false. NULL = no memory. exact: MI_CLASS_EXACT for a block that
 // keeps its exact size, which the caller then notes (exact.h), else 0.

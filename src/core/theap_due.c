@@ -29,16 +29,18 @@ static size_t theap_empty_max(const mi_theap_t *theap) {
     return MI_EMPTY_ALL == 0 ? own : theap_empty_max_of_all(theap, own);
 }
 
-// Its lists of long blocks, too. A thread heap of few pages has none: empty pages, which serve all
-// classes of their length, are less memory then. Nor has another heap than the main one, which may
-// be destroyed at any time, or a build whose checks go by the block's page.
+// What its lists of long blocks may have room for. Another heap than the main one has none, since
+// it may be destroyed at any time, nor has a build whose checks go by the block's page.
 static size_t theap_long_max(const mi_theap_t *theap) {
-    const size_t pages = mi_theap_pages(theap);
-    const size_t share = pages * MI_LONG_SHARE;
-    if (MI_SECURE || MI_DEBUG || pages < MI_LONG_PAGES ||
-        mi_theap_heap(theap) != mi_core_heap_main())
+    const size_t part = MI_LONG_ALL / mi_life_threads();
+    if (MI_SECURE || MI_DEBUG || mi_theap_heap(theap) != mi_core_heap_main())
         return 0;
-    return share < MI_LONG_TOP ? share : MI_LONG_TOP;
+    return part < MI_LONG_LEAST ? MI_LONG_LEAST : part;
+}
+
+void mi_theap_bound(mi_theap_t *theap) {
+    theap->empty_max = theap_empty_max(theap);
+    theap->long_max = theap_long_max(theap);
 }
 
 static void theap_trim_class(mi_theap_t *theap, uint32_t class_index, bool all) {
@@ -108,8 +110,7 @@ void mi_theap_tick(mi_theap_t *theap) {
     mi_store_relaxed(&theap->tick, tick);
     if (tick % MI_TICKS != 0)
         return;
-    theap->empty_max = theap_empty_max(theap);
-    theap->long_max = theap_long_max(theap);
+    mi_theap_bound(theap);
     const uint64_t now = mi_os_clock_ms();
     const uint32_t pressure = mi_arena_pressure();
     if (now < theap->trim_at_ms && pressure == theap->pressure_seen)

@@ -226,7 +226,8 @@ void mi_lock_left(void) {
 
 // ---- What the threads do -----------------------------------------------------------------------
 enum { SIZE = 1500, HELD = 5 }; // two of them are a batch (remote.c): one alone is held back
-enum { LARGE = 100 * 1024, HUGE = 5 * 1024 * 1024 }; // each has a page of its own
+// Each has a page of its own; LONG ones wait in lists (guest.h), too.
+enum { LONG = 100 * 1024, LARGE = 300 * 1024, HUGE = 5 * 1024 * 1024 };
 typedef struct held_s {
     uint8_t *block;
     uint8_t tag;
@@ -500,6 +501,14 @@ static const scene_t scenes[] = {
     {"a thread allocates large blocks while two free what it had",
      LARGE,
      {job_use_more, job_free_both, job_free_last},
+     {before_large, before_other, before_other}},
+    {"a thread uses a long block of its list again, another frees two and allocates",
+     LONG,
+     {job_use_again, job_free_both_and_use, job_free_last},
+     {before_large, before_other, before_other}},
+    {"a thread ends with a long block in its list, another frees two, a third steals",
+     LONG,
+     {job_free_and_use, job_free_both, job_steal},
      {before_large, before_other, before_other}},
     {"a thread ends, two free its huge blocks, and one begins",
      HUGE,
