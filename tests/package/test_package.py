@@ -86,6 +86,10 @@ def uses(args, folder, tools):
         try_program(args, folder / "secure", "use-mimalloc", prefix, "malloc")
         if "libmimalloc-secure.so.3" not in run("ldd", folder / "secure" / "use-mimalloc"):
             raise Failed("find_package(mimalloc-secure) links another variant")
+        # Of a program that is optimised as a whole the linker does not hear that it needs a malloc until it is too late.
+        build(args.source / "tests" / "package" / "consumer", folder / "lto", *tools, *options, "-DCMAKE_C_FLAGS=-O2 -flto")
+        for name in ("use-mimalloc", "use-mimalloc-static", "use-mimalloc-obj"):
+            try_program(args, folder / "lto", name, prefix, "malloc")
     own_malloc = () if args.arch else ("malloc",)
     for name in ("use-mimalloc", "use-mimalloc-static"):
         try_program(args, built, name, prefix, *own_malloc)
