@@ -61,9 +61,11 @@
     MI_LIMIT(512 * MI_KiB, 128 * MI_KiB)       // touched bytes of empty pages that a thread keeps
 #define MI_EMPTY_SHARE MI_LIMIT(4 * MI_KiB, 0) // more of them for each page that it has ...
 #define MI_EMPTY_TOP   (2 * MI_MiB)            // ... up to this, and a quarter of that beyond
-// Secure build, where a page is dearer to found (guard, marks, key, random order): all threads may
-// keep so much together, instead of having it wait for its purge in the arenas.
-#define MI_EMPTY_ALL MI_LIMIT(MI_SECURE ? 16 * MI_MiB : 0, 0)
+// All threads may keep so much together, instead of having it wait for its purge in the arenas, and
+// give back what is beyond the above when they take fresh memory. In the secure build, where a page
+// is dearer to found (guard, marks, key, random order), they do not.
+#define MI_EMPTY_ALL MI_LIMIT((MI_SECURE ? 16 : 24) * MI_MiB, 0)
+#define MI_ANEW_MIN  1024u // larger blocks of an empty page are linked anew if they are shuffled
 #define MI_HOT_MAX                                                                                 \
     MI_LIMIT(1 * MI_MiB, 1 * MI_MiB) // single-block pages that are kept since current
 // Long blocks in lists (guest.h): all threads together, and one of them at least.

@@ -278,6 +278,25 @@ MI_INLINE size_t mi_page_touched(const mi_page_t *page) {
     return page->capacity * page->block_bytes;
 }
 
+// Are the blocks in its free list, of which it has several, in another order than that of their
+// addresses, one way or the other? By the look of the first.
+MI_INLINE bool mi_page_is_shuffled(const mi_page_t *page) {
+    const uintptr_t first = (uintptr_t)page->free;
+    if (page->reserved == 1 || page->free == NULL)
+        return false;
+    const uintptr_t next = (uintptr_t)mi_block_next(page, page->free);
+    return next != first + page->block_bytes && next != first - page->block_bytes;
+}
+
+// It has no live block: its blocks are handed out in the order of their addresses again, not in
+// that in which they were freed.
+MI_INLINE void mi_page_begin_anew(mi_page_t *page) {
+    const uint32_t before = (uint32_t)mi_page_touched(page);
+    page->extent = (before > page->extent ? before : page->extent);
+    page->capacity = 0;
+    page->free = NULL;
+}
+
 // Its one block could have a slice more.
 MI_INLINE bool mi_page_is_narrow(const mi_page_t *page) {
     return ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES - page->block_bytes >=

@@ -160,8 +160,11 @@ static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
 static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
     if (page->state == MI_PAGE_AVAILABLE) {
         queue_remove(theap, page);
-        if (page->used == 0)
+        if (page->used == 0) {
             theap->empty_bytes -= mi_page_touched(page);
+            if (!MI_SECURE && page->block_bytes > MI_ANEW_MIN && mi_page_is_shuffled(page))
+                mi_page_begin_anew(page);
+        }
         page->used++;
         page->state = MI_PAGE_CURRENT;
     }
@@ -220,7 +223,9 @@ static bool theap_keeps_roomy(const mi_theap_t *theap, const mi_page_t *page) {
 
 // Shall a page without live blocks be kept?
 MI_INLINE bool theap_has_room(const mi_theap_t *theap, const mi_page_t *page) {
-    return theap->empty_bytes + mi_page_touched(page) <= theap->empty_max &&
+    const bool is_large = (mi_class_plain(page->class_index) > MI_LONG_LAST);
+    return theap->empty_bytes + mi_page_touched(page) <=
+               (MI_UNLIKELY(is_large) ? theap->empty_own : theap->empty_max) &&
            (MI_LIKELY(page->class_index != MI_CLASS_HUGE) || theap_keeps_roomy(theap, page));
 }
 
@@ -428,11 +433,11 @@ static void page_extend(mi_page_t *page, bool *is_zero_opt) {
         *is_zero_opt = is_zero;
 }
 
-// The page was just made. When nobody had touched its memory while long blocks wait in lists, those
-// are no use: they go back, and serve whoever comes next.
+// The page was just made.
 static mi_page_t *theap_made(mi_theap_t *theap, mi_page_t *page) {
-    if (page != NULL && page->is_zero && theap->long_bytes != 0)
-        mi_remote_flush_long(theap);
+    if (page != NULL && page->is_zero &&
+        (theap->long_bytes != 0 || theap->empty_bytes > theap->empty_own))
+        mi_theap_fresh(theap);
     return page;
 }
 
@@ -752,7 +757,7 @@ void mi_theap_reset(mi_theap_t *theap) {
         theap->current[c] = &mi_page_empty;
     for (size_t i = 0; i < MI_DIRECT_COUNT; i++)
         theap->exact_direct[i] = theap->direct[i] = &mi_page_empty;
-    theap->empty_max = MI_EMPTY_MAX; // until the first look at the clock
+    theap->empty_own = theap->empty_max = MI_EMPTY_MAX; // until it is bound
     theap->long_max = 0;
     theap->real = theap;
 }

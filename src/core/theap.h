@@ -75,6 +75,7 @@ struct mi_theap_s {
     _Atomic(mi_heap_t *) heap;         // which heap's pages these are; changes under the life lock
     size_t empty_bytes;                // touched bytes of pages without live blocks that are kept
     size_t empty_max;                  // of them, as was right at the last look at the clock
+    size_t empty_own;                  // the same for large pages, and when it takes fresh memory
     size_t hot_bytes;                  // of the current pages that hold one block each
     uint64_t trim_at_ms;               // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
@@ -235,6 +236,10 @@ void mi_theap_trim(mi_theap_t *theap, bool all);
 // Gives back pages without live blocks, those of the largest blocks first, until what was touched
 // of the others is at most so many bytes. Returns how many; *has_given: it gave any back.
 size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given);
+// The thread heap takes memory that nobody had touched, or that was given back: what it keeps, in
+// lists of long blocks (guest.h) and beyond its own share, is no use then, and serves whoever comes
+// next. It is marked busy.
+void mi_theap_fresh(mi_theap_t *theap);
 // Now and then, from slow paths: gives back what has lain idle long enough. The theap is marked
 // busy.
 void mi_theap_tick(mi_theap_t *theap);

@@ -12,21 +12,21 @@
 #include "core/sleep.h"
 #include "os/os.h"
 
-// At least own, or a thread's part of what all threads keep. Not where memory shall go back at
+// A thread keeps more when it has more: a sixteenth of its addresses at least, up to a limit.
+static size_t theap_empty_own(const mi_theap_t *theap) {
+    const size_t share = mi_theap_pages(theap) * MI_EMPTY_SHARE;
+    return share < MI_EMPTY_MAX   ? MI_EMPTY_MAX
+           : share < MI_EMPTY_TOP ? share
+                                  : MI_EMPTY_TOP + (share - MI_EMPTY_TOP) / 4;
+}
+
+// At least that, or a thread's part of what all threads keep. Not where memory shall go back at
 // once, nor in other heaps than the main one: a thread may have many.
-static size_t theap_empty_max_of_all(const mi_theap_t *theap, size_t own) {
+static size_t theap_empty_max(const mi_theap_t *theap) {
+    const size_t own = theap->empty_own;
     const size_t part = MI_EMPTY_ALL / mi_life_threads();
     const bool may_wait = mi_core_config.purge_delay_ms != 0 && mi_core_config.purge_mult != 0;
     return part > own && may_wait && mi_theap_heap(theap) == mi_core_heap_main() ? part : own;
-}
-
-// A thread keeps more when it has more: a sixteenth of its addresses at least, up to a limit.
-static size_t theap_empty_max(const mi_theap_t *theap) {
-    const size_t share = mi_theap_pages(theap) * MI_EMPTY_SHARE;
-    const size_t own = share < MI_EMPTY_MAX   ? MI_EMPTY_MAX
-                       : share < MI_EMPTY_TOP ? share
-                                              : MI_EMPTY_TOP + (share - MI_EMPTY_TOP) / 4;
-    return MI_EMPTY_ALL == 0 ? own : theap_empty_max_of_all(theap, own);
 }
 
 // What its lists of long blocks may have room for. Another heap than the main one has none, since
@@ -39,6 +39,7 @@ static size_t theap_long_max(const mi_theap_t *theap) {
 }
 
 void mi_theap_bound(mi_theap_t *theap) {
+    theap->empty_own = theap_empty_own(theap);
     theap->empty_max = theap_empty_max(theap);
     theap->long_max = theap_long_max(theap);
 }
@@ -96,6 +97,13 @@ size_t mi_theap_reduce(mi_theap_t *theap, size_t most, bool *has_given) {
             idle -= theap_give(theap, theap->current[c], has_given);
     }
     return idle;
+}
+
+void mi_theap_fresh(mi_theap_t *theap) {
+    bool has_given;
+    mi_remote_flush_long(theap);
+    if (!MI_SECURE && theap->empty_bytes > theap->empty_own)
+        (void)mi_theap_reduce(theap, theap->empty_own, &has_given);
 }
 
 void mi_theap_tick(mi_theap_t *theap) {

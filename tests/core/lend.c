@@ -184,7 +184,43 @@ static void test_pairs(void) {
     CHECK(use_free(held) == MI_FREE_OK);
 }
 
+// A thread keeps empty pages while it takes no memory that nobody had touched.
+static void test_kept(void) {
+    enum { COUNT = 2000, SIZE = 6000 };
+    static void *block[COUNT];
+    const mi_theap_t *const theap = mi_core_theap();
+    uint64_t state = 5;
+    if (MI_SECURE || MI_SHRUNK)
+        return;
+    mi_core_collect(true);
+    for (int i = 0; i < COUNT; i++)
+        block[i] = use_malloc(SIZE);
+    for (int i = COUNT; i > 0; i--) { // in random order
+        const int k = (int)(use_random(&state) % (uint64_t)i);
+        CHECK(use_free(block[k]) == MI_FREE_OK);
+        block[k] = block[i - 1];
+    }
+    CHECK(theap->empty_bytes > 8 * MI_MiB && theap->empty_bytes <= theap->empty_max);
+    const uint64_t pages = use_stats().page_total;
+    int in_order = 0;
+    for (int i = 0; i < COUNT; i++) {
+        block[i] = use_malloc(SIZE);
+        const ptrdiff_t step = (i == 0 ? 0 : (char *)block[i] - (char *)block[i - 1]);
+        in_order += (step == (ptrdiff_t)mi_core_usable(block[i], NULL) ? 1 : 0);
+    }
+    CHECK(MI_DEBUG || in_order > COUNT * 3 / 4);
+    CHECK_MSG(use_stats().page_total - pages < 20, "%d new pages",
+              (int)(use_stats().page_total - pages));
+    for (int i = 0; i < COUNT; i++)
+        CHECK(use_free(block[i]) == MI_FREE_OK);
+    CHECK(theap->empty_bytes > 8 * MI_MiB);
+    void *const fresh = use_malloc(3 * MI_MiB);
+    CHECK(theap->empty_bytes <= theap->empty_own);
+    CHECK(use_free(fresh) == MI_FREE_OK);
+}
+
 int main(void) {
+    mi_core_config.purge_delay_ms = 1000 * 1000; // or a slow machine gives back what is looked for
     if (MI_SECURE && !MI_SHRUNK)
         test_batches();
     test_phases(16, 4096, 40000);
@@ -200,6 +236,7 @@ int main(void) {
     mi_core_collect(true);
     test_longer();
     test_pairs();
+    test_kept();
     test_exact();
     test_interior();
     mi_core_collect(true);
