@@ -637,6 +637,32 @@ void mi_arena_stats(mi_core_stats_t *stats) {
     mi_unlock(&arena_lock);
 }
 
+// The slice lies in no page now. A page that was there last, or began a few slices before, has left
+// its struct as it was but for the state; nobody changes it while its slices are free.
+static bool arena_had_block(const mi_arena_t *a, size_t slice, const void *p) {
+    for (size_t s = slice; s >= a->head_slices && slice - s < MI_WIDE_MOST; s--) {
+        const mi_page_t *const page = &a->pages[s];
+        if (!mi_bitmap_get(a->free, s))
+            return false;
+        if (page->start == a->base + (s << MI_SLICE_SHIFT) && page->state == MI_PAGE_FREE)
+            return page->slices > slice - s &&
+                   (mi_page_has_interior(page) || mi_page_is_block_start_far(page, p));
+    }
+    return false;
+}
+
+bool mi_arena_had_block(const void *p) {
+    bool had = false;
+    mi_lock(&arena_lock);
+    for (size_t i = 0; !had && i < MI_ARENA_MAX_COUNT; i++) {
+        const mi_arena_t *const a = mi_arena_at(i);
+        if (a != NULL && mi_core_arena_contains(a, p))
+            had = arena_had_block(a, (size_t)((const uint8_t *)p - a->base) >> MI_SLICE_SHIFT, p);
+    }
+    mi_unlock(&arena_lock);
+    return had;
+}
+
 // ---- Unloading ------------------------------------------------------------
 
 static arena_slot_t *arena_slot_of(const mi_arena_t *a) {

@@ -59,6 +59,8 @@ size_t mi_arena_node_count(void);
 // Where memory for blocks might be reserved next; 0 = where the system likes.
 uintptr_t mi_arena_hint(void);
 void mi_arena_stats(mi_core_stats_t *stats);
+// Was p, which lies in no page, the start of a block of the page that was there last?
+bool mi_arena_had_block(const void *p);
 // ---- Taking an exclusive arena out and in again (unload.c)
 bool mi_arena_is_exclusive(const mi_arena_t *arena);
 // Is nothing but its heaps to allocate from it, or is it gone?

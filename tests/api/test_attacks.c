@@ -196,6 +196,23 @@ static outcome_t attack_double_free_large(void) {
     return mi_malloc(size) == mi_malloc(size) ? SUCCEEDS : GOES_ON;
 }
 
+// One whose page went back when it was freed: of more than 4 MiB, or of a heap that was destroyed.
+static outcome_t attack_double_free_huge(void) {
+    void *const p = mi_malloc(5000000);
+    mi_free(p);
+    mi_free(p);
+    return GOES_ON;
+}
+static outcome_t attack_free_destroyed(void) {
+    mi_heap_t *const heap = mi_heap_new();
+    void *p = NULL;
+    for (int i = 0; i < 40; i++)
+        p = mi_heap_malloc(heap, 10000); // not in the first slice of a page
+    mi_heap_destroy(heap);
+    mi_free(p);
+    return GOES_ON;
+}
+
 // One byte of the link is enough, where links tell addresses.
 static outcome_t attack_partial_link(void) {
     make_blocks();
@@ -454,6 +471,10 @@ static const struct {
      EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
     {"double_free_large", attack_double_free_large, EXPECTED(ENDED, ENDED, SUCCEEDS),
      EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
+    {"double_free_huge", attack_double_free_huge, EXPECTED(ENDED, ENDED, GOES_ON),
+     EXPECTED(IS_FREE("free"), IS_FREE("free"), FOREIGN)},
+    {"free_destroyed", attack_free_destroyed, EXPECTED(ENDED, ENDED, GOES_ON),
+     EXPECTED(IS_FREE("free"), IS_FREE("free"), FOREIGN)},
     {"partial_link", attack_partial_link, EXPECTED(ENDED, NOT_RUN, NOT_RUN),
      EXPECTED(CORRUPT, "", "")},
     {"skip_link", attack_skip_link, EXPECTED(ENDED, NOT_RUN, GOES_ON), EXPECTED(CORRUPT, "", "")},
