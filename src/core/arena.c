@@ -401,6 +401,14 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     }
 }
 
+bool mi_arena_may_extend(const mi_arena_t *a, const uint8_t *start, size_t slices, size_t more) {
+    const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
+    mi_lock(&arena_lock);
+    const bool is_free = (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
+    mi_unlock(&arena_lock);
+    return is_free;
+}
+
 bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, bool *is_zero) {
     const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
     arena_taken_t taken = {0};

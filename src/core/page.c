@@ -490,6 +490,27 @@ bool mi_page_stretch(mi_page_t *page, size_t bytes) {
     return true;
 }
 
+bool mi_page_may_grow(const mi_page_t *page, size_t more) {
+    return page->arena != NULL && mi_arena_may_extend(page->arena, page->start, page->slices, more);
+}
+
+bool mi_page_cut(mi_page_t *page, size_t bytes) {
+    const size_t kept = page_huge_slices(bytes);
+    const size_t cut = page->slices - kept;
+    if (page->class_index != MI_CLASS_HUGE || page->arena == NULL || MI_SECURE ||
+        kept > page->slices)
+        return false;
+    page->block_bytes = page_roomy_bytes(kept, bytes);
+    page->is_bare = false;
+    if (cut == 0)
+        return true;
+    uint8_t *const end = page->start + (kept << MI_SLICE_SHIFT);
+    mi_page_map_clear(end, cut); // before somebody else enters a page there
+    page->slices = (uint32_t)kept;
+    mi_arena_free(page->arena, end, cut);
+    return true;
+}
+
 void mi_page_set_guard(mi_page_t *page, bool is_on) {
     if (!MI_SECURE)
         return;

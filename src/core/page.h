@@ -332,6 +332,11 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
 // Its block uses more of the slices that it has, or less: so many bytes and half of it more; false
 // = they are too few.
 bool mi_page_stretch(mi_page_t *page, size_t bytes);
+// Are so many slices behind it free, at the moment?
+bool mi_page_may_grow(const mi_page_t *page, size_t more);
+// The block of a huge page becomes shorter where it stands, and the slices that it needs no more go
+// back. For the owner of its block. false = it has no arena, or a guard.
+bool mi_page_cut(mi_page_t *page, size_t bytes);
 // Is little of its one block in memory, and can be given back to the OS? Asks the OS.
 bool mi_page_is_sparse(const mi_page_t *page);
 // Gives an empty page (or, when its heap is destroyed, any page) back to its arena or to the OS.

@@ -55,10 +55,40 @@ static bool realloc_stay(const realloc_job_t *job) {
     return realloc_note(job);
 }
 
+// The one block of a page of a class becomes one that may change its length.
+static MI_NOINLINE bool realloc_loosen(const realloc_job_t *job, size_t more) {
+    return !MI_SECURE && (more == 0 || mi_page_may_grow(job->page, more)) &&
+           mi_theap_loosen(job->theap, job->page);
+}
+
+// May the block change its length, from now on? more: slices that it needs behind it.
+static bool realloc_is_loose(const realloc_job_t *job, size_t more) {
+    const mi_page_t *const page = job->page;
+    return !MI_DEBUG && job->p == page->start &&
+           (page->class_index == MI_CLASS_HUGE ||
+            (page->reserved == 1 && realloc_loosen(job, more)));
+}
+
+// A block that became much too large gives back what it needs no more, where it stands.
+static MI_NOINLINE bool realloc_cut(const realloc_job_t *job) {
+    if (job->size <= MI_SHARED_MAX || !realloc_is_loose(job, 0) ||
+        !mi_page_cut(job->page, job->size))
+        return false;
+    if ((job->flags & MI_REALLOC_ZERO) != 0)
+        mi_memzero(job->p + job->size, job->page->block_bytes - job->size);
+    return realloc_note(job);
+}
+
+static size_t realloc_missing(const realloc_job_t *job) {
+    const size_t end = mi_align_up(job->room + MI_GUARD_BYTES, MI_SLICE_BYTES) - MI_GUARD_BYTES;
+    const size_t missing = (job->size > end ? job->size - end : 0);
+    return (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+}
+
 // A huge block takes over the free slices behind it.
 static bool realloc_extend(const realloc_job_t *job) {
     bool is_zero = false;
-    if (MI_DEBUG || job->size > MI_REQUEST_MAX || job->p != job->page->start)
+    if (job->size > MI_REQUEST_MAX || !realloc_is_loose(job, realloc_missing(job)))
         return false;
     if (mi_page_stretch(job->page, job->size)) {
         if ((job->flags & MI_REALLOC_ZERO) != 0)
@@ -66,8 +96,7 @@ static bool realloc_extend(const realloc_job_t *job) {
         return realloc_note(job);
     }
     const size_t end = mi_align_up(job->room + MI_GUARD_BYTES, MI_SLICE_BYTES) - MI_GUARD_BYTES;
-    const size_t missing = (job->size > end ? job->size - end : 0);
-    const size_t least = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    const size_t least = realloc_missing(job);
     // Headroom costs addresses only; where there is a guard, a growth may be two system calls.
     size_t more = least + (job->page->block_bytes >> MI_SLICE_SHIFT) / (MI_SECURE ? 2 : 8);
     if (!mi_page_grow(job->page, more, &is_zero)) {
@@ -134,10 +163,14 @@ static void *realloc_new(const realloc_job_t *job, size_t size) {
                                        zero);
 }
 
-// A block that grows, and not by leaps, moves to where it can grow on in place. NULL = nowhere.
+// A block that grows, and not by leaps, or that changed its length before, moves to where it can
+// grow on in place. NULL = nowhere.
 static void *realloc_roomy(const realloc_job_t *job, bool *is_zero) {
-    if (MI_DEBUG || job->size <= MI_ROOMY_MIN || job->size <= job->old_size ||
-        job->old_size < job->size / 2 || job->size > MI_REQUEST_MAX)
+    const bool is_growing = (job->size > job->old_size && job->old_size >= job->size / 2);
+    const bool is_loose =
+        (job->page->class_index == MI_CLASS_HUGE && job->size > MI_SHARED_MAX && !MI_SECURE);
+    if (MI_DEBUG || job->size <= MI_ROOMY_MIN || job->size > MI_REQUEST_MAX ||
+        (!is_growing && !is_loose))
         return NULL;
     return mi_theap_alloc_roomy(job->theap, job->size, is_zero);
 }
@@ -225,6 +258,8 @@ static void *realloc_run(realloc_job_t *job, mi_free_result_t *result) {
         return job->p;
     if (job->theap == NULL)
         return NULL;
+    if (job->size <= job->room && is_aligned && !stays && is_good && realloc_cut(job))
+        return job->p;
     if (job->size > job->room && is_aligned && realloc_extend(job))
         return job->p;
     if (stays || job->size > MI_REQUEST_MAX)

@@ -214,6 +214,21 @@ void mi_theap_attach(mi_theap_t *theap, mi_page_t *page) {
     }
 }
 
+bool mi_theap_loosen(mi_theap_t *theap, mi_page_t *page) {
+    if (page->class_index == MI_CLASS_HUGE)
+        return true;
+    if (page->reserved != 1 || page->arena == NULL || mi_load_relaxed(&page->theap) != theap)
+        return false;
+    const uint32_t was = mi_theap_enter(theap);
+    if (page->state == MI_PAGE_CURRENT)
+        mi_theap_detach(theap, page);
+    page->class_index = MI_CLASS_HUGE;
+    page->block_bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    mi_remote_open(page);
+    mi_theap_leave(theap, was);
+    return true;
+}
+
 // The page of a block that grew is kept for the next, but one only, and a short one.
 static bool theap_keeps_roomy(const mi_theap_t *theap, const mi_page_t *page) {
     return !MI_SECURE && !MI_DEBUG && theap->queue[MI_CLASS_HUGE].first == NULL &&

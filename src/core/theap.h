@@ -229,6 +229,9 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page);
 void mi_theap_used_up(mi_theap_t *theap, mi_page_t *page);
 // A page that was full has free blocks again.
 void mi_theap_make_available(mi_theap_t *theap, mi_page_t *page);
+// Makes a page of this thread heap with one block, which is live, one of a huge block: it may
+// change its length then. true = it is one. By the owner of the block, too.
+bool mi_theap_loosen(mi_theap_t *theap, mi_page_t *page);
 // A list of long blocks serves its class from now on.
 void mi_theap_serve_list(mi_theap_t *theap, mi_page_t *list);
 // Gives back pages without live blocks: the kept ones and, when all, the current ones too.
