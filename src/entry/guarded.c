@@ -12,8 +12,8 @@
 
 #define HEAD_MAGIC ((uintptr_t)0x6D694775u) // mixed with the address, so that no stale copy passes
 
-bool mi_guarded_is_sampling;
-bool mi_guarded_was_used;
+_Atomic(bool) mi_guarded_is_sampling;
+_Atomic(bool) mi_guarded_was_used;
 
 typedef struct guard_head_s {
     uintptr_t magic; // HEAD_MAGIC ^ address of the head
@@ -50,7 +50,8 @@ void mi_guarded_configure(void) {
         return;
     was_on = (rate != 0);
     mi_store_relaxed(&guarded.seed, seed_of(option_size(mi_option_guarded_sample_seed)));
-    mi_guarded_is_sampling |= was_on;
+    if (was_on)
+        mi_store_relaxed(&mi_guarded_is_sampling, true);
     // Off the fast paths: nothing is sampled there.
     mi_core_count_all(was_on || mi_option_value(mi_option_show_stats) > 0);
 }
@@ -91,7 +92,7 @@ void *mi_guarded_alloc(mi_heap_t *heap, size_t size, bool is_zero) {
     head->guard = guard;
     head->user = guard - kept;
     head->size = size;
-    mi_guarded_was_used = true;
+    mi_store_relaxed(&mi_guarded_was_used, true);
     mi_fetch_add_relaxed(&guarded.count, 1);
     return head->user;
 }
@@ -129,7 +130,7 @@ void mi_guarded_release(void *p) {
 }
 
 void *mi_guarded_within(void *block, size_t *size) {
-    const guard_head_t *head = (mi_guarded_was_used ? head_around(block) : NULL);
+    const guard_head_t *head = (mi_guarded_is_used() ? head_around(block) : NULL);
     if (head == NULL)
         return block;
     *size = head->size;
@@ -149,7 +150,7 @@ static bool release_visited(const mi_heap_t *heap, const mi_core_area_t *area, v
 }
 
 void mi_guarded_release_heap(mi_heap_t *heap) {
-    if (mi_guarded_was_used)
+    if (mi_guarded_is_used())
         (void)mi_core_heap_visit(heap, true, release_visited, NULL);
 }
 
@@ -164,7 +165,7 @@ void mi_theap_guarded_set_sample_rate(mi_theap_t *theap, size_t sample_rate, siz
     theap->sampling.rate = sample_rate;
     theap->sampling.turns = (sample_rate == 0 ? 0 : seed_of(seed) % sample_rate);
     if (sample_rate != 0)
-        mi_guarded_is_sampling = true;
+        mi_store_relaxed(&mi_guarded_is_sampling, true);
     if (theap == mi_core_theap()) // those of other heaps take the slow path anyway
         mi_core_watch_thread(sample_rate != 0);
 }

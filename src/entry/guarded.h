@@ -11,11 +11,23 @@
 #ifndef MI_ENTRY_GUARDED_H
 #define MI_ENTRY_GUARDED_H
 
+#include "base/atomic.h"
 #include "base/base.h"
 #include "core/alloc.h"
 
-extern MI_HIDDEN bool mi_guarded_is_sampling; // a slow allocation asks mi_guarded_alloc
-extern MI_HIDDEN bool mi_guarded_was_used;    // some block was guarded: frees and resizes ask too
+extern MI_HIDDEN _Atomic(bool) mi_guarded_is_sampling;
+extern MI_HIDDEN _Atomic(bool) mi_guarded_was_used; // some block was guarded
+
+// A slow allocation asks mi_guarded_alloc. Relaxed: a thread that sees it late guards a block less.
+static inline bool mi_guarded_is_on(void) {
+    return mi_load_relaxed(&mi_guarded_is_sampling);
+}
+
+// Frees and resizes ask too. Relaxed: who has a guarded block has it from the thread that set this,
+// by whatever means it was handed over.
+static inline bool mi_guarded_is_used(void) {
+    return mi_load_relaxed(&mi_guarded_was_used);
+}
 
 // The options, at the start and when they change.
 void mi_guarded_configure(void);

@@ -65,7 +65,7 @@ static void *crt_calloc(size_t count, size_t size, mi_crt_ctx_t *ctx) {
 }
 
 static MI_NOINLINE void crt_free_slowest(void *p, mi_crt_ctx_t *ctx) {
-    if (MI_UNLIKELY(mi_guarded_was_used))
+    if (MI_UNLIKELY(mi_guarded_is_used()))
         mi_guarded_release(p);
     const mi_free_result_t result = mi_core_free(p);
     if (result == MI_FREE_FOREIGN)
@@ -105,7 +105,7 @@ static MI_NOINLINE void *crt_realloc_slow(void *p, size_t size, mi_crt_ctx_t *ct
         return NULL;
     }
     void *guarded;
-    if (MI_UNLIKELY(mi_guarded_was_used) && mi_realloc_guarded(p, size, 0, &guarded))
+    if (MI_UNLIKELY(mi_guarded_is_used()) && mi_realloc_guarded(p, size, 0, &guarded))
         return guarded;
     for (;;) {
         mi_free_result_t result = MI_FREE_OK;
@@ -132,7 +132,7 @@ static size_t crt_msize(const void *p, mi_crt_ctx_t *ctx) {
     size_t size;
     if (MI_UNLIKELY(p == NULL)) // an error of the caller's, which the CRT reports its own way
         return ctx->foreign_msize(ctx, NULL);
-    if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &size))
+    if (MI_UNLIKELY(mi_guarded_is_used()) && mi_guarded_find(p, &size))
         return size;
     size = mi_core_usable(p, &result);
     if (result == MI_FREE_FOREIGN)
@@ -168,7 +168,7 @@ static void *plain_realloc_in_place(void *p, size_t size) {
 }
 
 static void plain_free(void *p) {
-    if (MI_UNLIKELY(mi_guarded_was_used))
+    if (MI_UNLIKELY(mi_guarded_is_used()))
         mi_guarded_release(p);
     mi_report_pointer(mi_core_free(p), p, "free");
 }

@@ -75,7 +75,7 @@ MI_NOINLINE void *mi_malloc_slow(size_t size) {
         mi_entry_init();
     if (MI_UNLIKELY(mi_entry_has_deferred))
         mi_deferred_run(false);
-    if (MI_UNLIKELY(mi_guarded_is_sampling)) {
+    if (MI_UNLIKELY(mi_guarded_is_on())) {
         void *guarded = mi_guarded_alloc(NULL, size, false);
         if (guarded != NULL)
             return guarded;
@@ -91,7 +91,7 @@ MI_NOINLINE void *mi_zalloc_any(size_t size) {
 
 // A function of its own, so that the two below need no frame.
 static MI_NOINLINE void free_slowest(void *p) {
-    if (MI_UNLIKELY(mi_guarded_was_used))
+    if (MI_UNLIKELY(mi_guarded_is_used()))
         mi_guarded_release(p);
     const mi_free_result_t result = mi_core_free(p);
     if (MI_LIKELY(result == MI_FREE_OK))
@@ -122,7 +122,7 @@ void *mi_realloc_any(void *p, size_t size, unsigned flags) {
 MI_NOINLINE void *mi_realloc_move(void *p, size_t size, size_t usable) {
     const bool is_small = size - 1 < MI_STEP_MIN && usable - 1 < MI_STEP_MIN;
     void *const q =
-        (MI_DEBUG || !is_small || MI_UNLIKELY(mi_guarded_was_used) ? NULL : mi_malloc_try(size));
+        (MI_DEBUG || !is_small || MI_UNLIKELY(mi_guarded_is_used()) ? NULL : mi_malloc_try(size));
     if (MI_UNLIKELY(q == NULL))
         return mi_realloc_any(p, size, 0);
     mi_memcpy(q, p, usable < size ? usable : size);
@@ -133,7 +133,7 @@ MI_NOINLINE void *mi_realloc_move(void *p, size_t size, size_t usable) {
 size_t mi_usable_any(const void *p, const char *operation) {
     mi_free_result_t result = MI_FREE_OK;
     size_t size;
-    if (MI_UNLIKELY(mi_guarded_was_used)) {
+    if (MI_UNLIKELY(mi_guarded_is_used())) {
         if (mi_guarded_find(p, &size))
             return size;
     } else {

@@ -24,7 +24,7 @@ void *mi_request_alloc(const mi_request_t *r) {
         return NULL;
     const bool is_zero = (r->flags & MI_REALLOC_ZERO) != 0;
     void *p = NULL;
-    if (MI_UNLIKELY(mi_guarded_is_sampling) && r->align == 1)
+    if (MI_UNLIKELY(mi_guarded_is_on()) && r->align == 1)
         p = mi_guarded_alloc(r->heap, r->size, is_zero);
     if (p == NULL)
         p = (r->align == 1
@@ -62,7 +62,7 @@ void *mi_request_realloc(void *p, const mi_request_t *r) {
     if (!stays && !request_is_possible(r))
         return NULL;
     size_t old_size;
-    if (MI_UNLIKELY(mi_guarded_was_used) && mi_guarded_find(p, &old_size))
+    if (MI_UNLIKELY(mi_guarded_is_used()) && mi_guarded_find(p, &old_size))
         return request_realloc_guarded(p, old_size, r);
     mi_free_result_t result = MI_FREE_OK;
     const mi_core_resize_t job = {r->size, r->align, r->offset, r->flags};
