@@ -2,6 +2,7 @@
 """Measures this allocator beside its peers, interleaved in one run, and says how noisy the run was.
 
   bench/run.py micro      the patterns of bench/micro.c: ns per operation and peak RSS
+  bench/run.py sweep      those of bench/sweep.c, a grid of sizes and counts (not part of all)
   bench/run.py suite      the small programs of bench/suite: user+system CPU time and peak RSS
   bench/run.py mixes      the same of programs drawn at random, each from a seed (--seeds 1-40)
   bench/run.py programs   whole programs under LD_PRELOAD: user+system CPU time, wall time and peak RSS
@@ -77,7 +78,7 @@ def timed(command, library, extra=None, cwd=None, stdin=None, stdout=os.devnull,
 
 # ---------------------------------------------------------------- workloads
 def micro_cells(args, allocators):
-    program = BUILD / "bench" / "micro"
+    program = BUILD / "bench" / ("sweep" if args.what == "sweep" else "micro")
     clock = ["cpu"] if args.cpu else []
     if not program.exists():
         raise SystemExit(f"{program} is missing: run make build first")
@@ -90,7 +91,7 @@ def micro_cells(args, allocators):
                 run = subprocess.run([program, name, str(args.ms), *clock], env=environment(library),
                                      capture_output=True, text=True)
                 if run.returncode != 0:
-                    raise SystemExit(f"micro {name} under {allocator}: exit code {run.returncode}: {run.stderr}")
+                    raise SystemExit(f"{program.name} {name} under {allocator}: exit code {run.returncode}: {run.stderr}")
                 _, ns, rss, _ = run.stdout.split()
                 cell = cells.setdefault((name, allocator), {"time": [], "rss": []})
                 cell["time"].append(float(ns))
@@ -317,6 +318,17 @@ def table(title, names, cells, allocators, figure, unit, base="mimalloc2"):
             "all": {n: {a: cells[(n, a)][figure] for a in allocators} for n in names}}
 
 
+def print_beyond(result, allocators, bound=1.5):
+    """How many rows of each allocator are beyond the bound of their best peer, without glibc, and ours, the worst first."""
+    peers = [a for a in allocators if a not in ("ours", "glibc")]
+    for allocator in allocators:
+        worse = {name: row[allocator] / min(row[a] for a in peers if a != allocator) for name, row in result["median"].items()}
+        beyond = sorted((name for name in worse if worse[name] > bound), key=worse.get, reverse=True)
+        print(f"{allocator}: {len(beyond)} of {len(worse)} rows beyond {bound} of the best peer")
+        for name in beyond if allocator == "ours" else ():
+            print(f"  {name} {worse[name]:.2f}")
+
+
 def draw(results, target):
     try:
         import matplotlib
@@ -348,7 +360,7 @@ def draw(results, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["micro", "suite", "mixes", "programs", "wide", "count", "all"], nargs="?",
+    parser.add_argument("what", choices=["micro", "sweep", "suite", "mixes", "programs", "wide", "count", "all"], nargs="?",
                         default="all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--ms", type=int, default=120)
@@ -382,6 +394,12 @@ def main():
         results["micro time"] = table("Micro patterns", names, cells, allocators, "time",
                                       "ns of processor time" if args.cpu else "ns per operation")
         results["micro RSS"] = table("Micro patterns, peak RSS", names, cells, allocators, "rss", "KiB")
+    if args.what == "sweep":
+        args.cpu = True
+        names, cells = micro_cells(args, allocators)
+        results["sweep time"] = table("Patterns over a grid", names, cells, allocators, "time", "ns of processor time")
+        results["sweep RSS"] = table("Patterns over a grid, peak RSS", names, cells, allocators, "rss", "KiB")
+        print_beyond(results["sweep time"], allocators)
     if args.what in ("suite", "all"):
         names, cells = suite_cells(args, allocators)
         results["suite CPU time"] = table("Suite, CPU time", names, cells, allocators, "time", "seconds")
