@@ -23,6 +23,7 @@ enum {
     HEAPS = 8,
     ARENA_HEAPS = 2, // the last ones of HEAPS: in an exclusive arena, and in one for everybody
     ARENA_BYTES = 48 * 1024 * 1024, // too small for what they are asked for
+    LARGE_BYTES = 64 * 1024,        // longer ones are resized more often: in more ways
     PATTERN_BYTES = 65521 // a prime: what moved by OS pages or size classes does not look right
 };
 
@@ -84,6 +85,19 @@ static size_t random_size(uint64_t *state) {
     if (kind == 13)
         return random_below(state, 64) == 0 ? random_below(state, 10000000) : 4096;
     return ((size_t)1 << random_below(state, 21)) + random_below(state, 3) - 1;
+}
+
+// By steps of a quarter mostly, as vectors grow, so that blocks grow large where they stand; and
+// back.
+static size_t random_next_size(uint64_t *state, size_t size) {
+    switch (random_below(state, 4)) {
+    case 0:
+        return random_size(state);
+    case 1:
+        return random_below(state, size + 1);
+    default:
+        return size + random_below(state, size / 4 + 20);
+    }
 }
 
 static bool has(const row_t *r, unsigned flag) {
@@ -203,8 +217,8 @@ static void slot_alloc(slot_t *s, worker_t *w) {
     CHECK_MSG(p != NULL || c.arena != NULL, "%s(%zu)", r->name, c.bytes);
     if (p == NULL)
         return;
-    CHECK_MSG(!has(r, ZEROES) || is_all_zero(p, c.bytes), "%s(%zu) = %p", r->name, c.bytes,
-              (void *)p);
+    CHECK_MSG(!has(r, ZEROES) || is_all_zero(p, mi_usable_size(p)), "%s(%zu) = %p", r->name,
+              c.bytes, (void *)p);
     CHECK_MSG(c.arena == NULL || mi_arena_contains(c.arena, p), "%s(%zu) = %p", r->name, c.bytes,
               (void *)p);
     s->heap = c.heap;
@@ -213,14 +227,10 @@ static void slot_alloc(slot_t *s, worker_t *w) {
     slot_set(s, &c, p, 0);
 }
 
-// By steps of a quarter mostly, as vectors grow, so that blocks grow large where they stand.
 static void slot_resize(slot_t *s, worker_t *w) {
     const bool zeroes = s->is_zeroed && random_below(&w->op_random, 4) != 0;
     const row_t *const r = random_row(&w->op_random, true, zeroes);
-    const size_t way = random_below(&w->op_random, 4);
-    const size_t size = (way == 0   ? random_size(&w->op_random)
-                         : way == 1 ? random_below(&w->op_random, s->size + 1)
-                                    : s->size + random_below(&w->op_random, s->size / 4 + 20));
+    const size_t size = random_next_size(&w->op_random, s->size);
     call_t c = random_call(w, r, size);
     c.args.p = s->p;
     const size_t before = s->size, usable = mi_usable_size(s->p);
@@ -241,8 +251,10 @@ static void slot_resize(slot_t *s, worker_t *w) {
     } else if (s->is_askew && !has(r, HAS_ALIGN)) {
         c.args.align = 1;
     }
-    CHECK_MSG(!s->is_zeroed || c.bytes <= before || is_all_zero(p + before, c.bytes - before),
-              "%s(%zu) of %zu bytes = %p", r->name, c.bytes, before, (void *)p);
+    const size_t now = mi_usable_size(p);
+    // Up to its end, since the next growth may make that a part of the block.
+    CHECK_MSG(!s->is_zeroed || c.bytes <= before || is_all_zero(p + before, now - before),
+              "%s(%zu) of %zu bytes = %p, usable %zu", r->name, c.bytes, before, (void *)p, now);
     slot_set(s, &c, p, before < c.bytes ? before : c.bytes);
 }
 
@@ -300,7 +312,7 @@ static void worker_work(void *me) {
             slot_check(s);
         if (s->p == NULL)
             slot_alloc(s, w);
-        else if (random_below(&w->op_random, 2) == 0)
+        else if (random_below(&w->op_random, 4) < (s->size < LARGE_BYTES ? 2 : 3))
             slot_resize(s, w);
         else
             slot_free(s, &w->op_random);
@@ -416,7 +428,7 @@ static void step(uint64_t *state, bool in_turns) {
     }
     if (is_failed())
         return;
-    switch (random_below(state, 6)) {
+    switch (random_below(state, 4)) {
     case 0:
     case 1:
         crew_do(&w->member, worker_ends_heap);
