@@ -64,7 +64,7 @@ mi_page_t *mi_guest_serve(mi_theap_t *theap, uint32_t class_index);
 // their exact size have lists of their own, since their pages note it.
 MI_INLINE uint32_t mi_guest_long(uint32_t class_index) {
     const uint32_t plain = mi_class_plain(class_index);
-    if (plain - (MI_CLASS_SHARED + 1) >= MI_LONG_LAST - MI_CLASS_SHARED)
+    if (MI_SECURE || plain - (MI_CLASS_SHARED + 1) >= MI_LONG_LAST - MI_CLASS_SHARED)
         return MI_GUEST_LISTS;
     const uint32_t kind = (mi_class_queue_plain(plain) - MI_CLASS_SHARED) / 4 - 2;
     return MI_GUEST_LONG + kind + (plain == class_index ? 0 : MI_LONG_KINDS);

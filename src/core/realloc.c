@@ -79,8 +79,17 @@ static MI_NOINLINE bool realloc_cut(const realloc_job_t *job) {
     return realloc_note(job);
 }
 
+// What the block may use of the slices that it has now, or in a page of a class all of them, which
+// may be more than that needs.
+static size_t realloc_end(const mi_page_t *page) {
+    const size_t all = (size_t)page->slices << MI_SLICE_SHIFT;
+    const size_t used = mi_align_up(page->block_bytes + MI_GUARD_BYTES, MI_SLICE_BYTES);
+    return (page->class_index == MI_CLASS_HUGE ? used : all) - MI_GUARD_BYTES;
+}
+
+// Slices that it needs behind them.
 static size_t realloc_missing(const realloc_job_t *job) {
-    const size_t end = mi_align_up(job->room + MI_GUARD_BYTES, MI_SLICE_BYTES) - MI_GUARD_BYTES;
+    const size_t end = realloc_end(job->page);
     const size_t missing = (job->size > end ? job->size - end : 0);
     return (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
 }
@@ -95,7 +104,7 @@ static bool realloc_extend(const realloc_job_t *job) {
             mi_memzero(job->p + job->old_size, job->page->block_bytes - job->old_size);
         return realloc_note(job);
     }
-    const size_t end = mi_align_up(job->room + MI_GUARD_BYTES, MI_SLICE_BYTES) - MI_GUARD_BYTES;
+    const size_t end = realloc_end(job->page);
     const size_t least = realloc_missing(job);
     // Headroom costs addresses only; where there is a guard, a growth may be two system calls.
     size_t more = least + (job->page->block_bytes >> MI_SLICE_SHIFT) / (MI_SECURE ? 2 : 8);

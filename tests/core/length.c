@@ -96,6 +96,23 @@ static void test_zero(void) {
     CHECK(use_free(p) == MI_FREE_OK);
 }
 
+// The same in a page that has more slices than its block needs, since it served a longer one.
+static void test_zero_longer(void) {
+    uint8_t *longer[2];
+    mi_core_collect(true);
+    for (int i = 0; i < 2; i++) {
+        longer[i] = (uint8_t *)use_malloc(250 * 1024);
+        memset(longer[i], 0xEE, 250 * 1024);
+    }
+    CHECK(use_free(longer[0]) == MI_FREE_OK && use_free(longer[1]) == MI_FREE_OK);
+    uint8_t *p = (uint8_t *)use_malloc(70 * 1024);
+    CHECK(!IN_PLACE || mi_page_map_find(p)->slices == 4);
+    const size_t old = mi_core_usable(p, NULL);
+    p = resize(p, MI_MiB, MI_REALLOC_ZERO);
+    CHECK(use_is_zero(p + old, mi_core_usable(p, NULL) - old));
+    CHECK(use_free(p) == MI_FREE_OK);
+}
+
 // Random lengths, of threads that hand each other their blocks.
 enum { THREADS = 3, EACH = 6, TURNS = 2000 };
 typedef struct slot_s {
@@ -156,6 +173,7 @@ int main(void) {
     test_shrink();
     test_others();
     test_zero();
+    test_zero_longer();
     test_random();
     mi_core_collect(true);
     mi_core_collect(true); // takes what others freed meanwhile
