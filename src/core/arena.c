@@ -406,7 +406,7 @@ bool mi_arena_may_extend(const mi_arena_t *a, const uint8_t *start, size_t slice
     mi_lock(&arena_lock);
     const bool is_free = (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
     mi_unlock(&arena_lock);
-    return is_free;
+    return is_free && first >= a->small_from;
 }
 
 bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, bool *is_zero) {

@@ -32,7 +32,8 @@ bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const m
 void mi_arena_free(mi_arena_t *arena, uint8_t *start, size_t slices);
 // The same, and purges them at once.
 void mi_arena_free_purged(mi_arena_t *arena, uint8_t *start, size_t slices);
-// Are so many slices behind the span free, at the moment?
+// Are so many slices behind the span free, at the moment, and does the kernel use small pages
+// there? What grows where it may use huge ones would occupy more than it has.
 bool mi_arena_may_extend(const mi_arena_t *arena, const uint8_t *start, size_t slices, size_t more);
 // Adds the slices right behind a span to it. *is_zero: the added ones read as zero. false = not
 // free.

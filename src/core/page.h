@@ -332,7 +332,7 @@ bool mi_page_grow(mi_page_t *page, size_t more, bool *is_zero);
 // Its block uses more of the slices that it has, or less: so many bytes and half of it more; false
 // = they are too few.
 bool mi_page_stretch(mi_page_t *page, size_t bytes);
-// Are so many slices behind it free, at the moment?
+// May it grow by so many slices, as mi_arena_may_extend says?
 bool mi_page_may_grow(const mi_page_t *page, size_t more);
 // The block of a huge page becomes shorter where it stands, and the slices that it needs no more go
 // back. For the owner of its block. false = it has no arena, or a guard.

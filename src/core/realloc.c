@@ -55,23 +55,24 @@ static bool realloc_stay(const realloc_job_t *job) {
     return realloc_note(job);
 }
 
-// The one block of a page of a class becomes one that may change its length.
-static MI_NOINLINE bool realloc_loosen(const realloc_job_t *job, size_t more) {
-    return !MI_SECURE && (more == 0 || mi_page_may_grow(job->page, more)) &&
+// The one block of a page of a class becomes one that may change its length. grows: by so many
+// slices, or none.
+static MI_NOINLINE bool realloc_loosen(const realloc_job_t *job, bool grows, size_t more) {
+    return !MI_SECURE && (!grows || mi_page_may_grow(job->page, more)) &&
            mi_theap_loosen(job->theap, job->page);
 }
 
-// May the block change its length, from now on? more: slices that it needs behind it.
-static bool realloc_is_loose(const realloc_job_t *job, size_t more) {
+// May the block change its length, from now on?
+static bool realloc_is_loose(const realloc_job_t *job, bool grows, size_t more) {
     const mi_page_t *const page = job->page;
     return !MI_DEBUG && job->p == page->start &&
            (page->class_index == MI_CLASS_HUGE ||
-            (page->reserved == 1 && realloc_loosen(job, more)));
+            (page->reserved == 1 && realloc_loosen(job, grows, more)));
 }
 
 // A block that became much too large gives back what it needs no more, where it stands.
 static MI_NOINLINE bool realloc_cut(const realloc_job_t *job) {
-    if (job->size <= MI_SHARED_MAX || !realloc_is_loose(job, 0) ||
+    if (job->size <= MI_SHARED_MAX || !realloc_is_loose(job, false, 0) ||
         !mi_page_cut(job->page, job->size))
         return false;
     if ((job->flags & MI_REALLOC_ZERO) != 0)
@@ -97,7 +98,7 @@ static size_t realloc_missing(const realloc_job_t *job) {
 // A huge block takes over the free slices behind it.
 static bool realloc_extend(const realloc_job_t *job) {
     bool is_zero = false;
-    if (job->size > MI_REQUEST_MAX || !realloc_is_loose(job, realloc_missing(job)))
+    if (job->size > MI_REQUEST_MAX || !realloc_is_loose(job, true, realloc_missing(job)))
         return false;
     if (mi_page_stretch(job->page, job->size)) {
         if ((job->flags & MI_REALLOC_ZERO) != 0)
