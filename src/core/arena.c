@@ -401,25 +401,31 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     }
 }
 
-bool mi_arena_may_extend(const mi_arena_t *a, const uint8_t *start, size_t slices, size_t more) {
+// By who holds the lock: the slices behind a span, if so many are free. MI_BITMAP_NONE = they are
+// not.
+static size_t arena_behind(const mi_arena_t *a, const uint8_t *start, size_t slices, size_t more) {
     const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
-    mi_lock(&arena_lock);
     const bool is_free = (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
+    return is_free ? first : MI_BITMAP_NONE;
+}
+
+bool mi_arena_may_extend(const mi_arena_t *a, const uint8_t *start, size_t slices, size_t more) {
+    mi_lock(&arena_lock);
+    const size_t first = arena_behind(a, start, slices, more);
     mi_unlock(&arena_lock);
-    return is_free && first >= a->small_from;
+    return first != MI_BITMAP_NONE && first >= a->small_from;
 }
 
 bool mi_arena_extend(mi_arena_t *a, uint8_t *start, size_t slices, size_t more, bool *is_zero) {
-    const size_t first = ((size_t)(start - a->base) >> MI_SLICE_SHIFT) + slices;
     arena_taken_t taken = {0};
     mi_lock(&arena_lock);
-    const bool is_free = (first + more <= a->slices && mi_bitmap_is(a->free, first, more, true));
-    if (is_free)
+    const size_t first = arena_behind(a, start, slices, more);
+    if (first != MI_BITMAP_NONE)
         taken = arena_take(a, first, more);
     mi_unlock(&arena_lock);
     if (taken.is_excess)
         mi_arena_purge(true);
-    if (!is_free || (!taken.is_ready && !arena_commit(a, first, more)))
+    if (first == MI_BITMAP_NONE || (!taken.is_ready && !arena_commit(a, first, more)))
         return false;
     taken.has_guards = true; // the one of the span as it was
     if (mi_arena_has_guards(a))

@@ -66,8 +66,7 @@
 // is dearer to found (guard, marks, key, random order), they do not.
 #define MI_EMPTY_ALL MI_LIMIT((MI_SECURE ? 16 : 24) * MI_MiB, 0)
 #define MI_ANEW_MIN  1024u // larger blocks of an empty page are linked anew if they are shuffled
-#define MI_HOT_MAX                                                                                 \
-    MI_LIMIT(1 * MI_MiB, 1 * MI_MiB) // single-block pages that are kept since current
+#define MI_HOT_MAX   (1 * MI_MiB) // single-block pages that are kept since current
 // Long blocks in lists (guest.h): all threads together, and one of them at least.
 #define MI_LONG_ALL     MI_LIMIT(24 * MI_MiB, 1 * MI_MiB)
 #define MI_LONG_LEAST   MI_LIMIT(2 * MI_MiB, 256 * MI_KiB)

@@ -88,25 +88,19 @@ static size_t realloc_end(const mi_page_t *page) {
     return (page->class_index == MI_CLASS_HUGE ? used : all) - MI_GUARD_BYTES;
 }
 
-// Slices that it needs behind them.
-static size_t realloc_missing(const realloc_job_t *job) {
-    const size_t end = realloc_end(job->page);
-    const size_t missing = (job->size > end ? job->size - end : 0);
-    return (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
-}
-
 // A huge block takes over the free slices behind it.
 static bool realloc_extend(const realloc_job_t *job) {
     bool is_zero = false;
-    if (job->size > MI_REQUEST_MAX || !realloc_is_loose(job, true, realloc_missing(job)))
+    const size_t end = realloc_end(job->page);
+    const size_t missing = (job->size > end ? job->size - end : 0);
+    const size_t least = (missing + MI_SLICE_BYTES - 1) >> MI_SLICE_SHIFT;
+    if (job->size > MI_REQUEST_MAX || !realloc_is_loose(job, true, least))
         return false;
     if (mi_page_stretch(job->page, job->size)) {
         if ((job->flags & MI_REALLOC_ZERO) != 0)
             mi_memzero(job->p + job->old_size, job->page->block_bytes - job->old_size);
         return realloc_note(job);
     }
-    const size_t end = realloc_end(job->page);
-    const size_t least = realloc_missing(job);
     // Headroom costs addresses only; where there is a guard, a growth may be two system calls.
     size_t more = least + (job->page->block_bytes >> MI_SLICE_SHIFT) / (MI_SECURE ? 2 : 8);
     if (!mi_page_grow(job->page, more, &is_zero)) {

@@ -62,7 +62,7 @@ static int reserve_spread(size_t pages, size_t numa_nodes, size_t timeout_msecs,
     const size_t nodes = (numa_nodes == 0 ? mi_arena_node_count() : numa_nodes);
     const size_t timeout = (timeout_msecs == 0 ? 0 : timeout_msecs / nodes + 1);
     *missing = pages;
-    for (size_t node = 0; node<nodes && * missing> 0; node++) {
+    for (size_t node = 0; node < nodes && *missing != 0; node++) {
         const size_t part = *missing / (nodes - node) + (*missing % (nodes - node) != 0);
         const int error = mi_reserve_huge_os_pages_at(part, (int)node, timeout);
         if (error != 0)
