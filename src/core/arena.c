@@ -4,6 +4,7 @@
 
 #include "core/arena_find.h"
 #include "core/arena_head.h"
+#include "core/arena_waits.h"
 #include "core/bitmap.h"
 #include "core/harden.h"
 #include "core/heap.h"
@@ -37,9 +38,7 @@ static size_t arena_reserved_bytes_peak;
 static size_t arena_used_slices;
 static size_t arena_used_peak;
 static size_t arena_peak_growth; // slices that may be purged for it, see arena_take
-static size_t arena_dirty_free;  // slices that wait for their purge
-static size_t arena_dirty_limit = MI_DIRTY_LIMIT / MI_SLICE_BYTES;
-static uint64_t arena_forced_at_ms; // last purge because of the limit
+static mi_waits_t arena_waits = {.limit = MI_WAITS_LEAST}; // slices that wait for their purge
 static uint64_t arena_purged_slices;
 static uint64_t arena_purge_calls;
 static _Atomic(uint32_t) arena_pressure;
@@ -159,23 +158,10 @@ static bool arena_grow(size_t slices, size_t align_slices) {
 
 // Slices leave the set of those that wait for their purge.
 static void arena_unlist(mi_arena_t *a, size_t first, size_t count) {
-    arena_dirty_free -=
+    arena_waits.slices -=
         mi_bitmap_count(a->young, first, count) + mi_bitmap_count(a->old, first, count);
     mi_bitmap_set(a->young, first, count, false);
     mi_bitmap_set(a->old, first, count, false);
-}
-
-static void arena_note_demand(size_t clean_slices) {
-    if (arena_forced_at_ms == 0 || clean_slices == 0)
-        return;
-    if (mi_os_clock_ms() - arena_forced_at_ms > MI_REGRET_MS) {
-        arena_forced_at_ms = 0;
-        arena_dirty_limit = MI_DIRTY_LIMIT / MI_SLICE_BYTES;
-        return;
-    }
-    arena_dirty_limit += clean_slices;
-    if (arena_dirty_limit > MI_DIRTY_LIMIT_TOP / MI_SLICE_BYTES)
-        arena_dirty_limit = MI_DIRTY_LIMIT_TOP / MI_SLICE_BYTES;
 }
 
 // What slices are like that were taken.
@@ -201,7 +187,7 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
         const uint64_t mask = mi_bitmap_mask(i, last);
         const size_t w = i / 64;
         dirty += mi_bits_count(a->dirty[w] & mask);
-        arena_dirty_free -= mi_bits_count((a->young[w] | a->old[w]) & mask);
+        arena_waits.slices -= mi_bits_count((a->young[w] | a->old[w]) & mask);
         taken.is_ready &= ((a->committed[w] & mask) == mask);
         a->free[w] &= ~mask;
         a->dirty[w] |= mask;
@@ -209,7 +195,7 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
         a->old[w] &= ~mask;
     }
     taken.is_zero &= (dirty == 0);
-    arena_note_demand(count - dirty);
+    mi_waits_note_demand(&arena_waits, count - dirty);
     a->free_slices -= count;
     arena_used_slices += count;
     if (arena_used_slices > arena_used_peak) {
@@ -219,10 +205,10 @@ static arena_taken_t arena_take(mi_arena_t *a, size_t first, size_t count) {
     // A block takes untouched memory while more is touched than ever was in use: what waits is no
     // use. Paid for by growth, or changing sizes at a constant peak would purge again and again.
     taken.is_excess = (count > dirty + MI_WIDE_MOST &&
-                       arena_used_slices + arena_dirty_free >= arena_used_peak + MI_EXCESS &&
-                       arena_dirty_free <= arena_peak_growth);
+                       arena_used_slices + arena_waits.slices >= arena_used_peak + MI_EXCESS &&
+                       arena_waits.slices <= arena_peak_growth);
     if (taken.is_excess)
-        arena_peak_growth -= arena_dirty_free;
+        arena_peak_growth -= arena_waits.slices;
     return taken;
 }
 
@@ -387,13 +373,11 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
     arena_used_slices -= slices;
     if (!a->memory.is_pinned) {
         mi_bitmap_set(a->young, first, slices, true);
-        arena_dirty_free += slices;
+        arena_waits.slices += slices;
     }
     arena_plan_purge(a);
     const bool is_too_much =
-        (arena_dirty_free > arena_dirty_limit && mi_core_config.purge_delay_ms >= 0);
-    if (is_too_much)
-        arena_forced_at_ms = mi_os_clock_ms();
+        mi_core_config.purge_delay_ms >= 0 && mi_waits_are_too_many(&arena_waits);
     mi_unlock(&arena_lock);
     if (is_too_much) {
         mi_fetch_add_relaxed(&arena_pressure, 1u);
@@ -641,7 +625,7 @@ void mi_arena_stats(mi_core_stats_t *stats) {
     mi_lock(&arena_lock);
     stats->reserved_bytes = arena_reserved;
     stats->reserved_peak = arena_reserved_bytes_peak;
-    stats->committed_bytes = (arena_used_slices + arena_dirty_free) << MI_SLICE_SHIFT;
+    stats->committed_bytes = (arena_used_slices + arena_waits.slices) << MI_SLICE_SHIFT;
     stats->committed_peak = arena_used_peak << MI_SLICE_SHIFT;
     stats->page_bytes = arena_used_slices << MI_SLICE_SHIFT;
     stats->page_bytes_peak = arena_used_peak << MI_SLICE_SHIFT;

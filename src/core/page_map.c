@@ -96,9 +96,15 @@ mi_page_t *mi_page_map_find(const void *p) {
     return (mi_page_t *)(MI_MAP_HAS_KEYS ? value & MI_MAP_PAGE_MASK : value);
 }
 
-bool mi_page_map_set(const void *start, size_t slices, mi_page_t *page, uintptr_t key) {
-    const uintptr_t first = (uintptr_t)start;
-    const uintptr_t value = (MI_MAP_HAS_KEYS ? key : 0) | (uintptr_t)page;
+// The first entry of slices that all lie in the window; NULL = they do not.
+static map_entry_t *map_near(const void *start, size_t slices) {
+    const uintptr_t index = mi_page_map_index(start);
+    return MI_LIKELY(index < MI_MAP_WINDOW_SLICES && slices <= MI_MAP_WINDOW_SLICES - index)
+               ? &mi_page_map_window[index]
+               : NULL;
+}
+
+static MI_NOINLINE bool map_set_far(uintptr_t first, size_t slices, uintptr_t value) {
     for (size_t i = 0; MI_MAP_HAS_KEYS && i < slices; i++) {
         const uintptr_t at = first + i * MI_SLICE_BYTES;
         if (map_entry(at) == NULL && !map_far_make(at))
@@ -109,13 +115,32 @@ bool mi_page_map_set(const void *start, size_t slices, mi_page_t *page, uintptr_
     return true;
 }
 
-void mi_page_map_clear(const void *start, size_t slices) {
-    const uintptr_t first = (uintptr_t)start;
+bool mi_page_map_set(const void *start, size_t slices, mi_page_t *page, uintptr_t key) {
+    const uintptr_t value = (MI_MAP_HAS_KEYS ? key : 0) | (uintptr_t)page;
+    map_entry_t *const entries = map_near(start, slices);
+    if (MI_UNLIKELY(entries == NULL))
+        return map_set_far((uintptr_t)start, slices, value);
+    for (size_t i = 0; i < slices; i++)
+        mi_store_release(&entries[i], value); // with mi_page_map_find
+    return true;
+}
+
+static MI_NOINLINE void map_clear_far(uintptr_t first, size_t slices) {
     for (size_t i = 0; i < slices; i++) {
         map_entry_t *const entry = map_entry(first + i * MI_SLICE_BYTES);
         if (entry != NULL)
             mi_store_relaxed(entry, (uintptr_t)0);
     }
+}
+
+void mi_page_map_clear(const void *start, size_t slices) {
+    map_entry_t *const entries = map_near(start, slices);
+    if (MI_UNLIKELY(entries == NULL)) {
+        map_clear_far((uintptr_t)start, slices);
+        return;
+    }
+    for (size_t i = 0; i < slices; i++)
+        mi_store_relaxed(&entries[i], (uintptr_t)0);
 }
 
 void mi_page_map_commit(void) {

@@ -276,6 +276,8 @@ void mi_theap_retire(mi_theap_t *theap, mi_page_t *page) {
 // Single-block pages are kept while they are current, for pairs of malloc and free without a slow
 // path. Here is their limit.
 static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
+    if (theap->hot_bytes == page_hot(theap->current[class_kept]))
+        return; // it is the only one, as a rule
     for (uint32_t i = 2 * MI_CLASS_LAST + 1;
          i > 2 * MI_CLASS_SHARED + 1 && theap->hot_bytes > MI_HOT_MAX;
          i--) { // the largest first, the two of a size in turn

@@ -23,6 +23,24 @@ static void check_fails(long n) {
     mi_os_fail_nth(0);
 }
 
+// Slices on both sides of the window's end, and next to it: those beside them stay as they are.
+static void check_border(size_t before_end) {
+    const uintptr_t end =
+        MI_MAP_WINDOW_SLICES * MI_SLICE_BYTES - mi_load_relaxed(&mi_page_map_offset);
+    uint8_t *const first = (uint8_t *)(end - before_end * MI_SLICE_BYTES);
+    static mi_page_t other;
+    CHECK(mi_page_map_set(first - MI_SLICE_BYTES, SLICES + 2, &other, 0));
+    CHECK(mi_page_map_set(first, SLICES, &page, 0));
+    for (size_t i = 0; i < SLICES; i++)
+        CHECK(mi_page_map_find(first + i * MI_SLICE_BYTES + 1) == &page);
+    mi_page_map_clear(first, SLICES);
+    for (size_t i = 0; i < SLICES; i++)
+        CHECK(mi_page_map_find(first + i * MI_SLICE_BYTES + 1) == NULL);
+    CHECK(mi_page_map_find(first - 1) == &other);
+    CHECK(mi_page_map_find(first + SLICES * MI_SLICE_BYTES) == &other);
+    mi_page_map_clear(first - MI_SLICE_BYTES, SLICES + 2);
+}
+
 int main(void) {
     check_fails(1); // the table of tables
     check_fails(2); // the first table
@@ -38,5 +56,7 @@ int main(void) {
     CHECK(!mi_page_map_set(beyond, 1, &page, 0) && mi_page_map_find(beyond) == NULL);
     CHECK(!mi_page_map_set(beyond - MI_SLICE_BYTES, 2, &page, 0));
     CHECK(mi_page_map_find(beyond - MI_SLICE_BYTES) == NULL);
+    for (size_t before_end = 0; before_end < SLICES + 3; before_end++)
+        check_border(before_end);
     return test_result();
 }
