@@ -208,7 +208,8 @@ mi_uzalloc_small(size_t size, size_t *block_size) mi_attr_noexcept mi_attr_mallo
 // counts the calls.
 typedef void(mi_cdecl mi_deferred_free_fun)(bool force, unsigned long long heartbeat, void *arg);
 // Sets the one callback with which a program frees its own deferred garbage. It may allocate and
-// free; it is never called from inside itself. NULL removes it.
+// free; it is never called from inside itself, and another thread may be in the last one for a
+// while. NULL removes it.
 mi_decl_export void mi_register_deferred_free(mi_deferred_free_fun *deferred_free,
                                               void *arg) mi_attr_noexcept;
 

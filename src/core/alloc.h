@@ -6,6 +6,7 @@
 #ifndef MI_CORE_ALLOC_H
 #define MI_CORE_ALLOC_H
 
+#include "base/atomic.h"
 #include "base/base.h"
 #include "core/limits.h"
 #include "core/size_class.h"
@@ -200,30 +201,34 @@ void mi_core_thread_visit(mi_core_visit_fn visit, void *arg);
 // ---- Knobs the options layer sets (any time; the next event sees them)
 // -------------------------------------
 typedef struct mi_core_config_s {
-    long purge_delay_ms;  // -1 never purges, 0 at once, default 250
-    size_t arena_bytes;   // of the first arena; 0 = default
-    bool is_thp_allowed;  // let the kernel use huge pages from the start; default: only for a large
-                          // heap
-    size_t reserve_limit; // never reserve more addresses than this; 0 = no limit
-    bool never_use_os;    // only the arenas that exist by now
-    bool eager_commit;    // arenas are committed as a whole when they are made (Windows)
-    bool purge_keeps_memory; // purging gives up contents only: the OS takes the memory when it is
-                             // short of it
-    uint32_t purge_mult;     // of purge_delay_ms, for arenas
-    size_t purge_least;      // bytes; shorter runs of free memory stay until a purge is forced
-    size_t span_max;         // bytes; larger huge blocks have a reservation of their own
-    size_t numa_nodes;       // 0 = as many as there are
-    bool is_numa_local;      // no memory from arenas of other nodes
-    uint32_t collect_every;  // slow paths between two collections of a thread; 0 = by the clock
-    uint32_t tick_mask;      // a slow path whose number has none of these bits sees what is due
-    bool never_steal;        // no pages from thread heaps without a thread
+    _Atomic(long) purge_delay_ms; // -1 never purges, 0 at once, default 250
+    _Atomic(size_t) arena_bytes;  // of the first arena; 0 = default
+    _Atomic(bool) is_thp_allowed; // let the kernel use huge pages from the start; default: only for
+                                  // a large heap
+    _Atomic(size_t) reserve_limit; // never reserve more addresses than this; 0 = no limit
+    _Atomic(bool) never_use_os;    // only the arenas that exist by now
+    _Atomic(bool) eager_commit;    // arenas are committed as a whole when they are made (Windows)
+    _Atomic(bool) purge_keeps_memory; // purging gives up contents only: the OS takes the memory
+                                      // when it is short of it
+    _Atomic(uint32_t) purge_mult;     // of purge_delay_ms, for arenas
+    _Atomic(size_t) purge_least; // bytes; shorter runs of free memory stay until a purge is forced
+    _Atomic(size_t) span_max;    // bytes; larger huge blocks have a reservation of their own
+    _Atomic(size_t) numa_nodes;  // 0 = as many as there are
+    _Atomic(bool) is_numa_local; // no memory from arenas of other nodes
+    _Atomic(uint32_t)
+        collect_every;           // slow paths between two collections of a thread; 0 = by the clock
+    _Atomic(uint32_t) tick_mask; // a slow path whose number has none of these bits sees what is due
+    _Atomic(bool) never_steal;   // no pages from thread heaps without a thread
 } mi_core_config_t;
 extern mi_core_config_t mi_core_config;
+// Each by itself: what depends on two of them may see one before the other.
+#define mi_config(field)            mi_load_relaxed(&mi_core_config.field)
+#define mi_config_set(field, value) mi_store_relaxed(&mi_core_config.field, (value))
 
 // collect_every, and what follows from it.
 MI_INLINE void mi_core_collect_every(uint32_t slow_paths) {
-    mi_core_config.collect_every = slow_paths;
-    mi_core_config.tick_mask = (slow_paths != 0 ? 0 : MI_TICKS - 1);
+    mi_config_set(collect_every, slow_paths);
+    mi_config_set(tick_mask, (slow_paths != 0 ? 0 : MI_TICKS - 1));
 }
 
 #endif

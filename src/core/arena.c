@@ -128,8 +128,8 @@ static mi_arena_t *arena_make(mi_memory_t memory, bool may_use_huge_pages) {
 static bool arena_grow(size_t slices, size_t align_slices) {
     const size_t n = mi_load_relaxed(&arena_count);
     size_t bytes =
-        (mi_core_config.arena_bytes != 0 ? mi_align_up(mi_core_config.arena_bytes, MI_SLICE_BYTES)
-                                         : MI_ARENA_FIRST_BYTES);
+        (mi_config(arena_bytes) != 0 ? mi_align_up(mi_config(arena_bytes), MI_SLICE_BYTES)
+                                     : MI_ARENA_FIRST_BYTES);
     for (size_t i = 0; i < n && bytes < MI_ARENA_USUAL_BYTES; i++)
         bytes *= 2;
     for (size_t i = 24; i < n && sizeof(void *) == 8 && bytes < 64 * MI_GiB; i += 16)
@@ -137,15 +137,15 @@ static bool arena_grow(size_t slices, size_t align_slices) {
     const size_t span = (slices + align_slices) << MI_SLICE_SHIFT;
     const size_t least =
         span + ((mi_arena_head_most(span >> MI_SLICE_SHIFT) + 4) << MI_SLICE_SHIFT);
-    const size_t limit = mi_core_config.reserve_limit;
+    const size_t limit = mi_config(reserve_limit);
     for (;; bytes /= 2) {
         if (bytes < least)
             bytes = mi_align_up(least, MI_SLICE_BYTES);
         const bool is_allowed =
-            !mi_core_config.never_use_os && (limit == 0 || arena_reserved + bytes <= limit);
-        const bool is_thp = mi_core_config.is_thp_allowed || arena_reserved >= MI_ARENA_THP_BYTES;
+            !mi_config(never_use_os) && (limit == 0 || arena_reserved + bytes <= limit);
+        const bool is_thp = mi_config(is_thp_allowed) || arena_reserved >= MI_ARENA_THP_BYTES;
         const mi_memory_t memory = {.bytes = mi_align_up(bytes, MI_SLICE_BYTES),
-                                    .is_committed = mi_core_config.eager_commit,
+                                    .is_committed = mi_config(eager_commit),
                                     .numa_node = -1};
         if (is_allowed && arena_make(memory, is_thp) != NULL)
             return true;
@@ -293,7 +293,7 @@ static bool arena_alloc_in(mi_arena_t *a, mi_span_t *span, size_t slices, size_t
 }
 
 size_t mi_arena_node_count(void) {
-    const size_t wish = mi_core_config.numa_nodes;
+    const size_t wish = mi_config(numa_nodes);
     return wish != 0 ? wish : mi_os_numa_node_count();
 }
 
@@ -316,7 +316,7 @@ static bool arena_alloc_kind(mi_span_t *span, size_t slices, size_t align, int n
 // node: where the memory should be, negative = anywhere. Nobody asks in which node a thread runs
 // unless some arena belongs to one.
 static bool arena_alloc_any(mi_span_t *span, size_t slices, size_t align, int node) {
-    const bool is_local = mi_core_config.is_numa_local && mi_load_relaxed(&arena_has_nodes);
+    const bool is_local = mi_config(is_numa_local) && mi_load_relaxed(&arena_has_nodes);
     if (node < 0 && is_local)
         node = (int)(mi_os_numa_node() % mi_arena_node_count());
     if (node < 0 || !mi_load_relaxed(&arena_has_nodes))
@@ -356,10 +356,9 @@ void *mi_arena_alloc_meta(size_t slices) {
 
 // The next round of this arena, unless one is planned.
 static void arena_plan_purge(mi_arena_t *a) {
-    if (a->purge_at_ms != 0 || a->memory.is_pinned || mi_core_config.purge_delay_ms < 0)
+    if (a->purge_at_ms != 0 || a->memory.is_pinned || mi_config(purge_delay_ms) < 0)
         return;
-    a->purge_at_ms =
-        mi_os_clock_ms() + (uint64_t)mi_core_config.purge_delay_ms * mi_core_config.purge_mult;
+    a->purge_at_ms = mi_os_clock_ms() + (uint64_t)mi_config(purge_delay_ms) * mi_config(purge_mult);
     const uint64_t earliest = mi_load_relaxed(&arena_purge_at_ms);
     if (earliest == 0 || a->purge_at_ms < earliest)
         mi_store_relaxed(&arena_purge_at_ms, a->purge_at_ms);
@@ -376,8 +375,7 @@ void mi_arena_free(mi_arena_t *a, uint8_t *start, size_t slices) {
         arena_waits.slices += slices;
     }
     arena_plan_purge(a);
-    const bool is_too_much =
-        mi_core_config.purge_delay_ms >= 0 && mi_waits_are_too_many(&arena_waits);
+    const bool is_too_much = mi_config(purge_delay_ms) >= 0 && mi_waits_are_too_many(&arena_waits);
     mi_unlock(&arena_lock);
     if (is_too_much) {
         mi_fetch_add_relaxed(&arena_pressure, 1u);
@@ -431,7 +429,7 @@ static bool arena_purge_memory(const mi_arena_t *a, size_t first, size_t count, 
         *is_committed = !a->memory.commit(false, start, bytes, NULL, a->memory.commit_arg);
         return !*is_committed;
     }
-    if (mi_core_config.purge_keeps_memory)
+    if (mi_config(purge_keeps_memory))
         return mi_os_reset(start, bytes) == 0;
     *is_zero = true;
     return mi_os_purge(start, bytes, is_committed) == 0;
@@ -493,7 +491,7 @@ static void arena_purge_round(mi_arena_t *a, bool is_forced) {
         if (first >= a->slices)
             break;
         const size_t last = mi_bitmap_next(a->old, a->slices, first, false);
-        if (is_forced || (last - first) << MI_SLICE_SHIFT >= mi_core_config.purge_least)
+        if (is_forced || (last - first) << MI_SLICE_SHIFT >= mi_config(purge_least))
             arena_purge_run(a, first, last - first);
         at = last;
     }

@@ -79,8 +79,7 @@ MI_INLINE mi_theap_t *orphan_next(mi_heap_t *heap) {
 }
 
 mi_page_t *mi_orphan_steal(mi_theap_t *theap, uint32_t class_index) {
-    mi_theap_t *const orphan =
-        (mi_core_config.never_steal ? NULL : orphan_next(mi_theap_heap(theap)));
+    mi_theap_t *const orphan = (mi_config(never_steal) ? NULL : orphan_next(mi_theap_heap(theap)));
     if (orphan == NULL)
         return NULL;
     mi_remote_collect(orphan);

@@ -99,8 +99,8 @@ static uintptr_t page_own_hint(size_t bytes) {
 static bool page_reserve_own(mi_span_t *span, size_t slices, size_t align) {
     const size_t bytes = slices << MI_SLICE_SHIFT;
     bool is_zero = true;
-    const size_t limit = mi_core_config.reserve_limit;
-    if (mi_core_config.never_use_os || (limit != 0 && bytes > limit))
+    const size_t limit = mi_config(reserve_limit);
+    if (mi_config(never_use_os) || (limit != 0 && bytes > limit))
         return false;
     mi_page_t *const page = page_struct_new();
     if (page == NULL)
@@ -265,8 +265,8 @@ mi_page_t *mi_page_new(mi_theap_t *theap, uint32_t class_index, size_t block_byt
         return NULL;
     bool is_good = false;
     // Blocks up to MI_CLASSED_MAX share the arenas, whatever the limit.
-    if (class_index != MI_CLASS_HUGE || slices <= mi_core_config.span_max >> MI_SLICE_SHIFT ||
-        only != NULL || mi_core_config.never_use_os)
+    if (class_index != MI_CLASS_HUGE || slices <= mi_config(span_max) >> MI_SLICE_SHIFT ||
+        only != NULL || mi_config(never_use_os))
         is_good = mi_arena_alloc(&span, slices, align_slices, heap);
     if (!is_good &&
         (only != NULL || class_index != MI_CLASS_HUGE || !page_reserve_own(&span, slices, align)))
@@ -288,7 +288,7 @@ mi_page_t *mi_page_new_own(mi_theap_t *theap, size_t bytes) {
 // page that it covered comes in anew; and again when the next block grows there. Only of arenas
 // that exist: none is made for it. Not where room is short or would be committed.
 static size_t page_roomy_slices(size_t slices, bool is_apart) {
-    if (!MI_SECURE || !MI_IS_64BIT || is_apart || mi_core_config.reserve_limit != 0 ||
+    if (!MI_SECURE || !MI_IS_64BIT || is_apart || mi_config(reserve_limit) != 0 ||
         mi_os_needs_commit())
         return slices;
     return slices + MI_GROWTH_ROOM;
@@ -307,7 +307,7 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
     const mi_heap_t *const heap = mi_theap_heap(theap);
     const size_t slices = page_huge_slices(bytes);
     const size_t roomy = page_roomy_slices(slices, mi_heap_arena(heap) != NULL);
-    if (bytes > mi_core_config.span_max ||
+    if (bytes > mi_config(span_max) ||
         (!mi_arena_alloc(&span, roomy, 0, heap) &&
          (roomy == slices || !mi_arena_alloc(&span, slices, 0, heap))))
         return NULL;
@@ -376,7 +376,7 @@ static MI_NOINLINE bool page_is_unwritten(const mi_page_t *page) {
     const size_t os_page = mi_os_page_bytes();
     uint8_t *start;
     size_t bytes;
-    if (page->arena == NULL || mi_core_config.purge_delay_ms < 0)
+    if (page->arena == NULL || mi_config(purge_delay_ms) < 0)
         return false;
     const size_t resident = page_sample(page, &start, &bytes);
     if (resident == SIZE_MAX)

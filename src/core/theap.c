@@ -295,7 +295,7 @@ static void theap_bound_hot(mi_theap_t *theap, uint32_t class_kept) {
 // Most slow paths do not look at the clock.
 MI_INLINE void theap_tick(mi_theap_t *theap) {
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
-    if (MI_UNLIKELY((tick & mi_core_config.tick_mask) == 0))
+    if (MI_UNLIKELY((tick & mi_config(tick_mask)) == 0))
         mi_theap_tick(theap);
     else
         mi_store_relaxed(&theap->tick, tick);
@@ -642,7 +642,7 @@ static MI_NOINLINE void *theap_alloc_long(mi_theap_t *theap, size_t size, uint32
         mi_page_check_list(current);
     mi_page_queue_t *const q = &theap->queue[exact + mi_class_queue_plain(plain)];
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
-    if (MI_UNLIKELY((tick & mi_core_config.tick_mask) == 0 || !theap_may_take(theap, q->first)))
+    if (MI_UNLIKELY((tick & mi_config(tick_mask)) == 0 || !theap_may_take(theap, q->first)))
         return theap_alloc_single(theap, class_index, false, is_zero_opt);
     if (MI_UNLIKELY(theap_shall_promote(theap, class_index)))
         return theap_alloc_single(theap, class_index, true, is_zero_opt);
@@ -758,7 +758,7 @@ void mi_page_used_up(mi_theap_t *theap, mi_page_t *page) {
     }
     const uint32_t tick = mi_load_relaxed(&theap->tick) + 1;
     if (page->reserved != 1 || page->is_bare || page->class_index == MI_CLASS_HUGE ||
-        !theap_has_room(theap, page) || (tick & mi_core_config.tick_mask) == 0) {
+        !theap_has_room(theap, page) || (tick & mi_config(tick_mask)) == 0) {
         page_used_up(theap, page);
         return;
     }

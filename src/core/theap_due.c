@@ -25,7 +25,7 @@ static size_t theap_empty_own(const mi_theap_t *theap) {
 static size_t theap_empty_max(const mi_theap_t *theap) {
     const size_t own = theap->empty_own;
     const size_t part = MI_EMPTY_ALL / mi_life_threads();
-    const bool may_wait = mi_core_config.purge_delay_ms != 0 && mi_core_config.purge_mult != 0;
+    const bool may_wait = mi_config(purge_delay_ms) != 0 && mi_config(purge_mult) != 0;
     return part > own && may_wait && mi_theap_heap(theap) == mi_core_heap_main() ? part : own;
 }
 
@@ -107,7 +107,7 @@ void mi_theap_fresh(mi_theap_t *theap) {
 }
 
 void mi_theap_tick(mi_theap_t *theap) {
-    const uint32_t every = mi_core_config.collect_every;
+    const uint32_t every = mi_config(collect_every);
     if (MI_UNLIKELY(every != 0) && ++theap->collect_tick >= every) {
         theap->collect_tick = 0;
         mi_remote_flush(theap, true);
@@ -123,7 +123,7 @@ void mi_theap_tick(mi_theap_t *theap) {
     const uint32_t pressure = mi_arena_pressure();
     if (now < theap->trim_at_ms && pressure == theap->pressure_seen)
         return;
-    const long delay = mi_core_config.purge_delay_ms;
+    const long delay = mi_config(purge_delay_ms);
     theap->trim_at_ms = now + (uint64_t)(delay < 0 ? 1000 : delay);
     theap->pressure_seen = pressure;
     mi_remote_flush(theap, true);

@@ -2,6 +2,7 @@
 
 #include "base/atomic.h"
 #include "base/text.h"
+#include "diag/hook.h"
 #include "diag/options.h"
 #include "os/os.h"
 
@@ -9,44 +10,23 @@
 
 #define MESSAGE_MAX 512
 
-// The output and error functions of the program with their arguments. A pair is replaced as a
-// whole: the sequence is odd while it changes, and a reader that sees it change falls back to the
-// default.
-static struct {
-    _Atomic(uint32_t) sequence;
-    _Atomic(mi_output_fun *) fun;
-    _Atomic(void *) arg;
-} message_output;
-
-static struct {
-    _Atomic(mi_error_fun *) fun;
-    _Atomic(void *) arg;
-} message_error;
+static mi_hook_t message_output; // mi_output_fun
+static mi_hook_t message_error;  // mi_error_fun
 
 static _Atomic(long) warnings_said;
 static _Atomic(long) errors_said;
 
 void mi_message_set_output(mi_output_fun *out, void *arg) {
-    mi_fetch_add_acq_rel(&message_output.sequence, 1);
-    mi_store_relaxed(&message_output.arg, arg);
-    mi_store_release(&message_output.fun, out);
-    mi_fetch_add_acq_rel(&message_output.sequence, 1);
+    mi_hook_set(&message_output, (uintptr_t)out, arg);
 }
 
 void mi_message_set_error(mi_error_fun *fun, void *arg) {
-    mi_store_relaxed(&message_error.arg, arg);
-    mi_store_release(&message_error.fun, fun); // pairs with the acquire in error_handle
+    mi_hook_set(&message_error, (uintptr_t)fun, arg);
 }
 
 void mi_message_text(mi_output_fun *out, void *arg, const char *text) {
-    if (out == NULL) {
-        const uint32_t before = mi_load_acquire(&message_output.sequence);
-        out = mi_load_acquire(&message_output.fun);
-        arg = mi_load_relaxed(&message_output.arg);
-        atomic_thread_fence(memory_order_acquire);
-        if ((before & 1) != 0 || mi_load_relaxed(&message_output.sequence) != before)
-            out = NULL;
-    }
+    if (out == NULL)
+        out = (mi_output_fun *)mi_hook_get(&message_output, &arg);
     if (out != NULL)
         out(text, arg);
     else
@@ -104,9 +84,10 @@ void mi_message_warning(const char *fmt, ...) {
 }
 
 static void error_handle(int error) {
-    mi_error_fun *fun = mi_load_acquire(&message_error.fun);
+    void *arg;
+    mi_error_fun *const fun = (mi_error_fun *)mi_hook_get(&message_error, &arg);
     if (fun != NULL)
-        fun(error, mi_load_relaxed(&message_error.arg));
+        fun(error, arg);
     else if ((MI_DEBUG || MI_SECURE) && (error == MI_EFAULT || error == MI_EAGAIN))
         MI_TRAP();
 }

@@ -165,7 +165,7 @@ bool mi_arena_reload(void *start, size_t size, mi_commit_fun_t *commit_fun, void
     (void)is_pinned; // the core never purges memory that it was given
     (void)numa_node;
     void *arena = NULL;
-    if (!mi_entry_is_ready)
+    if (!mi_load_acquire(&mi_entry_is_ready))
         mi_entry_init();
     const bool is_good = mi_core_arena_reload(start, size, is_zero, &arena);
     if (arena_id != NULL)

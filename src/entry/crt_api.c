@@ -31,7 +31,7 @@ size_t mi_malloc_usable_size(const void *p) mi_attr_noexcept {
 int mi_posix_memalign(void **p, size_t alignment, size_t size) mi_attr_noexcept {
     if (p == NULL || alignment % sizeof(void *) != 0 || !mi_is_pow2(alignment))
         return MI_EINVAL;
-    if (MI_UNLIKELY(!mi_entry_is_ready))
+    if (MI_UNLIKELY(!mi_load_acquire(&mi_entry_is_ready)))
         mi_entry_init();
     size_t all;
     void *q = NULL;

@@ -4,16 +4,17 @@
 #ifndef MI_ENTRY_ENTRY_H
 #define MI_ENTRY_ENTRY_H
 
+#include "base/atomic.h"
 #include "base/base.h"
 #include "core/alloc.h"
 #include "mimalloc.h"
 #include "os/os.h"
 
 // ---- process.c ----
-extern MI_HIDDEN bool
-    mi_entry_is_ready; // the options were read; a slow path that sees false calls mi_entry_init
-extern MI_HIDDEN bool mi_entry_has_deferred; // mi_register_deferred_free has a callback
-void mi_deferred_run(bool force);            // calls it, unless it is being called
+// The options were read; a slow path that sees false calls mi_entry_init.
+extern MI_HIDDEN _Atomic(bool) mi_entry_is_ready;
+extern MI_HIDDEN _Atomic(bool) mi_entry_has_deferred; // mi_register_deferred_free has a callback
+void mi_deferred_run(bool force);                     // calls it, unless it is being called
 void mi_entry_init(void); // reads the options, tells the core, says hello when verbose; once
 void mi_entry_exit(void); // end of the process: statistics when asked for; once
 // The library's own code is about to be unloaded. is_certain: it is not the process that ends.

@@ -128,7 +128,7 @@ void *mi_heap_recalloc_aligned_at(mi_heap_t *heap, void *p, size_t newcount, siz
 // ---- life and questions ----
 
 mi_heap_t *mi_heap_new(void) {
-    if (!mi_entry_is_ready)
+    if (!mi_load_acquire(&mi_entry_is_ready))
         mi_entry_init();
     mi_heap_t *const heap = mi_core_heap_new();
     return heap != NULL ? heap : mi_no_memory(sizeof(*heap));

@@ -6,6 +6,7 @@
 #include "core/limits.h"
 #include "core/page_map.h"
 #include "core/release.h"
+#include "diag/hook.h"
 #include "diag/message.h"
 #include "diag/options.h"
 #include "entry/guarded.h"
@@ -13,7 +14,7 @@
 #include "mimalloc.h"
 #include "os/os.h"
 
-bool mi_entry_is_ready;
+_Atomic(bool) mi_entry_is_ready;
 
 static uint64_t start_ms; // when the options were read
 static _Atomic(bool) init_began;
@@ -21,10 +22,9 @@ static _Atomic(bool) exit_began;
 
 // The program's own deferred frees. One thread at a time is in the callback, so that it cannot meet
 // itself.
-bool mi_entry_has_deferred;
+_Atomic(bool) mi_entry_has_deferred;
 static struct {
-    _Atomic(mi_deferred_free_fun *) fun;
-    _Atomic(void *) arg;
+    mi_hook_t hook; // mi_deferred_free_fun
     _Atomic(bool) is_running;
     unsigned long long heartbeat; // calls so far; who has set is_running
 } deferred;
@@ -32,44 +32,45 @@ static struct {
 MI_NOINLINE void mi_deferred_run(bool force) {
     if (mi_exchange_acquire(&deferred.is_running, true))
         return;
-    mi_deferred_free_fun *fun = mi_load_acquire(&deferred.fun);
+    void *arg;
+    mi_deferred_free_fun *const fun = (mi_deferred_free_fun *)mi_hook_get(&deferred.hook, &arg);
     if (fun != NULL)
-        fun(force, deferred.heartbeat++, mi_load_relaxed(&deferred.arg));
+        fun(force, deferred.heartbeat++, arg);
     mi_store_release(&deferred.is_running, false); // pairs with the exchange above
 }
 
 static void numa_options_changed(void) {
     const long nodes = mi_option_value(mi_option_use_numa_nodes);
-    mi_core_config.numa_nodes = (nodes > 0 && nodes < 1000 ? (size_t)nodes : 0);
-    mi_core_config.is_numa_local = mi_option_value(mi_option_arena_is_numa_local) > 0;
+    mi_config_set(numa_nodes, nodes > 0 && nodes < 1000 ? (size_t)nodes : 0);
+    mi_config_set(is_numa_local, mi_option_value(mi_option_arena_is_numa_local) > 0);
 }
 
 // How memory comes from the OS and goes back to it.
 static void memory_options_changed(void) {
     const long mult = mi_option_value(mi_option_arena_purge_mult);
-    mi_core_config.purge_mult = (uint32_t)(mult < 0 ? 0 : mult > 1000000 ? 1000000 : mult);
-    mi_core_config.purge_keeps_memory = mi_option_value(mi_option_purge_decommits) == 0;
-    mi_core_config.purge_least = mi_option_bytes(mi_option_minimal_purge_size);
+    mi_config_set(purge_mult, (uint32_t)(mult < 0 ? 0 : mult > 1000000 ? 1000000 : mult));
+    mi_config_set(purge_keeps_memory, mi_option_value(mi_option_purge_decommits) == 0);
+    mi_config_set(purge_least, mi_option_bytes(mi_option_minimal_purge_size));
     // 2, the default: at once where that costs nothing, and there it is done anyway.
-    mi_core_config.eager_commit = mi_option_value(mi_option_arena_eager_commit) == 1;
+    mi_config_set(eager_commit, mi_option_value(mi_option_arena_eager_commit) == 1);
     const size_t largest = mi_option_bytes(mi_option_arena_max_object_size);
-    mi_core_config.span_max = (mi_option_value(mi_option_disallow_arena_alloc) > 0 ? 0
-                               : largest < MI_SPAN_MAX                             ? largest
-                                                                                   : MI_SPAN_MAX);
+    mi_config_set(span_max, (mi_option_value(mi_option_disallow_arena_alloc) > 0 ? 0
+                             : largest < MI_SPAN_MAX                             ? largest
+                                                                                 : MI_SPAN_MAX));
     const long every = mi_option_value(mi_option_generic_collect);
     mi_core_collect_every((uint32_t)(!mi_option_is_set(mi_option_generic_collect) || every <= 0 ? 0
                                      : every > INT32_MAX ? INT32_MAX
                                                          : every));
-    mi_core_config.never_steal = mi_option_value(mi_option_page_max_reclaim) == 0;
+    mi_config_set(never_steal, mi_option_value(mi_option_page_max_reclaim) == 0);
 }
 
 void mi_entry_options_changed(void) {
-    mi_core_config.purge_delay_ms = mi_option_value(mi_option_purge_delay);
+    mi_config_set(purge_delay_ms, mi_option_value(mi_option_purge_delay));
     if (mi_option_is_set(mi_option_arena_reserve))
-        mi_core_config.arena_bytes = mi_option_bytes(mi_option_arena_reserve);
-    mi_core_config.is_thp_allowed =
-        mi_option_is_set(mi_option_allow_thp) && mi_option_value(mi_option_allow_thp) > 0;
-    mi_core_config.never_use_os = mi_option_value(mi_option_disallow_os_alloc) > 0;
+        mi_config_set(arena_bytes, mi_option_bytes(mi_option_arena_reserve));
+    mi_config_set(is_thp_allowed, mi_option_is_set(mi_option_allow_thp) &&
+                                      mi_option_value(mi_option_allow_thp) > 0);
+    mi_config_set(never_use_os, mi_option_value(mi_option_disallow_os_alloc) > 0);
     const long patience_ms = mi_option_value(mi_option_retry_on_oom);
     mi_os_set_commit_retry((uint32_t)(patience_ms < 0        ? 0
                                       : patience_ms > 600000 ? 600000
@@ -109,7 +110,7 @@ MI_COLD void mi_entry_init(void) {
     arenas_reserve();
     const bool is_verbose = (mi_option_value(mi_option_verbose) > 0);
     mi_options_started();
-    mi_entry_is_ready = true;
+    mi_store_release(&mi_entry_is_ready, true); // with the acquires in the slow paths
     if (is_verbose)
         mi_options_print();
 }
@@ -158,7 +159,7 @@ void mi_process_done(void) mi_attr_noexcept {
 }
 
 void mi_thread_init(void) mi_attr_noexcept {
-    if (!mi_entry_is_ready)
+    if (!mi_load_acquire(&mi_entry_is_ready))
         mi_entry_init();
     mi_core_thread_init();
 }
@@ -191,9 +192,8 @@ bool mi_is_redirected(void) mi_attr_noexcept {
 }
 
 void mi_register_deferred_free(mi_deferred_free_fun *deferred_free, void *arg) mi_attr_noexcept {
-    mi_store_relaxed(&deferred.arg, arg);
-    mi_store_release(&deferred.fun, deferred_free); // pairs with the acquire in mi_deferred_run
-    mi_entry_has_deferred = (deferred_free != NULL);
+    mi_hook_set(&deferred.hook, (uintptr_t)deferred_free, arg);
+    mi_store_relaxed(&mi_entry_has_deferred, deferred_free != NULL);
 }
 
 void mi_register_output(mi_output_fun *out, void *arg) mi_attr_noexcept {

@@ -321,7 +321,7 @@ const mi_redirect_allocator_t *_mi_redirect_allocator(uint32_t abi) {
         .bind = bind,
     };
     // The redirect DLL asks before it uses anything, mostly before our DllMain.
-    if (!mi_entry_is_ready)
+    if (!mi_load_acquire(&mi_entry_is_ready))
         mi_entry_init();
     return abi >> 16 == MI_REDIRECT_ABI_MAJOR ? &table : NULL;
 }

@@ -71,9 +71,9 @@ void mi_told_check(const void *p, size_t size, size_t alignment) {
 }
 
 MI_NOINLINE void *mi_malloc_slow(size_t size) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
+    if (MI_UNLIKELY(!mi_load_acquire(&mi_entry_is_ready)))
         mi_entry_init();
-    if (MI_UNLIKELY(mi_entry_has_deferred))
+    if (MI_UNLIKELY(mi_load_relaxed(&mi_entry_has_deferred)))
         mi_deferred_run(false);
     if (MI_UNLIKELY(mi_guarded_is_on())) {
         void *guarded = mi_guarded_alloc(NULL, size, false);

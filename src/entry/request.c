@@ -6,7 +6,7 @@
 
 // false, after errno and the message: nothing can fulfil it.
 static bool request_is_possible(const mi_request_t *r) {
-    if (MI_UNLIKELY(!mi_entry_is_ready))
+    if (MI_UNLIKELY(!mi_load_acquire(&mi_entry_is_ready)))
         mi_entry_init();
     if (MI_UNLIKELY(!mi_is_pow2(r->align))) {
         mi_platform_errno(MI_EINVAL);

@@ -8,7 +8,7 @@
 #include "entry/entry.h"
 
 mi_theap_t *mi_heap_theap(mi_heap_t *heap) {
-    if (!mi_entry_is_ready)
+    if (!mi_load_acquire(&mi_entry_is_ready))
         mi_entry_init();
     if (heap == NULL)
         return NULL;
@@ -98,7 +98,7 @@ mi_subproc_id_t mi_subproc_current(void) {
 }
 
 mi_subproc_id_t mi_subproc_new(void) {
-    if (!mi_entry_is_ready)
+    if (!mi_load_acquire(&mi_entry_is_ready))
         mi_entry_init();
     mi_heap_t *const heap = mi_core_subproc_new();
     return subproc_of(heap != NULL ? heap : mi_no_memory(sizeof(*heap)));

@@ -28,22 +28,22 @@ static uint64_t purged_by_free(void) {
 }
 
 static void test_purging(void) {
-    mi_core_config.purge_delay_ms = 0;
+    mi_config_set(purge_delay_ms, 0);
     CHECK(purged_by_free() >= 9 * MI_MiB);
-    mi_core_config.purge_least = 1 * MI_GiB;
+    mi_config_set(purge_least, 1 * MI_GiB);
     CHECK(purged_by_free() == 0);
     const uint64_t before = now_stats().purged_bytes;
     mi_core_collect(true); // takes all the same
     CHECK(now_stats().purged_bytes - before >= 9 * MI_MiB);
-    mi_core_config.purge_least = 0;
-    mi_core_config.purge_delay_ms = 1000000;
+    mi_config_set(purge_least, 0);
+    mi_config_set(purge_delay_ms, 1000000);
     CHECK(purged_by_free() == 0);
-    mi_core_config.purge_mult = 0;
+    mi_config_set(purge_mult, 0);
     CHECK(purged_by_free() >= 9 * MI_MiB);
-    mi_core_config.purge_mult = 1;
-    mi_core_config.purge_delay_ms = 250;
+    mi_config_set(purge_mult, 1);
+    mi_config_set(purge_delay_ms, 250);
     // Content that may or may not be there is not taken for zero.
-    mi_core_config.purge_keeps_memory = true;
+    mi_config_set(purge_keeps_memory, true);
     for (int round = 0; round < 3; round++) {
         uint8_t *const p = mi_core_malloc(3 * MI_MiB, true);
         CHECK(p != NULL && use_is_zero(p, 3 * MI_MiB));
@@ -53,7 +53,7 @@ static void test_purging(void) {
         mi_core_collect(true);
         CHECK(now_stats().reset_count > calls);
     }
-    mi_core_config.purge_keeps_memory = false;
+    mi_config_set(purge_keeps_memory, false);
 }
 
 static bool has_own_reservation(size_t size) {
@@ -64,11 +64,11 @@ static bool has_own_reservation(size_t size) {
 }
 
 static void test_span_max(void) {
-    const size_t usual = mi_core_config.span_max;
+    const size_t usual = mi_config(span_max);
     CHECK(!has_own_reservation(3 * MI_MiB) && has_own_reservation(MI_SPAN_MAX + MI_MiB));
-    mi_core_config.span_max = 0;
+    mi_config_set(span_max, 0);
     CHECK(has_own_reservation(5 * MI_MiB) && !has_own_reservation(3 * MI_MiB));
-    mi_core_config.span_max = usual;
+    mi_config_set(span_max, usual);
 }
 
 // Pages left after blocks of many sizes were freed and a few more were allocated.
@@ -117,9 +117,9 @@ static uint64_t stolen(void) {
 
 static void test_never_steal(void) {
     CHECK(stolen() > 0);
-    mi_core_config.never_steal = true;
+    mi_config_set(never_steal, true);
     CHECK(stolen() == 0);
-    mi_core_config.never_steal = false;
+    mi_config_set(never_steal, false);
 }
 
 int main(void) {

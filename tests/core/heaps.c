@@ -140,9 +140,9 @@ static bool is_own(const mi_heap_t *heap, const mi_core_area_t *area, void *bloc
 // from a thread that allocates nothing, whatever heap they are of.
 static void test_own_reservations(mi_heap_t *heap) {
     enum { COUNT = 6, OWN = 5 * 1024 * 1024 };
-    const size_t span_max = mi_core_config.span_max;
+    const size_t span_max = mi_config(span_max);
     void *block[COUNT];
-    mi_core_config.span_max = OWN / 2;
+    mi_config_set(span_max, OWN / 2);
     for (int i = 0; i < COUNT; i++) {
         block[i] = mi_core_heap_malloc(heap, OWN, false);
         use_fill(block[i], OWN, (uint8_t)i);
@@ -170,7 +170,7 @@ static void test_own_reservations(mi_heap_t *heap) {
     }
     for (int i = 0; i < COUNT; i++)
         CHECK(use_free(block[i]) == MI_FREE_OK);
-    mi_core_config.span_max = span_max;
+    mi_config_set(span_max, span_max);
     mi_core_heap_destroy(heap);
 }
 

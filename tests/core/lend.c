@@ -220,7 +220,7 @@ static void test_kept(void) {
 }
 
 int main(void) {
-    mi_core_config.purge_delay_ms = 1000 * 1000; // or a slow machine gives back what is looked for
+    mi_config_set(purge_delay_ms, 1000 * 1000); // or a slow machine gives back what is looked for
     if (MI_SECURE && !MI_SHRUNK)
         test_batches();
     test_phases(16, 4096, 40000);

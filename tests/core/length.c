@@ -169,7 +169,7 @@ static void test_random(void) {
 }
 
 int main(void) {
-    mi_core_config.purge_delay_ms = 1000 * 1000;
+    mi_config_set(purge_delay_ms, 1000 * 1000);
     test_shrink();
     test_others();
     test_zero();

@@ -221,14 +221,14 @@ static int grow(uint8_t **block, int count) {
 static void test_growth(void) {
     enum { COUNT = 20 };
     uint8_t *block[COUNT];
-    const size_t span_max = mi_core_config.span_max;
+    const size_t span_max = mi_config(span_max);
     int moves = 0;
-    mi_core_config.span_max = 0;
+    mi_config_set(span_max, 0);
     for (int turn = 0; turn < 3; turn++) {
         memset(block, 0, sizeof(block));
         moves = grow(block, COUNT);
     }
-    mi_core_config.span_max = span_max;
+    mi_config_set(span_max, span_max);
     CHECK_MSG(MI_DEBUG || moves < 40 * COUNT, "%d moves of %d blocks", moves, COUNT);
 }
 
@@ -313,7 +313,7 @@ static void test_threads(void) {
 
 int main(void) {
     static held_t h;
-    mi_core_config.purge_delay_ms = 1000 * 1000; // or a slow machine empties the lists all the time
+    mi_config_set(purge_delay_ms, 1000 * 1000); // or a slow machine empties the lists all the time
     test_replace(&h);
     test_alone(&h);
     test_home(&h);

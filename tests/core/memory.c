@@ -189,13 +189,13 @@ static void test_sleeper(size_t size) {
 
 // Many looks at the clock, as if nothing had to wait.
 static void look(void) {
-    const long delay = mi_core_config.purge_delay_ms;
+    const long delay = mi_config(purge_delay_ms);
     mi_core_collect(false); // what this thread holds back
-    mi_core_config.purge_delay_ms = 0;
+    mi_config_set(purge_delay_ms, 0);
     mi_theap_real()->trim_at_ms = 0;
     for (int i = 0; i < 100; i++)
         mi_theap_tick(mi_theap_real());
-    mi_core_config.purge_delay_ms = delay;
+    mi_config_set(purge_delay_ms, delay);
 }
 
 // Not in other heaps than the main one: they may be destroyed, and their arenas given up,
@@ -367,9 +367,9 @@ static void *bare_free(void *arg) {
 static void test_bare(size_t size, size_t written, bool is_far) {
     bare_t b;
     const size_t whole = mi_align_down(size, mi_os_page_bytes());
-    const long delay = mi_core_config.purge_delay_ms;
-    mi_core_config.purge_delay_ms = 1000 * 1000; // nothing else goes back
-    mi_core_collect(true);                       // what is there is fresh
+    const long delay = mi_config(purge_delay_ms);
+    mi_config_set(purge_delay_ms, 1000 * 1000); // nothing else goes back
+    mi_core_collect(true);                      // what is there is fresh
     for (int i = 0; i <= BARE_COUNT; i++) {
         b.block[i] = (uint8_t *)mi_core_malloc(size, true);
         b.is_bare[i] = (mi_os_resident(b.block[i], whole) <= mi_os_page_bytes());
@@ -399,7 +399,7 @@ static void test_bare(size_t size, size_t written, bool is_far) {
     }
     for (int i = 0; i <= BARE_COUNT; i++)
         CHECK(use_free(b.block[i]) == MI_FREE_OK);
-    mi_core_config.purge_delay_ms = delay;
+    mi_config_set(purge_delay_ms, delay);
 }
 
 int main(void) {
