@@ -18,7 +18,9 @@ typedef struct free_target_s {
 static mi_free_result_t free_find(const void *p, free_target_t *t) {
     t->page = mi_page_map_find(p);
     if (MI_UNLIKELY(t->page == NULL)) // the blocks around it may all have been freed
-        return (MI_DEBUG || MI_SECURE) && mi_arena_had_block(p) ? MI_FREE_DOUBLE : MI_FREE_FOREIGN;
+        return (MI_DEBUG || MI_SECURE) && (mi_arena_had_block(p) || mi_page_had_own(p))
+                   ? MI_FREE_DOUBLE
+                   : MI_FREE_FOREIGN;
     if (MI_LIKELY(mi_page_is_block_start_far(t->page, p))) {
         t->block = (mi_block_t *)p;
         return MI_FREE_OK;

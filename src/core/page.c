@@ -39,6 +39,26 @@ static void page_struct_free(mi_page_t *page) {
     mi_unlock(&page_lock);
 }
 
+// Where the last blocks with reservations of their own were, for whoever frees one of them again.
+// Under the lock. Only the checking builds ask.
+#define PAGE_GONE (MI_DEBUG || MI_SECURE ? 64u : 1u)
+static uintptr_t page_gone[PAGE_GONE];
+static uint32_t page_gone_count;
+
+static void page_note_gone(const uint8_t *start) {
+    if (MI_DEBUG || MI_SECURE)
+        page_gone[page_gone_count++ % PAGE_GONE] = (uintptr_t)start;
+}
+
+bool mi_page_had_own(const void *p) {
+    bool had = false;
+    mi_lock(&page_lock);
+    for (size_t i = 0; i < PAGE_GONE; i++)
+        had |= (p != NULL && page_gone[i] == (uintptr_t)p);
+    mi_unlock(&page_lock);
+    return had && !mi_os_is_mapped(p); // else it is somebody else's by now
+}
+
 static void page_own_link(mi_page_t *page) {
     mi_lock(&page_lock);
     page->prev = NULL;
@@ -51,6 +71,7 @@ static void page_own_link(mi_page_t *page) {
 
 static void page_own_unlink(mi_page_t *page) {
     mi_lock(&page_lock);
+    page_note_gone(page->start);
     if (page->next != NULL)
         page->next->prev = page->prev;
     if (page->prev != NULL)

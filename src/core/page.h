@@ -358,6 +358,9 @@ void mi_page_set_interior(mi_page_t *page);
 // The one block of a huge page that was just made is handed out.
 void mi_page_fill(mi_page_t *page);
 bool mi_page_is_valid(const mi_page_t *page);
+// Was p, which lies in no page, the start of a block with a reservation of its own, one of the last
+// that went, and is nothing there now? Debug and secure builds only.
+bool mi_page_had_own(const void *p);
 // Every page with a reservation of its own, under the page lock: visit may not allocate.
 typedef bool (*mi_page_visit_fn)(mi_page_t *page, void *arg);
 bool mi_page_visit_own(mi_page_visit_fn visit, void *arg);

@@ -39,6 +39,8 @@ int mi_os_purge(void *p, size_t bytes, bool *is_committed);
 int mi_os_reset(void *p, size_t bytes);
 // The same, but the memory goes back at once.
 int mi_os_discard(void *p, size_t bytes);
+// Is anything mapped, or reserved, at this address?
+bool mi_os_is_mapped(const void *p);
 // Bytes of the range that are in memory now, SIZE_MAX = unknown. A few microseconds for a MiB.
 size_t mi_os_resident(void *p, size_t bytes);
 // No access at all (a guard page), and the way back.

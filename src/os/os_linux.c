@@ -155,6 +155,15 @@ int mi_os_reset(void *p, size_t bytes) {
     return rc;
 }
 
+bool mi_os_is_mapped(const void *p) {
+    unsigned char in_memory;
+    const int saved = errno;
+    uint8_t *const page = (uint8_t *)mi_align_down((uintptr_t)p, mi_os_page_bytes());
+    const bool is_mapped = (mincore(page, 1, &in_memory) == 0 || errno != ENOMEM);
+    errno = saved;
+    return is_mapped;
+}
+
 size_t mi_os_resident(void *p, size_t bytes) {
     unsigned char in_memory[512];
     const size_t page = mi_os_page_bytes();

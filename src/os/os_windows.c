@@ -263,6 +263,15 @@ int mi_os_unguard(void *p, size_t bytes) {
     return mi_os_unprotect(p, bytes);
 }
 
+bool mi_os_is_mapped(const void *p) {
+    MEMORY_BASIC_INFORMATION info;
+    const DWORD error = GetLastError();
+    const bool is_mapped =
+        VirtualQuery(p, &info, sizeof(info)) != sizeof(info) || info.State != MEM_FREE;
+    SetLastError(error);
+    return is_mapped;
+}
+
 size_t mi_os_resident(void *p, size_t bytes) {
     (void)p;
     (void)bytes;

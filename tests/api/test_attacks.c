@@ -203,6 +203,15 @@ static outcome_t attack_double_free_huge(void) {
     mi_free(p);
     return GOES_ON;
 }
+// One with a reservation of its own, which went back as well.
+static outcome_t attack_double_free_own_span(void) {
+    mi_option_set(mi_option_disallow_arena_alloc, 1);
+    void *const p = mi_malloc(5000000);
+    mi_free(mi_malloc(6000000));
+    mi_free(p);
+    mi_free(p);
+    return GOES_ON;
+}
 static outcome_t attack_free_destroyed(void) {
     mi_heap_t *const heap = mi_heap_new();
     void *p = NULL;
@@ -472,6 +481,8 @@ static const struct {
     {"double_free_large", attack_double_free_large, EXPECTED(ENDED, ENDED, SUCCEEDS),
      EXPECTED(IS_FREE("free"), IS_FREE("free"), "")},
     {"double_free_huge", attack_double_free_huge, EXPECTED(ENDED, ENDED, GOES_ON),
+     EXPECTED(IS_FREE("free"), IS_FREE("free"), FOREIGN)},
+    {"double_free_own_span", attack_double_free_own_span, EXPECTED(ENDED, ENDED, GOES_ON),
      EXPECTED(IS_FREE("free"), IS_FREE("free"), FOREIGN)},
     {"free_destroyed", attack_free_destroyed, EXPECTED(ENDED, ENDED, GOES_ON),
      EXPECTED(IS_FREE("free"), IS_FREE("free"), FOREIGN)},
