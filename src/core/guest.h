@@ -126,8 +126,7 @@ MI_INLINE bool mi_guest_put_long(mi_page_t *list, mi_page_t *page) {
     if (page->block_bytes != list->block_bytes) {
         if (MI_UNLIKELY(mi_page_is_narrow(page)))
             return false;
-        page->class_index = list->class_index;
-        page->block_bytes = list->block_bytes;
+        mi_page_set_class(page, list->class_index, list->block_bytes);
     }
     page->used = 1;
     mi_fork_point();

@@ -357,8 +357,7 @@ void mi_page_widen(mi_page_t *page) {
     const size_t bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
     const uint32_t plain = mi_class_plain(page->class_index);
     const uint32_t most = mi_class_of(bytes + 1) - 1;
-    page->class_index = (uint16_t)(page->class_index - plain + most);
-    page->block_bytes = mi_class_bytes(most);
+    mi_page_set_class(page, page->class_index - plain + most, mi_class_bytes(most));
 }
 
 // What stands for a whole block begins at a quarter of it, since programs fill blocks from the

@@ -247,13 +247,18 @@ MI_INLINE void *mi_page_block_of(const mi_page_t *page, const void *p) {
     return page->start + mi_page_block_index(page, offset) * page->block_bytes;
 }
 
+// Of a page with one block, or none.
+MI_INLINE void mi_page_set_class(mi_page_t *page, uint32_t class_index, size_t block_bytes) {
+    page->class_index = (uint16_t)class_index;
+    page->block_bytes = block_bytes;
+}
+
 // Makes an empty page with one block one of another class, which needs no more slices than it has.
 // plain: the class without MI_CLASS_EXACT, which the usual path of malloc knows already.
 MI_INLINE void mi_page_suit_plain(mi_page_t *page, uint32_t class_index, uint32_t plain) {
     MI_ASSERT(page->used == 0 && page->reserved == 1);
     MI_ASSERT(mi_class_slices(mi_class_bytes(plain)) <= page->slices);
-    page->class_index = (uint16_t)class_index;
-    page->block_bytes = mi_class_bytes_coarse(plain);
+    mi_page_set_class(page, class_index, mi_class_bytes_coarse(plain));
     page->state = MI_PAGE_CURRENT;
     page->used = 1;
 }
@@ -269,8 +274,7 @@ MI_INLINE void mi_page_shorten(mi_page_t *page, uint32_t plain) {
     const uint32_t before = mi_class_plain(page->class_index);
     MI_ASSERT(before > MI_CLASS_SHARED && before < MI_CLASS_HUGE);
     MI_ASSERT(mi_class_bytes_coarse(plain) <= page->block_bytes);
-    page->class_index = (uint16_t)(page->class_index - before + plain);
-    page->block_bytes = mi_class_bytes_coarse(plain);
+    mi_page_set_class(page, page->class_index - before + plain, mi_class_bytes_coarse(plain));
 }
 
 // Bytes of it that were blocks once.

@@ -222,8 +222,8 @@ bool mi_theap_loosen(mi_theap_t *theap, mi_page_t *page) {
     const uint32_t was = mi_theap_enter(theap);
     if (page->state == MI_PAGE_CURRENT)
         mi_theap_detach(theap, page);
-    page->class_index = MI_CLASS_HUGE;
-    page->block_bytes = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    mi_page_set_class(page, MI_CLASS_HUGE,
+                      ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES);
     mi_remote_open(page);
     mi_theap_leave(theap, was);
     return true;
