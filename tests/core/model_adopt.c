@@ -25,6 +25,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -695,6 +696,12 @@ static int walk_all(size_t preemptions) {
     return 0;
 }
 
+// A twin may hang for good, as a loop. Seconds of the processor's time: the machine may be busy.
+static void limit_time(void) {
+    const struct itimerval most = {.it_value = {.tv_sec = 100}};
+    CHECK(setitimer(ITIMER_PROF, &most, NULL) == 0);
+}
+
 int main(int argc, char **argv) {
     const size_t preemptions = (argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 2);
     const bool is_twin = (MI_MODEL_TWIN[0] != 0);
@@ -702,8 +709,9 @@ int main(int argc, char **argv) {
     fflush(stdout);
     const pid_t child = fork();
     if (child == 0) {
-        mi_thread_note_end();                   // home's
-        (void)alarm(preemptions > 2 ? 0 : 100); // a twin may hang for good
+        mi_thread_note_end(); // home's
+        if (preemptions <= 2)
+            limit_time();
         _exit(walk_all(preemptions) + (fflush(stdout) != 0));
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
