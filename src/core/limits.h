@@ -20,7 +20,7 @@
     (256 * MI_MiB) // from so much address space on the kernel may use huge pages
 // Free memory that still waits for its purge: beyond this it is purged at once. The limit rises
 // while purged memory turns out to be wanted again soon (a program that oscillates), and falls back
-// step by step when less waits.
+// when less waits (arena_waits.h).
 #define MI_DIRTY_LIMIT     MI_LIMIT(24 * MI_MiB, 256 * MI_KiB)
 #define MI_DIRTY_LIMIT_TOP MI_LIMIT64(1 * MI_GiB, 128 * MI_MiB, 1 * MI_MiB)
 #define MI_REGRET_MS       200u

@@ -1,8 +1,7 @@
 // A function of the program that is called with an argument of its own: one of them replaces the
 // other as a pair, by any thread, while others call it.
 //
-//   sequence   odd while the pair changes: whoever reads it meanwhile, or sees it change, reads
-//   again
+//   sequence   odd while the pair changes: who reads meanwhile, or sees it change, reads again
 #ifndef MI_DIAG_HOOK_H
 #define MI_DIAG_HOOK_H
 
