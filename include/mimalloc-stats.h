@@ -114,7 +114,9 @@ mi_decl_nodiscard mi_decl_export char *mi_stats_as_json(mi_stats_t *stats, size_
                                                         char *buf) mi_attr_noexcept;
 // The largest block size in bytes of a bin of malloc_bins; 0 for a bin that does not exist.
 mi_decl_nodiscard mi_decl_export size_t mi_stats_get_bin_size(size_t bin) mi_attr_noexcept;
-// mi_stats_get for the pages and blocks of one heap.
+// mi_stats_get for the pages and blocks of one heap. Other threads may go on: what is in their
+// pages is counted as it was a moment ago, with blocks that they keep at hand, and those that
+// others freed and they have not taken back yet.
 mi_decl_export bool mi_heap_stats_get(mi_heap_t *heap, mi_stats_t *stats) mi_attr_noexcept;
 // mi_stats_get_json for one heap.
 mi_decl_nodiscard mi_decl_export char *mi_heap_stats_get_json(mi_heap_t *heap, size_t buf_size,

@@ -44,6 +44,24 @@
     atomic_compare_exchange_strong_explicit((p), (expected), (v), memory_order_acq_rel,            \
                                             memory_order_acquire)
 
+// A word that one thread writes without further ado, on fast paths, and that others may read for a
+// figure that may be out of date when it is told. The processor reads and writes it whole. Where
+// data races are looked for it is an atomic, so that only such readers are allowed for.
+#if defined(__SANITIZE_THREAD__)
+#    define MI_RACES_ARE_LOOKED_FOR 1
+#elif defined(__has_feature)
+#    if __has_feature(thread_sanitizer)
+#        define MI_RACES_ARE_LOOKED_FOR 1
+#    endif
+#endif
+#ifdef MI_RACES_ARE_LOOKED_FOR
+#    define MI_SEEN(type) _Atomic(type)
+#    define mi_seen(p)    mi_load_relaxed(p)
+#else
+#    define MI_SEEN(type) type
+#    define mi_seen(p)    (*(const volatile __typeof__(*(p)) *)(p))
+#endif
+
 // Tells the CPU that this thread spins.
 MI_INLINE void mi_cpu_relax(void) {
 #if MI_ARCH_X64 || MI_ARCH_X86

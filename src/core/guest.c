@@ -43,7 +43,7 @@ mi_page_t *mi_guest_make(mi_theap_t *theap, uint8_t far_class) {
         is_long ? mi_guest_long_class(far_class) : far_class - (is_exact ? MI_GUEST_EXACT : 0);
     const size_t bytes = mi_class_bytes(plain);
     const size_t batch = MI_BATCH_BYTES / bytes;
-    list->hidden = (uint32_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
+    list->hidden = (uint16_t)(batch > MI_BATCH_MAX ? MI_BATCH_MAX : batch);
     list->class_index = (uint16_t)(plain + (is_exact ? MI_CLASS_EXACT : 0));
     list->state = MI_PAGE_GUESTS;
     list->recip = mi_page_reciprocal(bytes);

@@ -54,15 +54,15 @@ typedef enum mi_page_state_e {
 } mi_page_state_t;
 
 struct mi_page_s {
-    mi_block_t *free;     // owner; blocks ready for use
-    uint32_t used;        // owner; countdown, see above
-    uint32_t hidden;      // owner; live blocks that used does not count
-    uint32_t capacity;    // owner; blocks linked so far
-    uint16_t class_index; // constant; MI_CLASS_EXACT is added for pages with exact sizes
-    uint8_t state : 6;    // owner; mi_page_state_t
-    uint8_t is_bare : 1;  // whoever holds it; calloc gave out its one block as it came from the OS
-    uint8_t is_zero : 1;  // owner; what is not linked yet reads as zero, but for the part in extent
-    uint8_t exact_stay;   // constant; a small block with less slack is resized in place (exact.h)
+    mi_block_t *free;           // owner; blocks ready for use
+    MI_SEEN(uint32_t) used;     // owner; countdown, see above
+    MI_SEEN(uint32_t) capacity; // owner; blocks linked so far
+    MI_SEEN(uint16_t) hidden;   // owner; live blocks that used does not count
+    uint16_t class_index;       // constant; MI_CLASS_EXACT is added for pages with exact sizes
+    MI_SEEN(uint8_t) state;     // owner; mi_page_state_t
+    uint8_t is_bare : 1; // whoever holds it; calloc gave out its one block as it came from the OS
+    uint8_t is_zero : 1; // owner; what is not linked yet reads as zero, but for the part in extent
+    uint8_t exact_stay;  // constant; a small block with less slack is resized in place (exact.h)
 #if MI_SECURE
     mi_mark_t *marks;   // constant; one for each block (harden.h)
     uintptr_t link_key; // constant; encodes links
@@ -70,9 +70,9 @@ struct mi_page_s {
     mi_page_t *next;       // owner; queue of the class
     uintptr_t exact_sizes; // constant; leads to the sizes of wide blocks (exact.h), 0 = has none
 #endif
-    size_t block_bytes; // constant; grows only while its one block is resized in place
-    uint8_t *start;     // constant; first block
-    uint64_t recip;     // constant; 2^64 / block_bytes, rounded up; 1 = one block
+    MI_SEEN(size_t) block_bytes; // constant; changes only with the length of its one block
+    uint8_t *start;              // constant; first block
+    uint64_t recip;              // constant; 2^64 / block_bytes, rounded up; 1 = one block
 
     // Second line: what other threads look at, so that their frees never wait for the line that the
     // owner writes all the time. It holds what the check of a block's start needs once more.
@@ -87,11 +87,11 @@ struct mi_page_s {
     mi_arena_t *arena;     // constant; NULL = has its own reservation of whole slices
     mi_page_t *prev;       // owner; queue of the class
 #endif
-    uint32_t far_start;      // constant; start in slices from address 0
-    uint32_t slices;         // length; changes only while its one block is resized in place
-    uint32_t extent;         // of a page with one block, whoever holds it: low bits of its exact
-                             // size (exact.h); else, owner: bytes that were used before
-    uint16_t reserved;       // constant; blocks that fit
+    uint32_t far_start;       // constant; start in slices from address 0
+    MI_SEEN(uint32_t) slices; // length; changes only while its one block is resized in place
+    uint32_t extent;          // of a page with one block, whoever holds it: low bits of its exact
+                              // size (exact.h); else, owner: bytes that were used before
+    uint16_t reserved;        // constant; blocks that fit
     uint8_t far_class;       // constant; of blocks that a thread may hold back (remote.h), 0 = none
     _Atomic(uint8_t) traits; // MI_PAGE_ values; see mi_page_set_trait
 #if !MI_MAP_HAS_KEYS
@@ -212,6 +212,15 @@ MI_INLINE mi_block_t *mi_page_remote_first(const mi_page_t *page) {
 // Live blocks, including those in remote. Owner only.
 MI_INLINE uint32_t mi_page_live(const mi_page_t *page) {
     return page->used + page->hidden - (page->state == MI_PAGE_CURRENT ? 1 : 0);
+}
+
+// The same for any thread, while its owner goes on: what was so a moment ago, each word of it.
+MI_INLINE uint32_t mi_page_seen_live(const mi_page_t *page) {
+    const uint32_t current = (mi_seen(&page->state) == MI_PAGE_CURRENT ? 1 : 0);
+    const uint32_t sum = mi_seen(&page->used) + mi_seen(&page->hidden);
+    const uint32_t live = (sum > current ? sum - current : 0);
+    const uint32_t most = mi_seen(&page->capacity);
+    return live < most ? live : most;
 }
 
 // For a page that holds several blocks of this size; 1 for a page with one block, whose only start

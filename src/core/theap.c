@@ -137,7 +137,7 @@ MI_INLINE void page_wait(mi_page_t *page, uint32_t live) {
     const uint32_t wait = (share == 0 ? 1 : share > live ? live : share);
     page->state = MI_PAGE_FULL;
     page->used = wait;
-    page->hidden = live - wait;
+    page->hidden = (uint16_t)(live - wait);
 }
 
 // The page stops being current: nothing allocates from it any more until it is current again.

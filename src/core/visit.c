@@ -1,4 +1,5 @@
-// Visits what a heap holds. The caller keeps other threads out of the heap meanwhile.
+// Visits what a heap holds. The caller keeps other threads out of the heap meanwhile, or they are
+// only counted.
 #include "core/alloc.h"
 
 #include "core/arena.h"
@@ -100,17 +101,52 @@ bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit
     return true;
 }
 
-// Other threads go on, and may give back pages with one block.
-typedef struct visit_own_s {
+// ---- While other threads go on ----
+
+// Of another thread's page, by what its owner has noted.
+static bool count_page(mi_page_t *page, void *arg) {
+    const visit_job_t *const job = (const visit_job_t *)arg;
+    const size_t block_bytes = mi_seen(&page->block_bytes);
+    mi_core_area_t area;
+    area.start = NULL;
+    area.bytes = (size_t)mi_seen(&page->slices) << MI_SLICE_SHIFT;
+    area.committed = mi_seen(&page->capacity) * block_bytes;
+    area.block_bytes = block_bytes;
+    area.used = mi_page_seen_live(page);
+    return area.used == 0 || job->visit(job->heap, &area, NULL, block_bytes, job->arg);
+}
+
+typedef struct visit_whose_s {
     const mi_theap_t *theap;
+    mi_page_visit_fn visit;
     visit_job_t *job;
-} visit_own_t;
+} visit_whose_t;
 
 static bool visit_own_page(mi_page_t *page, void *arg) {
-    const visit_own_t *const own = (const visit_own_t *)arg;
-    if (mi_load_acquire(&page->theap) == own->theap) // with mi_page_set_owner
-        (void)visit_page(page, own->job);
+    const visit_whose_t *const whose = (const visit_whose_t *)arg;
+    if (mi_load_acquire(&page->theap) == whose->theap) // with mi_page_set_owner
+        (void)whose->visit(page, whose->job);
     return true;
+}
+
+// Of one thread heap. Others may give back pages with one block meanwhile: not while the arenas'
+// lock is held, or that of the pages with reservations of their own.
+static void visit_beside(mi_theap_t *theap, visit_job_t *job) {
+    const bool is_mine = (mi_load_relaxed(&theap->thread_id) == mi_os_thread_id());
+    visit_whose_t whose = {theap, is_mine ? visit_page : count_page, job};
+    mi_arena_visit_held(theap, whose.visit, job);
+    (void)mi_page_visit_own(visit_own_page, &whose);
+}
+
+void mi_core_heap_count(mi_heap_t *heap, mi_core_visit_fn visit, void *arg) {
+    visit_job_t job = {heap, false, visit, arg, {0}};
+    mi_theap_t *const own = mi_theap_real();
+    if (own != NULL)
+        mi_remote_flush(own, true);
+    for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
+        if (mi_heap_public(mi_theap_heap(t)) == heap &&
+            mi_load_relaxed(&t->state) != MI_THEAP_UNUSED)
+            visit_beside(t, &job);
 }
 
 void mi_core_thread_visit(mi_core_visit_fn visit, void *arg) {
@@ -120,10 +156,7 @@ void mi_core_thread_visit(mi_core_visit_fn visit, void *arg) {
         mi_remote_flush(own, true);
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         visit_job_t job = {mi_theap_heap(t), false, visit, arg, {0}};
-        visit_own_t theirs = {t, &job};
-        if (mi_load_relaxed(&t->thread_id) != self)
-            continue;
-        mi_arena_visit_held(t, visit_page, &job);
-        (void)mi_page_visit_own(visit_own_page, &theirs);
+        if (mi_load_relaxed(&t->thread_id) == self)
+            visit_beside(t, &job);
     }
 }

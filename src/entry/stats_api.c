@@ -100,7 +100,7 @@ static bool stats_is_readable(const mi_stats_t *stats) {
 typedef enum whose_e { OF_PROCESS, OF_THREAD, OF_HEAP, OF_SUBPROC } whose_t;
 
 static bool heap_add(mi_heap_t *heap, void *arg) {
-    mi_core_heap_visit(heap, false, area_add, arg);
+    mi_core_heap_count(heap, area_add, arg);
     return true;
 }
 
