@@ -7,7 +7,7 @@
 #include <windows.h>
 
 static HANDLE heap;
-static int errno_value; // of a thread for which there is no memory, and of the debug CRT
+static int errno_value; // of a thread for which there is no memory
 static int new_mode;
 static int is_over; // told to detach; the heap is gone, as in the CRTs before Visual Studio 2012
 static int (*new_handler)(size_t);
@@ -47,7 +47,16 @@ int *crt_errno(void) {
     if (errno_hook != NULL)
         errno_hook();
 #ifdef SYNTH_DEBUG
-    return &errno_value;
+    // No block for it: they are counted.
+    static int of_thread[1024];
+    static LONG threads;
+    int *data = (heap == NULL || is_over ? &errno_value : (int *)TlsGetValue(thread_slot));
+    if (data == NULL && threads < 1024) {
+        data = &of_thread[(unsigned)(InterlockedIncrement(&threads) - 1) % 1024];
+        TlsSetValue(thread_slot, data);
+        *data = errno_value;
+    }
+    return data != NULL ? data : &errno_value;
 #else
     // As in real CRTs, the first use in a thread makes its data, by this CRT's own function.
     int *data = (int *)TlsGetValue(thread_slot);
