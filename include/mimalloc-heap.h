@@ -179,7 +179,9 @@ typedef bool(mi_cdecl mi_block_visit_fun)(const mi_heap_t *heap, const mi_heap_a
 // each whose end was overwritten is reported, as when it is freed.
 mi_decl_export bool mi_heap_visit_blocks(mi_heap_t *heap, bool visit_blocks,
                                          mi_block_visit_fun *visitor, void *arg);
-// mi_heap_visit_blocks for those blocks of the heap only whose thread has ended.
+// mi_heap_visit_blocks for those blocks of the heap only whose thread has ended. Other threads may
+// use the heap meanwhile, but none of those blocks: no thread that begins takes them over until the
+// walk has passed.
 mi_decl_export bool mi_heap_visit_abandoned_blocks(mi_heap_t *heap, bool visit_blocks,
                                                    mi_block_visit_fun *visitor, void *arg);
 // Visits the blocks of ended threads in all heaps of a sub-process; heap_tag is ignored.

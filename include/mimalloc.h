@@ -473,7 +473,7 @@ mi_decl_nodiscard mi_decl_export long mi_option_get(mi_option_t option);
 mi_decl_nodiscard mi_decl_export long mi_option_get_clamp(mi_option_t option, long min, long max);
 // The value in bytes of an option that is a size.
 mi_decl_nodiscard mi_decl_export size_t mi_option_get_size(mi_option_t option);
-// Sets the option. What was already done with the old value stays.
+// Sets the option, at any time and by any thread. What was already done with the old value stays.
 mi_decl_export void mi_option_set(mi_option_t option, long value);
 // Sets the option unless the environment or the program has set it.
 mi_decl_export void mi_option_set_default(mi_option_t option, long value);

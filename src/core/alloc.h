@@ -109,9 +109,12 @@ typedef bool (*mi_core_visit_fn)(const mi_heap_t *heap, const mi_core_area_t *ar
 // Visits what the heap holds, over all its threads. The caller keeps other threads out of the heap.
 // false = the visitor stopped.
 bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg);
-// The same, areas only, while other threads go on. Of their pages it tells what they looked like a
-// moment ago: what others freed and they did not take back yet counts as live, and an area has no
-// start. visit returns true, and may not allocate.
+// The same of what ended threads have left in the heap, while others go on: none of them takes it
+// over meanwhile.
+bool mi_core_heap_visit_left(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg);
+// The same of all, areas only, while other threads go on. Of their pages it tells what they looked
+// like a moment ago: what others freed and they did not take back yet counts as live, and an area
+// has no start. visit returns true, and may not allocate.
 void mi_core_heap_count(mi_heap_t *heap, mi_core_visit_fn visit, void *arg);
 
 // ---- Life of the process and its threads

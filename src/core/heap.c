@@ -215,6 +215,12 @@ mi_heap_t *mi_heap_public(mi_heap_t *heap) {
     return heap == &heap_left ? &mi_heap_main_state : heap;
 }
 
+bool mi_heap_visit_orphans(mi_heap_t *heap, bool (*visit)(mi_theap_t *orphan, void *arg),
+                           void *arg) {
+    return mi_orphan_visit(heap, visit, arg) &&
+           (heap != &mi_heap_main_state || mi_orphan_visit(&heap_left, visit, arg));
+}
+
 void mi_heap_collect_left(void) {
     mi_orphan_collect(&heap_left);
 }

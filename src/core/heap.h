@@ -33,6 +33,9 @@ uint64_t mi_heap_count(void);
 // The heap that the program knows: what a deleted heap of an exclusive arena has left is the main
 // heap's.
 mi_heap_t *mi_heap_public(mi_heap_t *heap);
+// mi_orphan_visit for a heap that the program knows, with what such heaps have left.
+bool mi_heap_visit_orphans(mi_heap_t *heap, bool (*visit)(mi_theap_t *orphan, void *arg),
+                           void *arg);
 // Gives back the empty pages of what such heaps have left.
 void mi_heap_collect_left(void);
 

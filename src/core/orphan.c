@@ -106,34 +106,39 @@ void mi_orphan_look(mi_heap_t *heap) {
     orphan_return(orphan);
 }
 
-// Each in turn.
-static void orphan_each(mi_heap_t *heap, void (*act)(mi_theap_t *orphan)) {
+bool mi_orphan_visit(mi_heap_t *heap, mi_orphan_visit_fn visit, void *arg) {
     const uint32_t count = mi_load_relaxed(&heap->orphan_count);
-    for (uint32_t i = 0; i < count; i++) {
+    bool go_on = true;
+    for (uint32_t i = 0; i < count && go_on; i++) {
         mi_lock(&mi_life_lock);
         mi_theap_t *const orphan = mi_orphan_claim(heap);
         mi_unlock(&mi_life_lock);
         if (orphan == NULL)
-            return;
-        act(orphan);
+            break;
+        go_on = visit(orphan, arg);
         orphan_return(orphan);
     }
+    return go_on;
 }
 
-static void orphan_flush(mi_theap_t *orphan) {
+static bool orphan_flush(mi_theap_t *orphan, void *arg) {
+    (void)arg;
     mi_remote_flush(orphan, true);
+    return true;
 }
 
-static void orphan_reap(mi_theap_t *orphan) {
+static bool orphan_reap(mi_theap_t *orphan, void *arg) {
+    (void)arg;
     mi_remote_collect(orphan);
     mi_theap_trim(orphan, true);
     orphan_empty(orphan);
+    return true;
 }
 
 // All let go of the others' blocks before any is asked which pages are empty.
 void mi_orphan_collect(mi_heap_t *heap) {
-    orphan_each(heap, orphan_flush);
-    orphan_each(heap, orphan_reap);
+    (void)mi_orphan_visit(heap, orphan_flush, NULL);
+    (void)mi_orphan_visit(heap, orphan_reap, NULL);
 }
 
 uint64_t mi_orphan_stolen_count(void) {

@@ -21,6 +21,10 @@ void mi_orphan_look(mi_heap_t *heap);
 // The same for a thread heap that the caller owns and is about to leave. Not all: others' blocks in
 // lists that have been of use stay for whoever adopts it, if it has pages.
 void mi_orphan_tidy(mi_theap_t *theap, bool all);
+// Calls visit for each orphan of the heap, which is claimed meanwhile. false = visit returned that,
+// and it went no further.
+typedef bool (*mi_orphan_visit_fn)(mi_theap_t *orphan, void *arg);
+bool mi_orphan_visit(mi_heap_t *heap, mi_orphan_visit_fn visit, void *arg);
 // Gives back the empty pages of every orphan of the heap.
 void mi_orphan_collect(mi_heap_t *heap);
 uint64_t mi_orphan_stolen_count(void);

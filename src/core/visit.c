@@ -103,6 +103,18 @@ bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit
 
 // ---- While other threads go on ----
 
+static bool visit_orphan(mi_theap_t *orphan, void *arg) {
+    return visit_theap(orphan, (visit_job_t *)arg);
+}
+
+bool mi_core_heap_visit_left(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg) {
+    visit_job_t job = {heap, blocks_too, visit, arg, {0}};
+    mi_theap_t *const own = mi_theap_real();
+    if (own != NULL)
+        mi_remote_flush(own, true);
+    return mi_heap_visit_orphans(heap, visit_orphan, &job);
+}
+
 // Of another thread's page, by what its owner has noted.
 static bool count_page(mi_page_t *page, void *arg) {
     const visit_job_t *const job = (const visit_job_t *)arg;

@@ -201,23 +201,12 @@ mi_heap_t *mi_heap_get_backing(void) {
 typedef struct visit_s {
     mi_block_visit_fun *visitor;
     void *arg;
-    bool abandoned_only; // blocks of ended threads
 } visit_t;
-
-// Whether the area belongs to a thread that has ended.
-static bool area_is_abandoned(const mi_core_area_t *area) {
-    const mi_page_t *page = mi_page_map_find(area->start);
-    mi_theap_t *theap =
-        (page == NULL ? NULL : mi_load_acquire(&page->theap)); // with mi_page_set_owner
-    return theap != NULL && mi_load_relaxed(&theap->state) == MI_THEAP_ORPHAN;
-}
 
 static bool visit_one(const mi_heap_t *heap, const mi_core_area_t *area, void *block,
                       size_t block_bytes, void *arg) {
     const visit_t *visit = arg;
     mi_damage_t damage;
-    if (visit->abandoned_only && !area_is_abandoned(area))
-        return true;
     if (MI_DEBUG && block != NULL && mi_core_damage(block, &damage))
         mi_report_pointer(MI_FREE_CORRUPT, block, "visit");
     const mi_heap_area_t public_area = {.blocks = area->start,
@@ -236,7 +225,7 @@ bool mi_heap_visit_blocks(mi_heap_t *heap, bool visit_blocks, mi_block_visit_fun
                           void *arg) {
     if (heap == NULL || visitor == NULL)
         return false;
-    visit_t visit = {visitor, arg, false};
+    visit_t visit = {visitor, arg};
     return mi_core_heap_visit(heap, visit_blocks, visit_one, &visit);
 }
 
@@ -244,8 +233,8 @@ bool mi_heap_visit_abandoned_blocks(mi_heap_t *heap, bool visit_blocks, mi_block
                                     void *arg) {
     if (heap == NULL || visitor == NULL)
         return false;
-    visit_t visit = {visitor, arg, true};
-    return mi_core_heap_visit(heap, visit_blocks, visit_one, &visit);
+    visit_t visit = {visitor, arg};
+    return mi_core_heap_visit_left(heap, visit_blocks, visit_one, &visit);
 }
 
 bool mi_abandoned_visit_blocks(mi_subproc_id_t subproc_id, int heap_tag, bool visit_blocks,

@@ -2,12 +2,13 @@
 // them: nothing happens to anybody, and the figures are those of the moment.
 #include "api_crew.h"
 #include "api_test.h"
+#include "api_thread.h"
 
 #include "mimalloc-stats.h"
 
 #include <stdatomic.h>
 
-enum { USERS = 2, STEPS = 60000, HELD = 300, SMALL = 3000, LOOKS = 300 };
+enum { USERS = 2, STEPS = 60000, HELD = 300, SMALL = 3000, LOOKS = 300, LEFT = 500 };
 
 typedef struct user_s {
     mi_heap_t *heap; // NULL: the main one, plainly
@@ -75,7 +76,37 @@ static void look(mi_heap_t *heap, const char *what) {
     CHECK_MSG(bytes >= 0 && bytes < most, "%s: %lld bytes", what, (long long)bytes);
 }
 
+// What an ended thread has left, in a heap and in the main one. Half of each page is free, for
+// whoever takes pages over.
+static void leave(void *heap) {
+    for (int i = 0; i < 2 * LEFT; i++) {
+        void *const p = mi_heap_malloc(heap, 1000);
+        void *const q = mi_malloc(1000);
+        if (i % 2 == 0) {
+            mi_free(p);
+            mi_free(q);
+        }
+    }
+}
+
+static bool count_left(const mi_heap_t *heap, const mi_heap_area_t *area, void *block, size_t size,
+                       void *arg) {
+    (void)heap;
+    (void)area;
+    *(int *)arg += (block != NULL && size >= 1000);
+    return true;
+}
+
+static int left_in(mi_heap_t *heap) {
+    int count = 0;
+    CHECK(mi_heap_visit_abandoned_blocks(heap, true, count_left, &count));
+    return count;
+}
+
 static void test_beside(mi_heap_t *heap, crew_member_t *member) {
+    const int left_before = left_in(heap);
+    in_thread(leave, heap);
+
     atomic_store(&left, USERS);
     for (int i = 0; i < USERS; i++)
         crew_order(&member[i], use);
@@ -84,6 +115,10 @@ static void test_beside(mi_heap_t *heap, crew_member_t *member) {
         look(heap, "the heap");
         look(mi_heap_main(), "the main heap");
         CHECK(mi_subproc_stats_get(mi_subproc_main(), &s) && live_bytes(&s) >= 0);
+        // The users take pages of what was left where they allocate.
+        if (users[0].heap == NULL)
+            CHECK_MSG(left_in(heap) == left_before + LEFT, "%d", left_in(heap));
+        (void)left_in(n % 2 == 0 ? mi_heap_main() : heap);
         if (n % 16 == 0) {
             char *const text = mi_heap_stats_get_json(heap, 0, NULL);
             CHECK(text != NULL && text[0] == '{');
