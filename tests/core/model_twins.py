@@ -90,15 +90,11 @@ TWINS = {
 }""", """        (void)0;
 }""")]),
     # Each orphan is asked for its empty pages before the next has let go of blocks in them.
-    "guest-collect": ("orphan.c", [("    orphan_each(heap, orphan_flush);", "    (void)orphan_flush;"),
-                                  ("""    mi_remote_collect(orphan);
-    mi_theap_trim(orphan, true);
-    orphan_empty(orphan);
-}""", """    mi_remote_flush(orphan, true);
-    mi_remote_collect(orphan);
-    mi_theap_trim(orphan, true);
-    orphan_empty(orphan);
-}""")]),
+    "guest-collect": ("orphan.c", [("    (void)mi_orphan_visit(heap, orphan_flush, NULL);", "    (void)orphan_flush;"),
+                                  ("""    (void)arg;
+    mi_remote_collect(orphan);""", """    (void)arg;
+    mi_remote_flush(orphan, true);
+    mi_remote_collect(orphan);""")]),
     # An orphan without pages goes to the pool although it was put back to the list.
     "left-twice": ("orphan.c", [("""    if (mi_theap_pages(theap) == 0)
         mi_life_pool_put(theap);
