@@ -30,9 +30,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-#ifndef MI_MODEL_TWIN
-#    define MI_MODEL_TWIN "" // name of the broken twin that this program is
-#endif
+static const char *twin = ""; // name of the broken twin that this program is
 
 enum { FIBERS = 3, DECISIONS = 4096, STACK_BYTES = 256 * 1024, WORDS = 4096, STEPS_MAX = 200000 };
 
@@ -683,7 +681,7 @@ static size_t walk(const scene_t *scene, size_t preemptions) {
 static int walk_all(size_t preemptions) {
     size_t total = 0;
     for (size_t i = 0; i < sizeof(scenes) / sizeof(scenes[0]); i++) {
-        if (strncmp(MI_MODEL_TWIN, "large-", 6) == 0 && scenes[i].size == SIZE)
+        if (strncmp(twin, "large-", 6) == 0 && scenes[i].size == SIZE)
             continue; // a fault of pages with one block
         const size_t count = walk(&scenes[i], preemptions);
         printf("%s: %zu schedules, %zu steps in the last\n", scenes[i].name, count, step_count);
@@ -702,9 +700,11 @@ static void limit_time(void) {
     CHECK(setitimer(ITIMER_PROF, &most, NULL) == 0);
 }
 
+// core-model-adopt [preemptions]; core-model-twin-NAME preemptions NAME
 int main(int argc, char **argv) {
     const size_t preemptions = (argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 2);
-    const bool is_twin = (MI_MODEL_TWIN[0] != 0);
+    twin = (argc > 2 ? argv[2] : twin);
+    const bool is_twin = (twin[0] != 0);
     int status = 0;
     fflush(stdout);
     const pid_t child = fork();
@@ -716,7 +716,7 @@ int main(int argc, char **argv) {
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);
     const bool is_good = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    printf("%s: %s\n", is_twin ? "twin " MI_MODEL_TWIN : "the real code",
+    printf("%s%s: %s\n", is_twin ? "twin " : "the real code", twin,
            is_good               ? "no fault"
            : WIFSIGNALED(status) ? "crashed or hung"
                                  : "a fault was found");
