@@ -89,14 +89,23 @@ static bool visit_theap(mi_theap_t *theap, visit_job_t *job) {
     }
 }
 
-bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg) {
-    visit_job_t job = {heap, blocks_too, visit, arg, {0}};
+// What the calling thread holds back of others' blocks is no block of theirs any more.
+static void visit_flush(void) {
     mi_theap_t *const own = mi_theap_real();
     if (own != NULL)
         mi_remote_flush(own, true);
+}
+
+static bool visit_is_of(const mi_theap_t *theap, const mi_heap_t *heap) {
+    return mi_heap_public(mi_theap_heap(theap)) == heap &&
+           mi_load_relaxed(&theap->state) != MI_THEAP_UNUSED;
+}
+
+bool mi_core_heap_visit(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg) {
+    visit_job_t job = {heap, blocks_too, visit, arg, {0}};
+    visit_flush();
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
-        if (mi_heap_public(mi_theap_heap(t)) == heap &&
-            mi_load_relaxed(&t->state) != MI_THEAP_UNUSED && !visit_theap(t, &job))
+        if (visit_is_of(t, heap) && !visit_theap(t, &job))
             return false;
     return true;
 }
@@ -109,9 +118,7 @@ static bool visit_orphan(mi_theap_t *orphan, void *arg) {
 
 bool mi_core_heap_visit_left(mi_heap_t *heap, bool blocks_too, mi_core_visit_fn visit, void *arg) {
     visit_job_t job = {heap, blocks_too, visit, arg, {0}};
-    mi_theap_t *const own = mi_theap_real();
-    if (own != NULL)
-        mi_remote_flush(own, true);
+    visit_flush();
     return mi_heap_visit_orphans(heap, visit_orphan, &job);
 }
 
@@ -152,20 +159,15 @@ static void visit_beside(mi_theap_t *theap, visit_job_t *job) {
 
 void mi_core_heap_count(mi_heap_t *heap, mi_core_visit_fn visit, void *arg) {
     visit_job_t job = {heap, false, visit, arg, {0}};
-    mi_theap_t *const own = mi_theap_real();
-    if (own != NULL)
-        mi_remote_flush(own, true);
+    visit_flush();
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next)
-        if (mi_heap_public(mi_theap_heap(t)) == heap &&
-            mi_load_relaxed(&t->state) != MI_THEAP_UNUSED)
+        if (visit_is_of(t, heap))
             visit_beside(t, &job);
 }
 
 void mi_core_thread_visit(mi_core_visit_fn visit, void *arg) {
     const uintptr_t self = mi_os_thread_id();
-    mi_theap_t *const own = mi_theap_real();
-    if (own != NULL)
-        mi_remote_flush(own, true);
+    visit_flush();
     for (mi_theap_t *t = mi_life_all(); t != NULL; t = t->all_next) {
         visit_job_t job = {mi_theap_heap(t), false, visit, arg, {0}};
         if (mi_load_relaxed(&t->thread_id) == self)
