@@ -46,9 +46,9 @@ def toolchain(args, folder):
     return [f"-DCMAKE_TOOLCHAIN_FILE={file}"]
 
 
-def build(source, folder, *options):
+def build(source, folder, *options, target="all"):
     run("cmake", "-G", "Ninja", "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Release", *options)
-    run("cmake", "--build", folder)
+    run("cmake", "--build", folder, "--target", target)
 
 
 def try_program(args, folder, name, prefix, *words):
@@ -132,7 +132,7 @@ def main():
         uses(args, folder, tools)
         if not args.arch:
             build(args.source / "tests" / "package" / "consumer", folder / "inside", *tools,
-                  f"-DCONSUMER_SUBDIRECTORY={args.source}")
+                  f"-DCONSUMER_SUBDIRECTORY={args.source}", target="use-mimalloc")
             try_program(args, folder / "inside", "use-mimalloc", folder / "moved", "malloc")
     except Failed as failure:
         print("failed:", failure)

@@ -135,7 +135,7 @@ static void test_blocked(const DWORD rights[PAGES]) {
 
 typedef LONG(NTAPI *next_thread_t)(HANDLE, HANDLE, ACCESS_MASK, ULONG, ULONG, HANDLE *);
 static next_thread_t real_next_thread;
-static HANDLE newborn, bystander_ends;
+static HANDLE newborn, bystander_lives, bystander_ends;
 static volatile LONG newborn_calls, newborn_halves;
 static volatile bool is_newborn_done;
 static unsigned written_pages, running_meanwhile;
@@ -156,6 +156,7 @@ static DWORD WINAPI newborn_lives(void *unused) {
 // It is there before, and what makes the newborn: a thread that stands still can make none.
 static DWORD WINAPI bystander(void *unused) {
     (void)unused;
+    SetEvent(bystander_lives);
     return WaitForSingleObject(bystander_ends, INFINITE);
 }
 
@@ -197,9 +198,12 @@ static void test_born(const DWORD rights[PAGES]) {
     real_next_thread = (next_thread_t)proc(ntdll, "NtGetNextThread");
     CHECK(imports_lead(self, (uintptr_t)real_next_thread, (uintptr_t)birth_after_first_look) == 1);
     CHECK(imports_lead(self, protect_export(), (uintptr_t)watching_protect) == 1);
+    bystander_lives = CreateEventA(NULL, TRUE, FALSE, NULL);
     bystander_ends = CreateEventA(NULL, TRUE, FALSE, NULL);
     const HANDLE other = CreateThread(NULL, 0, bystander, NULL, 0, NULL);
-    CHECK(bystander_ends != NULL && other != NULL);
+    CHECK(bystander_lives != NULL && bystander_ends != NULL && other != NULL);
+    // Stopped as it begins it would hold the loader's lock, and no newborn could begin.
+    WaitForSingleObject(bystander_lives, INFINITE);
     bool was_alone = true;
     CHECK(mi_patch_apply_alone(&patch, 1, &was_alone) == MI_REASON_NONE);
     CHECK(newborn != NULL && !was_alone && written_pages == 0);

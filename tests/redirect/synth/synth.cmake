@@ -1,6 +1,8 @@
 # synth_dlls(<out folder> <arch>): makes the synthetic CRTs of that architecture, whatever we are building for, since the
 # planner is also tested on Linux. Sets SYNTH_DLLS to their paths.
 set(synth_here ${CMAKE_CURRENT_LIST_DIR})
+# The last one: see cmake/toolchain-windows.cmake.
+set(synth_flags -O1 -ffreestanding -fno-builtin -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src -D__X86INTRIN_H)
 set(synth_x86_64 UCRT_OLD UCRT_MID UCRT_HASH MSVCRT DEBUG)
 set(synth_i686 UCRT MSVCR SEH DEBUG)
 
@@ -14,16 +16,15 @@ function(synth_dll out arch name defines def_changes)
         set(dll_entry DllMain@12)
     endif()
     set(obj ${out}/${name}.o)
-    set(more ${CMAKE_SOURCE_DIR}/src/base/memory.c)
+    set(more ${out}/synth_with_memory.o)
     if(defines MATCHES SYNTH_DEBUG)
-        list(APPEND more ${synth_here}/debug_heap.c ${synth_here}/debug_reports.c ${CMAKE_SOURCE_DIR}/src/base/text.c)
+        list(APPEND more ${synth_here}/debug_heap.c ${synth_here}/debug_reports.c ${out}/synth_with_text.o)
     endif()
     add_custom_command(OUTPUT ${out}/${name}.dll
         COMMAND ${cc} ${defines} -c ${source} -o ${obj}
         COMMAND ${Python3_EXECUTABLE} ${synth_here}/make_def.py llvm-nm-19 ${obj} ${out}/${name}.def ${def_changes}
-        COMMAND ${cc} -fuse-ld=lld-19 -shared -nostdlib -O1 -ffreestanding -fno-builtin -Wl,--entry=${dll_entry}
-            -Wall -Wextra -Werror -I${CMAKE_SOURCE_DIR}/src ${defines} ${synth_here}/impl.c ${more} ${obj} ${out}/${name}.def
-            -o ${out}/${name}.dll -lkernel32
+        COMMAND ${cc} ${synth_flags} -fuse-ld=lld-19 -shared -nostdlib -Wl,--entry=${dll_entry} ${defines}
+            ${synth_here}/impl.c ${more} ${obj} ${out}/${name}.def -o ${out}/${name}.dll -lkernel32
         DEPENDS ${source} ${synth_here}/impl.c ${more} ${synth_here}/debug_heap.h ${synth_here}/make_def.py
         COMMENT "Building ${name}.dll" VERBATIM)
     set(SYNTH_DLLS ${SYNTH_DLLS} ${out}/${name}.dll PARENT_SCOPE)
@@ -32,6 +33,12 @@ endfunction()
 macro(synth_dlls out arch)
     file(MAKE_DIRECTORY ${out})
     set(SYNTH_DLLS "")
+    foreach(part memory text)
+        set(source ${CMAKE_SOURCE_DIR}/src/base/${part}.c)
+        set(obj ${out}/synth_with_${part}.o)
+        add_custom_command(OUTPUT ${obj} COMMAND clang-19 --target=${arch}-w64-windows-gnu ${synth_flags} -c ${source} -o ${obj}
+            DEPENDS ${source} VERBATIM)
+    endforeach()
     foreach(variant ${synth_${arch}})
         string(TOLOWER synth_${variant} lower)
         synth_dll(${out} ${arch} ${lower} -DSYNTH_${variant} "")
