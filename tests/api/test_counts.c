@@ -1,47 +1,24 @@
 // Statistics of heaps and sub-processes are asked for while other threads allocate and free in
 // them: nothing happens to anybody, and the figures are those of the moment.
 #include "api_crew.h"
-#include "api_test.h"
 #include "api_thread.h"
+#include "api_user.h"
 
 #include "mimalloc-stats.h"
 
 #include <stdatomic.h>
 
-enum { USERS = 2, STEPS = 60000, HELD = 300, SMALL = 3000, LOOKS = 300, LEFT = 500 };
+enum { USERS = 2, STEPS = 60000, HELD = USER_HELD, SMALL = 3000, LOOKS = 300, LEFT = 500 };
 
-typedef struct user_s {
-    mi_heap_t *heap; // NULL: the main one, plainly
-    uint8_t *block[HELD];
-    size_t size[HELD];
+typedef struct owner_s {
+    user_t user;
     void *small[SMALL]; // more than a page has room for
-    uint32_t random;
-    int lost; // blocks that could not be had, or were changed
-} user_t;
-static user_t users[USERS];
+} owner_t;
+static owner_t owners[USERS];
 static atomic_int left; // users that are still at it
 
-static uint32_t user_random(user_t *u, uint32_t below) {
-    u->random = u->random * 1664525u + 1013904223u;
-    return (uint32_t)(((uint64_t)u->random * below) >> 32);
-}
-
-static void *user_get(const user_t *u, size_t size) {
-    return u->heap == NULL ? mi_malloc(size) : mi_heap_malloc(u->heap, size);
-}
-
-static void user_replace(user_t *u, size_t i, size_t size) {
-    u->lost += (u->block[i] != NULL && !is_filled(u->block[i], u->size[i]));
-    mi_free(u->block[i]);
-    u->size[i] = size;
-    u->block[i] = (size == 0 ? NULL : user_get(u, size));
-    u->lost += (size != 0 && u->block[i] == NULL);
-    if (u->block[i] != NULL)
-        fill(u->block[i], size);
-}
-
 static void use(void *me) {
-    user_t *const u = me;
+    user_t *const u = &((owner_t *)me)->user;
     for (int step = 0; step < STEPS; step++)
         user_replace(u, user_random(u, HELD), 1 + user_random(u, step % 40 == 0 ? 300000 : 2000));
     atomic_fetch_sub(&left, 1);
@@ -49,12 +26,12 @@ static void use(void *me) {
 
 // What a thread keeps at hand counts as live: none of it is kept then.
 static void drop(void *me) {
-    user_t *const u = me;
+    owner_t *const o = me;
     for (size_t i = 0; i < HELD; i++)
-        user_replace(u, i, 0);
+        user_drop(&o->user, i);
     for (size_t i = 0; i < SMALL; i++) {
-        mi_free(u->small[i]);
-        u->small[i] = NULL;
+        mi_free(o->small[i]);
+        o->small[i] = NULL;
     }
     mi_collect(true);
 }
@@ -116,7 +93,7 @@ static void test_beside(mi_heap_t *heap, crew_member_t *member) {
         look(mi_heap_main(), "the main heap");
         CHECK(mi_subproc_stats_get(mi_subproc_main(), &s) && live_bytes(&s) >= 0);
         // The users take pages of what was left where they allocate.
-        if (users[0].heap == NULL)
+        if (owners[0].user.heap == NULL)
             CHECK_MSG(left_in(heap) == left_before + LEFT, "%d", left_in(heap));
         (void)left_in(n % 2 == 0 ? mi_heap_main() : heap);
         if (n % 16 == 0) {
@@ -127,19 +104,20 @@ static void test_beside(mi_heap_t *heap, crew_member_t *member) {
     }
     for (int i = 0; i < USERS; i++) {
         crew_wait(&member[i]);
-        CHECK_MSG(users[i].lost == 0, "%d blocks of thread %d", users[i].lost, i);
+        CHECK_MSG(owners[i].user.lost == 0, "%d blocks of thread %d", owners[i].user.lost, i);
     }
 }
 
 // Nobody is at it: what other threads hold is known to the block, also what they freed among it.
 static void take_some(void *me) {
-    user_t *const u = me;
+    owner_t *const o = me;
+    user_t *const u = &o->user;
     for (size_t i = 0; i < SMALL; i++)
-        u->small[i] = user_get(u, 100);
+        o->small[i] = user_get(u, 100);
     for (size_t i = 0; i < HELD; i++)
         user_replace(u, i, 1 + i * 700 % 9000 + (i % 50 == 0 ? 100000 : 0));
     for (size_t i = 0; i < HELD; i += 3)
-        user_replace(u, i, 0);
+        user_drop(u, i);
     mi_collect(true);
 }
 
@@ -151,9 +129,9 @@ static void test_exact(mi_heap_t *heap, crew_member_t *member) {
     for (int i = 0; i < USERS; i++) {
         crew_do(&member[i], take_some);
         for (size_t k = 0; k < HELD; k++)
-            sum += (int64_t)mi_usable_size(users[i].block[k]);
+            sum += (int64_t)mi_usable_size(owners[i].user.block[k]);
         for (size_t k = 0; k < SMALL; k++)
-            sum += (int64_t)mi_usable_size(users[i].small[k]);
+            sum += (int64_t)mi_usable_size(owners[i].small[k]);
     }
     const int64_t counted = heap_bytes(heap) - before;
     // A pad counts in the debug build, and a quarter more is the most of a class there.
@@ -171,13 +149,13 @@ int main(void) {
     static crew_member_t member[USERS];
     mi_heap_t *const heap = mi_heap_new();
     for (int i = 0; i < USERS; i++) {
-        users[i].random = (uint32_t)i + 1;
-        member[i].me = &users[i];
+        owners[i].user.random = (uint32_t)i + 1;
+        member[i].me = &owners[i];
         CHECK(crew_begin(&member[i]));
     }
     for (int round = 0; round < 2; round++) {
         for (int i = 0; i < USERS; i++)
-            users[i].heap = (round == 0 ? NULL : heap);
+            owners[i].user.heap = (round == 0 ? NULL : heap);
         test_beside(heap, member);
         test_exact(round == 0 ? mi_heap_main() : heap, member);
     }

@@ -1,11 +1,11 @@
 // Options are set and callbacks replaced while other threads allocate: blocks stay as they are, and
 // each callback is called with the argument that it was registered with.
 #include "api_crew.h"
-#include "api_test.h"
+#include "api_user.h"
 
 #include <stdatomic.h>
 
-enum { USERS = 2, STEPS = 20000, HELD = 200, ROUNDS = 1500, SWAPS = 20000 };
+enum { USERS = 2, STEPS = 20000, ROUNDS = 1500, SWAPS = 20000 };
 
 // ---- Callbacks: either of two, each with an argument of its own ----
 
@@ -96,40 +96,16 @@ static void change(void *me) {
 
 // ---- The threads that allocate ----
 
-typedef struct user_s {
-    uint8_t *block[HELD];
-    size_t size[HELD];
-    uint32_t random;
-    int lost; // blocks that could not be had, or were changed
-} user_t;
-
-static uint32_t user_random(user_t *u, uint32_t below) {
-    u->random = u->random * 1664525u + 1013904223u;
-    return (uint32_t)(((uint64_t)u->random * below) >> 32);
-}
-
-static void user_drop(user_t *u, size_t i) {
-    u->lost += (u->block[i] != NULL && !is_filled(u->block[i], u->size[i]));
-    mi_free(u->block[i]);
-    u->block[i] = NULL;
-}
-
 static void use(void *me) {
     user_t *const u = me;
     for (int step = 0; step < STEPS; step++) {
-        const size_t i = user_random(u, HELD);
-        user_drop(u, i);
-        u->size[i] = user_random(u, step % 50 == 0 ? 3000000 : 3000);
-        u->block[i] = mi_malloc(u->size[i]);
-        u->lost += (u->block[i] == NULL);
-        if (u->block[i] != NULL)
-            fill(u->block[i], u->size[i]);
+        user_replace(u, user_random(u, USER_HELD), user_random(u, step % 50 == 0 ? 3000000 : 3000));
         if (step % 16 == 0)
             u->lost += (mi_malloc(opaque(SIZE_MAX)) != NULL); // an error, and its message
         if (step % 64 == 0)
             mi_collect(step % 1024 == 0);
     }
-    for (size_t i = 0; i < HELD; i++)
+    for (size_t i = 0; i < USER_HELD; i++)
         user_drop(u, i);
 }
 
