@@ -32,9 +32,7 @@ def without_entry(source, target):
 
 def environment(kind):
     """Redirection is on when nobody says a word, and then no variable is there to be read."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MIMALLOC_", "MI_"))}
-    kept.update({name: os.environ[name] for name in ("MI_WINE_RUN_PREFIX", "MI_WINE32_PREFIX", "MI_WINE_KEPT")
-                 if name in os.environ})
+    kept = {name: value for name, value in os.environ.items() if name.startswith("MI_WINE") or not name.startswith(("MIMALLOC_", "MI_"))}
     return dict(kept, MIMALLOC_DISABLE_REDIRECT="1") if kind == "off" else kept
 
 

@@ -46,6 +46,9 @@ PRESETS = [
 ]
 RUN_ALL = ("linux-release", "windows-x64-release", "windows-x86-release")
 WATCHED = ("linux-asan", "linux-ubsan")
+# The presets whose tests run under Wine: the variable that says it is up, and what starts a program in it.
+KEPT = {name: ("MI_WINE_KEPT", "wine-run") for name, _ in PRESETS if name.startswith("windows-x64-")}
+KEPT["windows-x86-release"] = ("MI_WINE32_KEPT", "wine32-root", "run")
 TEST_SECONDS = 300
 AGAIN = 5
 UNSTEADY_MOST = 2
@@ -176,13 +179,13 @@ class WineKept:
     """Keeps Wine up between the tests by one program that waits: starting it for each costs more than many of
     the tests do."""
 
-    def __init__(self, env):
-        runner = os.path.join(ROOT, "scripts", "wine-run")
+    def __init__(self, env, variable, *runner):
+        runner = [os.path.join(ROOT, "scripts", runner[0]), *runner[1:]]
         null = subprocess.DEVNULL
-        subprocess.call([runner, "cmd", "/c", "exit"], env=env, stdin=null, stdout=null, stderr=null)
-        self.keeper = subprocess.Popen([runner, "cmd", "/c", "set", "/p", "x="], env=env, stdin=subprocess.PIPE,
+        subprocess.call([*runner, "cmd", "/c", "exit"], env=env, stdin=null, stdout=null, stderr=null)
+        self.keeper = subprocess.Popen([*runner, "cmd", "/c", "set", "/p", "x="], env=env, stdin=subprocess.PIPE,
                                        stdout=null, stderr=null)
-        self.env = dict(env, MI_WINE_KEPT="1")
+        self.env = {**env, variable: "1"}
 
     def __enter__(self):
         return self.env
@@ -227,8 +230,8 @@ def main():
         if build(name, total):
             if name.startswith("windows-x86-") and not has_wine32():
                 total.note = "built, not run: no 32-bit Wine"
-            elif reasons[name] is None and name.startswith("windows-x64-"):
-                with WineKept(env) as kept:
+            elif name in KEPT:
+                with WineKept(env, *KEPT[name]) as kept:
                     run_tests(name, total, kept)
             elif reasons[name] is None:
                 run_tests(name, total, env)

@@ -35,12 +35,9 @@ def check(fact, text):
 
 
 def run(settings):
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_"))}
+    # wine-run takes away what is meant for it.
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_")) or args.runner and k.startswith("MI_WINE")}
     env.update(settings, MIMALLOC_DISABLE_REDIRECT="1")
-    if args.runner and "MI_WINE_RUN_PREFIX" in os.environ:
-        env["MI_WINE_RUN_PREFIX"] = os.environ["MI_WINE_RUN_PREFIX"]
-    if args.runner and "MI_WINE32_PREFIX" in os.environ:
-        env["MI_WINE32_PREFIX"] = os.environ["MI_WINE32_PREFIX"]
     done = subprocess.run([*([args.runner] if args.runner else []), args.program], env=env, capture_output=True, text=True,
                           stdin=subprocess.DEVNULL, timeout=100, check=False)
     if done.returncode == 77:

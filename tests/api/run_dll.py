@@ -55,7 +55,7 @@ class Folder:
         self.partner = self.path / name
 
     def run(self, program, *words, **env):
-        clean = {k: v for k, v in os.environ.items() if not k.startswith(("MIMALLOC_", "MI_"))}
+        clean = {k: v for k, v in os.environ.items() if k.startswith("MI_WINE") or not k.startswith(("MIMALLOC_", "MI_"))}
         clean.update(env)
         result = subprocess.run([str(self.args.runner), str(self.path / program.name), *words], capture_output=True, cwd=self.path,
                                 env=clean, timeout=120)

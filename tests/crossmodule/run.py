@@ -63,7 +63,7 @@ def stage_allocator(args, folder):
 def wine(args, folder, command, extra=None):
     env = dict(os.environ, XM_VALUE="a value to be copied")
     for name in list(env):
-        if name.startswith(("MIMALLOC_", "MI_")) and name not in ("MI_WINE_RUN_PREFIX", "MI_WINE32_PREFIX"):
+        if name.startswith(("MIMALLOC_", "MI_")) and not name.startswith("MI_WINE"):
             del env[name]
     env.update(extra or {})
     done = subprocess.run([args.wine_run, *command], cwd=folder, env=env, stdin=subprocess.DEVNULL,
