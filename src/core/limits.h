@@ -65,8 +65,12 @@
 // give back what is beyond the above when they take fresh memory. In the secure build, where a page
 // is dearer to found (guard, marks, key, random order), they do not.
 #define MI_EMPTY_ALL MI_LIMIT((MI_SECURE ? 16 : 24) * MI_MiB, 0)
-#define MI_ANEW_MIN  1024u // larger blocks of an empty page are linked anew if they are shuffled
-#define MI_HOT_MAX   (1 * MI_MiB) // single-block pages that are kept since current
+// The blocks of an empty page are linked anew if they are shuffled: small ones, so that what is
+// made one after the other shares lines of the cache, and large ones, which are few. Between, it
+// costs more than it gains: each block is a line that has to be fetched.
+#define MI_ANEW_SMALL 96u
+#define MI_ANEW_LARGE 1024u
+#define MI_HOT_MAX    (1 * MI_MiB) // single-block pages that are kept since current
 // Long blocks in lists (guest.h): all threads together, and one of them at least.
 #define MI_LONG_ALL     MI_LIMIT(24 * MI_MiB, 1 * MI_MiB)
 #define MI_LONG_LEAST   MI_LIMIT(2 * MI_MiB, 256 * MI_KiB)

@@ -288,14 +288,16 @@ MI_INLINE void mi_page_shorten(mi_page_t *page, uint32_t plain) {
 
 // Bytes of it that were blocks once.
 MI_INLINE size_t mi_page_touched(const mi_page_t *page) {
-    return page->capacity * page->block_bytes;
+    const size_t linked = page->capacity * page->block_bytes;
+    return page->reserved > 1 && page->extent > linked ? page->extent : linked;
 }
 
 // Are the blocks in its free list, of which it has several, in another order than that of their
-// addresses, one way or the other? By the look of the first.
+// addresses, one way or the other, and does it matter? By the look of the first.
 MI_INLINE bool mi_page_is_shuffled(const mi_page_t *page) {
     const uintptr_t first = (uintptr_t)page->free;
-    if (page->reserved == 1 || page->free == NULL)
+    if (page->reserved == 1 || page->free == NULL ||
+        (page->block_bytes > MI_ANEW_SMALL && page->block_bytes <= MI_ANEW_LARGE))
         return false;
     const uintptr_t next = (uintptr_t)mi_block_next(page, page->free);
     return next != first + page->block_bytes && next != first - page->block_bytes;
@@ -304,8 +306,7 @@ MI_INLINE bool mi_page_is_shuffled(const mi_page_t *page) {
 // It has no live block: its blocks are handed out in the order of their addresses again, not in
 // that in which they were freed.
 MI_INLINE void mi_page_begin_anew(mi_page_t *page) {
-    const uint32_t before = (uint32_t)mi_page_touched(page);
-    page->extent = (before > page->extent ? before : page->extent);
+    page->extent = (uint32_t)mi_page_touched(page);
     page->capacity = 0;
     page->free = NULL;
 }

@@ -162,7 +162,7 @@ static void theap_promote(mi_theap_t *theap, mi_page_t *page) {
         queue_remove(theap, page);
         if (page->used == 0) {
             theap->empty_bytes -= mi_page_touched(page);
-            if (!MI_SECURE && page->block_bytes > MI_ANEW_MIN && mi_page_is_shuffled(page))
+            if (!MI_SECURE && mi_page_is_shuffled(page))
                 mi_page_begin_anew(page);
         }
         page->used++;

@@ -416,6 +416,29 @@ static void test_reuse(void) {
     CHECK_MSG(after.page_count == 0, "%d pages left", (int)after.page_count);
 }
 
+// Small blocks that are freed in any order and allocated again lie one after the other again, as
+// far as their pages became empty.
+static void test_order(void) {
+    enum { COUNT = 20000, SIZE = 32 };
+    static uint8_t *blocks[COUNT];
+    uint64_t random = 7;
+    for (int round = 0; round < 3; round++) {
+        int in_order = 0;
+        for (int i = 0; i < COUNT; i++) {
+            blocks[i] = use_malloc(SIZE);
+            in_order +=
+                (i > 0 && blocks[i] > blocks[i - 1] && blocks[i] - blocks[i - 1] < 2 * SIZE);
+        }
+        if (!MI_SECURE) // whose order is random on purpose
+            CHECK_MSG(in_order > COUNT * 9 / 10, "round %d: %d of %d", round, in_order, COUNT);
+        for (int i = COUNT - 1; i >= 0; i--) {
+            const int k = (int)(use_random(&random) % (uint64_t)(i + 1));
+            CHECK(use_free(blocks[k]) == MI_FREE_OK);
+            blocks[k] = blocks[i];
+        }
+    }
+}
+
 static void test_count(void) {
     mi_core_stats_t before, after;
     mi_core_count_all(true);
@@ -442,6 +465,7 @@ int main(void) {
     test_large_steps();
     test_long_pages();
     test_reuse();
+    test_order();
     test_foreign();
     test_count();
     return test_result();
