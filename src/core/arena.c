@@ -15,6 +15,7 @@
 mi_core_config_t mi_core_config = {
     .purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX, .tick_mask = MI_TICKS - 1};
 
+#define ARENA_TRIES 8 // new arenas for one span: others may be quicker, but not for ever
 #define ARENA_REACH ((uint64_t)24 * MI_GiB) // of hidden arenas to both sides of the first
 
 static mi_lock_t arena_lock;
@@ -337,9 +338,10 @@ bool mi_arena_alloc(mi_span_t *span, size_t slices, size_t align_slices, const m
     if (align_slices == 0)
         return false;
     mi_lock(&arena_grow_lock);
-    // Another thread may have reserved while we waited.
+    // Another thread may have reserved while we waited. And others may take all of a new arena
+    // before we have our part, if the system lets us wait: they need no lock of us for that.
     bool is_good = arena_alloc_any(span, slices, align_slices, node);
-    if (!is_good && arena_grow(slices, align_slices))
+    for (int i = 0; !is_good && i < ARENA_TRIES && arena_grow(slices, align_slices); i++)
         is_good = arena_alloc_any(span, slices, align_slices, node);
     mi_unlock(&arena_grow_lock);
     return is_good;
