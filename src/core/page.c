@@ -339,8 +339,7 @@ mi_page_t *mi_page_new_roomy(mi_theap_t *theap, size_t bytes) {
 }
 
 void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
-    const size_t before = page->capacity * page->block_bytes;
-    const size_t used = (page->extent > before ? page->extent : before);
+    const size_t touched = mi_page_touched(page);
     const bool is_zero = page->is_zero;
     const mi_span_t span = {page->start, page->slices, page->arena, page, is_zero};
     MI_ASSERT(page->used == 0 && page->reserved > 1 && mi_load_relaxed(&page->remote) == NULL);
@@ -350,7 +349,7 @@ void mi_page_rebind(mi_page_t *page, uint32_t class_index) {
     mi_exact_forget(page);
     page_describe(page, theap, &span, class_index, mi_class_bytes(mi_class_plain(class_index)));
     page_set_far_class(page, theap);
-    page->extent = (uint32_t)used;
+    page->extent = (uint32_t)touched;
 }
 
 void mi_page_widen(mi_page_t *page) {

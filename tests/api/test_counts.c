@@ -8,7 +8,7 @@
 
 #include <stdatomic.h>
 
-enum { USERS = 2, STEPS = 60000, HELD = USER_HELD, SMALL = 3000, LOOKS = 300, LEFT = 500 };
+enum { USERS = 2, STEPS = 60000, SMALL = 3000, LOOKS = 300, LEFT = 500 };
 
 typedef struct owner_s {
     user_t user;
@@ -20,14 +20,15 @@ static atomic_int left; // users that are still at it
 static void use(void *me) {
     user_t *const u = &((owner_t *)me)->user;
     for (int step = 0; step < STEPS; step++)
-        user_replace(u, user_random(u, HELD), 1 + user_random(u, step % 40 == 0 ? 300000 : 2000));
+        user_replace(u, user_random(u, USER_HELD),
+                     1 + user_random(u, step % 40 == 0 ? 300000 : 2000));
     atomic_fetch_sub(&left, 1);
 }
 
 // What a thread keeps at hand counts as live: none of it is kept then.
 static void drop(void *me) {
     owner_t *const o = me;
-    for (size_t i = 0; i < HELD; i++)
+    for (size_t i = 0; i < USER_HELD; i++)
         user_drop(&o->user, i);
     for (size_t i = 0; i < SMALL; i++) {
         mi_free(o->small[i]);
@@ -48,7 +49,8 @@ static int64_t heap_bytes(mi_heap_t *heap) {
 
 static void look(mi_heap_t *heap, const char *what) {
     // All that the users may hold, each block in the next class, and pads; and what main holds.
-    const int64_t most = USERS * HELD * (int64_t)(300000 + 300000 / 4 + 4096) + 64 * 1024 * 1024;
+    const int64_t most =
+        USERS * USER_HELD * (int64_t)(300000 + 300000 / 4 + 4096) + 64 * 1024 * 1024;
     const int64_t bytes = heap_bytes(heap);
     CHECK_MSG(bytes >= 0 && bytes < most, "%s: %lld bytes", what, (long long)bytes);
 }
@@ -114,9 +116,9 @@ static void take_some(void *me) {
     user_t *const u = &o->user;
     for (size_t i = 0; i < SMALL; i++)
         o->small[i] = user_get(u, 100);
-    for (size_t i = 0; i < HELD; i++)
+    for (size_t i = 0; i < USER_HELD; i++)
         user_replace(u, i, 1 + i * 700 % 9000 + (i % 50 == 0 ? 100000 : 0));
-    for (size_t i = 0; i < HELD; i += 3)
+    for (size_t i = 0; i < USER_HELD; i += 3)
         user_drop(u, i);
     mi_collect(true);
 }
@@ -128,7 +130,7 @@ static void test_exact(mi_heap_t *heap, crew_member_t *member) {
     int64_t sum = 0;
     for (int i = 0; i < USERS; i++) {
         crew_do(&member[i], take_some);
-        for (size_t k = 0; k < HELD; k++)
+        for (size_t k = 0; k < USER_HELD; k++)
             sum += (int64_t)mi_usable_size(owners[i].user.block[k]);
         for (size_t k = 0; k < SMALL; k++)
             sum += (int64_t)mi_usable_size(owners[i].small[k]);
