@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Builds every preset, runs what can run on this machine, and sums up.
+"""Builds every preset, runs what can run on this machine, and sums up. While one is tested the next is built, in the
+time that the tests leave.
 
 The last line is "N passed, N failed". A preset that does not build, or that should have tests and has none,
 or whose test run breaks down, counts as one failure each. Skipped tests count as neither and are listed.
@@ -13,6 +14,7 @@ UNSTEADY_MOST of them in a preset are failures.
 
 Exit codes: 0 nothing failed, 1 something failed, 2 wrong use.
 """
+import concurrent.futures
 import os
 import re
 import resource
@@ -93,8 +95,8 @@ def build(preset, total):
     log = os.path.join(BUILD, preset + "-build.log")
     open(log, "wb").close()
     start = time.monotonic()
-    good = (run_logged(["cmake", "--preset", preset], log) == 0
-            and run_logged(["cmake", "--build", "build/" + preset, "-j", JOBS], log) == 0)
+    good = (run_logged(["nice", "cmake", "--preset", preset], log) == 0
+            and run_logged(["nice", "cmake", "--build", "build/" + preset, "-j", JOBS], log) == 0)
     total.build_seconds = time.monotonic() - start
     if not good:
         total.fail("build." + preset)
@@ -202,14 +204,21 @@ def fresh_wine_prefix():
     return prefix
 
 
-def has_wine32():
-    """Whether 32-bit programs can run; tries to make that possible, once (MI_TEST_WINE32=0: does not)."""
-    tool = os.path.join(ROOT, "scripts", "wine32-root")
-    if subprocess.call([tool, "there"]) == 0:
-        return True
-    if os.environ.get("MI_TEST_WINE32") == "0":
-        return False
-    return subprocess.call([tool, "make"]) == 0 and subprocess.call([tool, "there"]) == 0
+class Wine32:
+    """What runs 32-bit programs; where it is missing it is made, once (MI_TEST_WINE32=0: it is not), beside all
+    that comes before its tests, since most of that is waiting for packages."""
+
+    TOOL = os.path.join(ROOT, "scripts", "wine32-root")
+
+    def __init__(self, is_wanted):
+        self.maker = None
+        if is_wanted and os.environ.get("MI_TEST_WINE32") != "0" and not self.is_there():
+            self.maker = subprocess.Popen([self.TOOL, "make"], stdin=subprocess.DEVNULL)
+
+    def is_there(self):
+        if self.maker:
+            self.maker.wait()
+        return subprocess.call([self.TOOL, "there"]) == 0
 
 
 def main():
@@ -222,13 +231,15 @@ def main():
     os.makedirs(BUILD, exist_ok=True)
     prefix = fresh_wine_prefix()
     env = dict(os.environ, MI_WINE_RUN_PREFIX=prefix)
-    sums = []
     start = time.monotonic()
-    for name in names:
-        total = Sum(name)
-        sums.append(total)
-        if build(name, total):
-            if name.startswith("windows-x86-") and not has_wine32():
+    wine32 = Wine32("windows-x86-release" in names)
+    sums = [Sum(name) for name in names]
+    builder = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+    builds = [builder.submit(build, total.preset, total) for total in sums]
+    for total, built in zip(sums, builds):
+        name = total.preset
+        if built.result():
+            if name.startswith("windows-x86-") and not wine32.is_there():
                 total.note = "built, not run: no 32-bit Wine"
             elif name in KEPT:
                 with WineKept(env, *KEPT[name]) as kept:

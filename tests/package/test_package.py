@@ -132,7 +132,7 @@ def main():
         uses(args, folder, tools)
         if not args.arch:
             build(args.source / "tests" / "package" / "consumer", folder / "inside", *tools,
-                  f"-DCONSUMER_SUBDIRECTORY={args.source}", target="use-mimalloc")
+                  f"-DCONSUMER_SUBDIRECTORY={args.source}", "-DCMAKE_C_FLAGS_RELEASE=-O0", target="use-mimalloc")
             try_program(args, folder / "inside", "use-mimalloc", folder / "moved", "malloc")
     except Failed as failure:
         print("failed:", failure)
