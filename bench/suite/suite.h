@@ -15,6 +15,10 @@
 extern "C" {
 #endif
 
+// What a thread writes all the time, its seed above all, is on cache lines of its own: else two
+// threads take a line from each other at every step, and that is what is measured.
+#define SUITE_APART __attribute__((aligned(128)))
+
 typedef struct suite_program_s {
     const char *name;
     void (*run)(int scale); // scale: 100 = the usual length

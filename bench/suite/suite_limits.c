@@ -114,7 +114,7 @@ typedef struct scale_job_s {
     void *held[1000];
     int count;
     uint64_t seed;
-} scale_job_t;
+} SUITE_APART scale_job_t;
 
 static void *scale_run(void *arg) {
     scale_job_t *j = arg;

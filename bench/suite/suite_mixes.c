@@ -44,7 +44,7 @@ typedef struct worker_s {
     void **slot[MAX_KINDS];
     size_t size[MAX_KINDS]; // LIFE_GROW: what the last one has
     int at[MAX_KINDS];
-} worker_t;
+} SUITE_APART worker_t;
 
 static void *_Atomic mailbox[MAILBOX];
 

@@ -9,7 +9,7 @@ typedef struct replace_s {
     size_t most;
     int count;
     uint64_t seed;
-} replace_t;
+} SUITE_APART replace_t;
 
 static void *replace_run(void *arg) {
     replace_t *r = arg;

@@ -10,7 +10,7 @@ typedef struct server_s {
     void **held;
     int count, rounds, is_sleepy;
     uint64_t seed;
-} server_t;
+} SUITE_APART server_t;
 static pthread_mutex_t server_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t server_done = PTHREAD_COND_INITIALIZER;
 static int server_left;
@@ -78,7 +78,7 @@ typedef struct exchange_s {
     int count;
     size_t most;
     uint64_t seed;
-} exchange_t;
+} SUITE_APART exchange_t;
 
 static void *exchange_run(void *arg) {
     exchange_t *x = arg;
@@ -117,7 +117,7 @@ typedef struct lives_s {
     int me, threads, rounds;
     uint64_t seed;
     void **_Atomic gift; // an age from another thread
-} lives_t;
+} SUITE_APART lives_t;
 
 static void lives_free(void **age) {
     for (int i = 0; age != NULL && i < AGE_BLOCKS; i++)
@@ -352,7 +352,7 @@ typedef struct trade_s {
     int me, threads, rounds;
     uint64_t seed;
     trade_block_t *_Atomic chain; // from another thread
-} trade_t;
+} SUITE_APART trade_t;
 
 static void *trade_get(uint64_t *s) {
     const size_t a = (size_t)suite_random(s) % 15985;
