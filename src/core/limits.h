@@ -78,12 +78,20 @@
 #define MI_SINGLES      MI_LIMIT(4u, 2u) // one of so many that are allocated becomes current
 #define MI_CURRENT_KEEP MI_LIMIT(64 * MI_KiB, 0) // a current page that touched less survives a trim
 #define MI_TICKS        MI_LIMIT(8u, 1u)         // slow paths between two looks at the clock
+// After one that came so soon after the one before, so many are left out: the next is soon, too.
+#define MI_BUSY_MS    2u
+#define MI_BUSY_LOOKS MI_LIMIT(3u, 0u)
 // A class that wants a page so many slow paths after it lent its own, several times in a row, gets
 // one. The larger the blocks, the less a slow path matters beside what is done with them.
 #define MI_LENT_TICKS      16u
 #define MI_LENT_TICKS_WIDE 4u // pages of several slices
 #define MI_LENT_OFTEN      3u
-#define MI_FULL_SHARE      16u // a full page waits until this part of it was freed
+// A full page waits until this part of it was freed (2^4); in a thread heap of many pages a larger
+// one (2^3): there a program that replaces blocks at random visits a page for a few blocks at a
+// time, and each visit is a slow path.
+#define MI_FULL_SHIFT      4u
+#define MI_FULL_SHIFT_MANY 3u
+#define MI_MANY_PAGES      MI_LIMIT(512u, 12u)
 // From so many pages on a thread heap has every other class, and all of them; or as soon as the
 // blocks of second and further pages are so many bytes too large (theap.c).
 #define MI_HALF_PAGES     MI_LIMIT(32u, 3u)

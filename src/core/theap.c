@@ -129,11 +129,11 @@ static void theap_set_current(mi_theap_t *theap, uint32_t class_index, mi_page_t
     theap_serve(theap, class_index, page);
 }
 
-// A page that no thread heap lists any more, since it is full. Worth a visit again when a sixteenth
-// of it was freed, so that a program that replaces blocks at random does not take the slow path for
-// each.
-MI_INLINE void page_wait(mi_page_t *page, uint32_t live) {
-    const uint32_t share = page->reserved / MI_FULL_SHARE;
+// A page that no thread heap lists any more, since it is full. Worth a visit again when a part
+// of it was freed (MI_FULL_SHIFT), so that a program that replaces blocks at random does not take
+// the slow path for each.
+MI_INLINE void page_wait(const mi_theap_t *theap, mi_page_t *page, uint32_t live) {
+    const uint32_t share = page->reserved >> theap->full_shift;
     const uint32_t wait = (share == 0 ? 1 : share > live ? live : share);
     page->state = MI_PAGE_FULL;
     page->used = wait;
@@ -152,7 +152,7 @@ static void theap_demote(mi_theap_t *theap, mi_page_t *page) {
             mi_theap_retire(theap, page);
         return;
     }
-    page_wait(page, live);
+    page_wait(theap, page, live);
     if (page->reserved == 1)
         mi_remote_open(page);
 }
@@ -438,7 +438,7 @@ MI_INLINE mi_page_t *theap_next(mi_theap_t *theap, uint32_t class_index) {
     theap_serve(theap, class_index, page);
     if (MI_LIKELY(old->state == MI_PAGE_CURRENT && old->capacity == old->reserved &&
                   old->free == NULL && old != &mi_page_empty))
-        page_wait(old, old->used - 1);
+        page_wait(theap, old, old->used - 1);
     else
         theap_demote(theap, old);
     return page;
@@ -775,6 +775,7 @@ void mi_theap_reset(mi_theap_t *theap) {
     for (size_t i = 0; i < MI_DIRECT_COUNT; i++)
         theap->exact_direct[i] = theap->direct[i] = &mi_page_empty;
     theap->empty_own = theap->empty_max = MI_EMPTY_MAX; // until it is bound
+    theap->full_shift = MI_FULL_SHIFT;
     theap->long_max = 0;
     theap->real = theap;
 }

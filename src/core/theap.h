@@ -77,6 +77,9 @@ struct mi_theap_s {
     size_t empty_max;                  // of them, as was right at the last look at the clock
     size_t empty_own;                  // the same for large pages, and when it takes fresh memory
     size_t hot_bytes;                  // of the current pages that hold one block each
+    uint64_t looked_at_ms;             // the clock, when it was last asked
+    uint32_t looks_left_out;           // so often it is not asked when it would be
+    uint32_t full_shift;               // a full page waits until this part of it was freed
     uint64_t trim_at_ms;               // when kept empty pages are looked at next
     _Atomic(uint64_t) malloc_count;    // owner writes: allocations that the slow path saw
     _Atomic(size_t) page_count;        // owner writes: pages that it got, less those it gave back

@@ -39,6 +39,8 @@ static size_t theap_long_max(const mi_theap_t *theap) {
 }
 
 void mi_theap_bound(mi_theap_t *theap) {
+    theap->full_shift =
+        (mi_theap_pages(theap) < MI_MANY_PAGES ? MI_FULL_SHIFT : MI_FULL_SHIFT_MANY);
     theap->empty_own = theap_empty_own(theap);
     theap->empty_max = theap_empty_max(theap);
     theap->long_max = theap_long_max(theap);
@@ -118,8 +120,14 @@ void mi_theap_tick(mi_theap_t *theap) {
     mi_store_relaxed(&theap->tick, tick);
     if (tick % MI_TICKS != 0)
         return;
+    if (theap->looks_left_out > 0) {
+        theap->looks_left_out--;
+        return;
+    }
     mi_theap_bound(theap);
     const uint64_t now = mi_os_clock_ms();
+    theap->looks_left_out = (now - theap->looked_at_ms < MI_BUSY_MS ? MI_BUSY_LOOKS : 0);
+    theap->looked_at_ms = now;
     const uint32_t pressure = mi_arena_pressure();
     if (now < theap->trim_at_ms && pressure == theap->pressure_seen)
         return;

@@ -1,6 +1,7 @@
 // One thread: size classes, alignment, zeroing, resizing, and what is not ours.
 #include "core/arena.h"
 #include "core/bitmap.h"
+#include "os/os.h"
 #include "use.h"
 
 #include <limits.h>
@@ -439,6 +440,48 @@ static void test_order(void) {
     }
 }
 
+// A full page waits until a part of it was freed, a larger one where the thread has many pages.
+static void test_full_pages(void) {
+    enum { SIZE = 1000, COUNT = MI_MANY_PAGES * 80 };
+    static void *blocks[COUNT];
+    for (int i = 0; i < COUNT; i++)
+        blocks[i] = use_malloc(SIZE);
+    CHECK(mi_theap_pages(mi_theap_real()) > MI_MANY_PAGES);
+    const mi_page_t *const first = mi_page_map_find(blocks[0]);
+    const mi_page_t *const last = mi_page_map_find(blocks[COUNT - 200]);
+    CHECK(first->state == MI_PAGE_FULL && first->used == first->reserved >> MI_FULL_SHIFT);
+    CHECK(last->state == MI_PAGE_FULL && last->used == last->reserved >> MI_FULL_SHIFT_MANY);
+    for (int i = 0; i < COUNT; i++)
+        CHECK(use_free(blocks[i]) == MI_FREE_OK);
+    mi_core_collect(true);
+    mi_theap_bound(mi_theap_real());
+    CHECK(mi_theap_real()->full_shift == MI_FULL_SHIFT);
+}
+
+// One that is due; true = the clock was asked.
+static bool look_is_made(mi_theap_t *theap) {
+    theap->looked_at_ms = 0;
+    mi_store_relaxed(&theap->tick, MI_TICKS - 1);
+    mi_theap_tick(theap);
+    return theap->looked_at_ms != 0;
+}
+
+// The clock is asked less often while that comes due in no time.
+static void test_looks(void) {
+    mi_theap_t *const theap = mi_theap_real();
+    for (int i = 0; i < 1000 && theap->looks_left_out < MI_BUSY_LOOKS; i++) {
+        theap->looks_left_out = 0;
+        theap->looked_at_ms = mi_os_clock_ms();
+        mi_store_relaxed(&theap->tick, MI_TICKS - 1);
+        mi_theap_tick(theap);
+    }
+    CHECK(theap->looks_left_out == MI_BUSY_LOOKS);
+    for (uint32_t i = 0; i < MI_BUSY_LOOKS; i++)
+        CHECK(!look_is_made(theap));
+    CHECK(look_is_made(theap) && theap->looks_left_out == 0); // the one before was long ago
+    CHECK(look_is_made(theap));
+}
+
 static void test_count(void) {
     mi_core_stats_t before, after;
     mi_core_count_all(true);
@@ -466,6 +509,8 @@ int main(void) {
     test_long_pages();
     test_reuse();
     test_order();
+    test_full_pages();
+    test_looks();
     test_foreign();
     test_count();
     return test_result();

@@ -549,6 +549,9 @@ static void forget_counters(void) {
         t->singles = MI_SINGLES - 1; // the second page of one block that is taken becomes current
         t->empty_max = MI_EMPTY_MAX;
         t->trim_at_ms = 0;
+        t->looked_at_ms = 0;
+        t->looks_left_out = 0;
+        t->full_shift = MI_FULL_SHIFT;
         memset(&t->sleep, 0, sizeof(t->sleep));
         t->secrets.left = 0;
         mi_store_relaxed(&t->malloc_count, (uint64_t)0);
