@@ -19,8 +19,10 @@ if(NOT WIN32)
 endif()
 
 if(MI_SANITIZE)
-    target_compile_options(mi_flags INTERFACE -fsanitize=${MI_SANITIZE} -fno-omit-frame-pointer
-        $<$<STREQUAL:${MI_SANITIZE},undefined>:-fno-sanitize-recover=all>)
+    target_compile_options(mi_flags INTERFACE -fsanitize=${MI_SANITIZE} -fno-omit-frame-pointer)
+    if(MI_SANITIZE MATCHES "undefined")
+        target_compile_options(mi_flags INTERFACE -fno-sanitize-recover=undefined)
+    endif()
     target_link_options(mi_flags INTERFACE -fsanitize=${MI_SANITIZE})
 endif()
 

@@ -230,8 +230,8 @@ int main(int argc, char **argv) {
         xm_scene_pairs(&cast);
         xm_scene_dying_threads(&cast);
         xm_scene_pipes(&cast);
-        xm_scene_churn(&cast, "xm_churn_ucrt.dll", "xm_module_churn_ucrt", 1000);
-        xm_scene_churn(&cast, "xm_churn_msvcrt.dll", "xm_module_churn_msvcrt", 1000);
+        xm_scene_churn(&cast, "xm_churn_ucrt.dll", "xm_module_churn_ucrt", 400);
+        xm_scene_churn(&cast, "xm_churn_msvcrt.dll", "xm_module_churn_msvcrt", 400);
     }
     give_exit_blocks();
     atexit(at_exit);
