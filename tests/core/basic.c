@@ -458,11 +458,16 @@ static void test_full_pages(void) {
     CHECK(mi_theap_real()->full_shift == MI_FULL_SHIFT);
 }
 
-// One that is due; true = the clock was asked.
-static bool look_is_made(mi_theap_t *theap) {
-    theap->looked_at_ms = 0;
+// The slow path at which the clock is due to be asked.
+static void look(mi_theap_t *theap, uint64_t last_ms) {
+    theap->looked_at_ms = last_ms;
     mi_store_relaxed(&theap->tick, MI_TICKS - 1);
     mi_theap_tick(theap);
+}
+
+// true = it was asked.
+static bool look_is_made(mi_theap_t *theap) {
+    look(theap, 0);
     return theap->looked_at_ms != 0;
 }
 
@@ -471,9 +476,7 @@ static void test_looks(void) {
     mi_theap_t *const theap = mi_theap_real();
     for (int i = 0; i < 1000 && theap->looks_left_out < MI_BUSY_LOOKS; i++) {
         theap->looks_left_out = 0;
-        theap->looked_at_ms = mi_os_clock_ms();
-        mi_store_relaxed(&theap->tick, MI_TICKS - 1);
-        mi_theap_tick(theap);
+        look(theap, mi_os_clock_ms());
     }
     CHECK(theap->looks_left_out == MI_BUSY_LOOKS);
     for (uint32_t i = 0; i < MI_BUSY_LOOKS; i++)
