@@ -52,6 +52,19 @@ if(WIN32 AND NOT MSVC)
     target_link_libraries(mi_freestanding INTERFACE ${MI_IMPORT_LIBS} $<$<C_COMPILER_ID:GNU>:gcc>)
 endif()
 
+# For libraries of sources that other targets compile one by one: to start a compiler for each costs more than to compile
+# it. Those with the property SKIP_UNITY_BUILD_INCLUSION stay objects of their own.
+function(mi_compile_as_one target)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 0)
+    if(NOT MSVC) # a local name may be a variable's of another source
+        set_target_properties(${target} PROPERTIES
+            UNITY_BUILD_CODE_BEFORE_INCLUDE "#pragma GCC diagnostic ignored \"-Wshadow\"")
+    endif()
+    if(NOT WIN32)
+        target_compile_definitions(${target} PRIVATE _GNU_SOURCE=1) # before the first header
+    endif()
+endfunction()
+
 # The variants have names of their own; a sanitizer build is a debug build.
 set(MI_SUFFIX "")
 if(MI_DEBUG)

@@ -229,6 +229,8 @@ def main():
         if name not in reasons:
             print(f"test.py: no preset {name}; there are: {' '.join(reasons)}", file=sys.stderr)
             return 2
+    # The interpreter itself, where "python3" may be a script that looks for it: that costs more than many of the tests.
+    os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + os.environ.get("PATH", "")
     os.makedirs(BUILD, exist_ok=True)
     prefix = fresh_wine_prefix()
     env = dict(os.environ, MI_WINE_RUN_PREFIX=prefix)

@@ -226,6 +226,7 @@ typedef struct mi_core_config_s {
         collect_every;           // slow paths between two collections of a thread; 0 = by the clock
     _Atomic(uint32_t) tick_mask; // a slow path whose number has none of these bits sees what is due
     _Atomic(bool) never_steal;   // no pages from thread heaps without a thread
+    _Atomic(uint64_t) fault_ns;  // from here on page faults are slow (page.c); default 4000
 } mi_core_config_t;
 extern mi_core_config_t mi_core_config;
 // Each by itself: what depends on two of them may see one before the other.

@@ -12,8 +12,11 @@
 #include "core/lock.h"
 #include "os/os.h"
 
-mi_core_config_t mi_core_config = {
-    .purge_delay_ms = 250, .purge_mult = 1, .span_max = MI_SPAN_MAX, .tick_mask = MI_TICKS - 1};
+mi_core_config_t mi_core_config = {.purge_delay_ms = 250,
+                                   .purge_mult = 1,
+                                   .span_max = MI_SPAN_MAX,
+                                   .tick_mask = MI_TICKS - 1,
+                                   .fault_ns = 4000};
 
 #define ARENA_TRIES 8 // new arenas for one span: others may be quicker, but not for ever
 #define ARENA_REACH ((uint64_t)24 * MI_GiB) // of hidden arenas to both sides of the first

@@ -33,9 +33,13 @@
 #define MI_SPAN_MAX     MI_LIMIT64(256 * MI_MiB, 16 * MI_MiB, 4 * MI_MiB + 64 * MI_KiB)
 #define MI_WIDE_MOST    MI_LIMIT((size_t)8, (size_t)6) // slices of a page with blocks above 4 KiB
 #define MI_EXTEND_BYTES ((size_t)4096) // of blocks linked at once: what one fault brings in anyway
-#define MI_BATCH_BYTES  ((size_t)4096) // remote frees of one page that a thread holds back ...
-#define MI_BATCH_MAX    MI_LIMIT(32u, 3u) // ... and their number
-#define MI_BATCH_SLOTS  MI_LIMIT(32u, 2u) // pages for which it does so
+// Where page faults are slow, a thread heap of so many pages has small blocks' memory brought in
+// ahead of their first use: by a quarter of a slice, later by slices.
+#define MI_AHEAD_PAGES MI_LIMIT(64u, 2u)
+#define MI_AHEAD_LOOKS 4u                // page faults that are timed
+#define MI_BATCH_BYTES ((size_t)4096)    // remote frees of one page that a thread holds back ...
+#define MI_BATCH_MAX   MI_LIMIT(32u, 3u) // ... and their number
+#define MI_BATCH_SLOTS MI_LIMIT(32u, 2u) // pages for which it does so
 
 // Guests: blocks of other threads that a thread keeps for itself, by class (guest.h).
 #define MI_GUEST_BLOCK_MAX   ((size_t)32 * 1024) // the largest

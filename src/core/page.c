@@ -631,6 +631,45 @@ static uint32_t page_extend_count(const mi_page_t *page, size_t warm) {
     return count > left ? left : count;
 }
 
+// What a page fault costs depends on the machine: half a microsecond, or fifteen where a virtual
+// machine runs without the processor's help for its page tables (one inside another, as a rule),
+// while a call that brings in several OS pages costs little more than to clear them. The first ones
+// of a thread heap that is no longer small are timed; one that was fast settles it.
+enum { PAGE_FAULTS_SLOW = MI_AHEAD_LOOKS, PAGE_FAULTS_FAST }; // less: so many were slow
+static _Atomic(uint8_t) page_faults;
+
+static void page_time_fault(uint8_t *untouched) {
+    const uint64_t start = mi_os_clock_ns();
+    *(volatile uint8_t *)untouched = 0;
+    const bool is_slow = mi_os_clock_ns() - start >= mi_config(fault_ns);
+    const uint8_t kind = mi_load_relaxed(&page_faults);
+    if (kind < PAGE_FAULTS_SLOW) // several threads may do so: one look is lost then
+        mi_store_relaxed(&page_faults, (uint8_t)(is_slow ? kind + 1 : PAGE_FAULTS_FAST));
+}
+
+// bytes from this offset on will be linked, and nobody has used them. Where page faults are slow
+// they come in as parts of a slice, each when the first byte of it is wanted. A part never reaches
+// into the next slice, which would be memory that nobody knows of when the page goes back.
+MI_NOINLINE static void page_bring_in(const mi_page_t *page, size_t at, size_t bytes,
+                                      size_t pages) {
+    const size_t os_page = mi_os_page_bytes();
+    const uint8_t kind = mi_load_relaxed(&page_faults);
+    const size_t part = (pages < 16 * MI_AHEAD_PAGES ? MI_SLICE_BYTES / 4 : MI_SLICE_BYTES);
+    if (kind < PAGE_FAULTS_SLOW) {
+        const size_t first = mi_align_up(at, os_page);
+        if (first < at + bytes)
+            page_time_fault(page->start + first);
+        return;
+    }
+    const size_t first = mi_align_up(at, part);
+    const size_t most = ((size_t)page->slices << MI_SLICE_SHIFT) - MI_GUARD_BYTES;
+    size_t end = mi_align_up(at + bytes, part);
+    end = (end < most ? end : most);
+    if (first < at + bytes && end - first > os_page &&
+        mi_os_populate(page->start + first, end - first) != 0)
+        mi_store_relaxed(&page_faults, (uint8_t)PAGE_FAULTS_FAST); // not here
+}
+
 bool mi_page_extend(mi_page_t *page) {
     MI_ASSERT(page->free == NULL && page->capacity < page->reserved);
     const size_t step = page->block_bytes;
@@ -639,6 +678,12 @@ bool mi_page_extend(mi_page_t *page) {
     const size_t used_end = (!page->is_zero ? end : page->reserved > 1 ? page->extent : 0);
     const uint32_t count = page_extend_count(page, used_end > at ? used_end - at : 0);
     uint8_t *first = page->start + page->capacity * step;
+    if (used_end <= at && mi_load_relaxed(&page_faults) != PAGE_FAULTS_FAST &&
+        step <= MI_SLICE_BYTES / 8) {
+        const size_t pages = mi_theap_pages(mi_load_relaxed(&page->theap));
+        if (pages >= MI_AHEAD_PAGES)
+            page_bring_in(page, at, count * step, pages);
+    }
     if (MI_SECURE && count > 1) {
         first = page_link_shuffled(page, first, count);
     } else {

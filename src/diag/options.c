@@ -19,7 +19,7 @@ typedef enum option_state_e {
 
 typedef enum option_kind_e {
     PLAIN, // a number
-    SIZE,  // a number of KiB
+    KIB,   // a number of KiB
     IDLE   // accepted, no effect; mimalloc.h says so too (tests/api/check_options.py)
 } option_kind_t;
 
@@ -48,7 +48,7 @@ static const option_desc_t option_table[] = {
     [mi_option_allow_large_os_pages] = {0, "allow_large_os_pages", PLAIN},
     [mi_option_reserve_huge_os_pages] = {0, "reserve_huge_os_pages", PLAIN},
     [mi_option_reserve_huge_os_pages_at] = {-1, "reserve_huge_os_pages_at", PLAIN},
-    [mi_option_reserve_os_memory] = {0, "reserve_os_memory", SIZE},
+    [mi_option_reserve_os_memory] = {0, "reserve_os_memory", KIB},
     [mi_option_deprecated_segment_cache] = {0, "segment_cache", IDLE},
     [mi_option_deprecated_page_reset] = {0, "page_reset", IDLE},
     [mi_option_deprecated_abandoned_page_purge] = {0, "abandoned_page_purge", IDLE},
@@ -62,7 +62,7 @@ static const option_desc_t option_table[] = {
     [mi_option_max_warnings] = {32, "max_warnings", PLAIN},
     [mi_option_deprecated_max_segment_reclaim] = {10, "max_segment_reclaim", IDLE},
     [mi_option_destroy_on_exit] = {0, "destroy_on_exit", PLAIN},
-    [mi_option_arena_reserve] = {ARENA_KIB, "arena_reserve", SIZE},
+    [mi_option_arena_reserve] = {ARENA_KIB, "arena_reserve", KIB},
     [mi_option_arena_purge_mult] = {1, "arena_purge_mult", PLAIN},
     [mi_option_deprecated_purge_extend_delay] = {1, "purge_extend_delay", IDLE},
     [mi_option_disallow_arena_alloc] = {0, "disallow_arena_alloc", PLAIN},
@@ -83,8 +83,8 @@ static const option_desc_t option_table[] = {
     [mi_option_page_max_reclaim] = {-1, "page_max_reclaim", PLAIN},
     [mi_option_page_cross_thread_max_reclaim] = {32, "page_cross_thread_max_reclaim", IDLE},
     [mi_option_allow_thp] = {1, "allow_thp", PLAIN},
-    [mi_option_minimal_purge_size] = {0, "minimal_purge_size", SIZE},
-    [mi_option_arena_max_object_size] = {ARENA_KIB, "arena_max_object_size", SIZE},
+    [mi_option_minimal_purge_size] = {0, "minimal_purge_size", KIB},
+    [mi_option_arena_max_object_size] = {ARENA_KIB, "arena_max_object_size", KIB},
     [mi_option_arena_is_numa_local] = {0, "arena_is_numa_local", PLAIN},
 };
 static_assert(sizeof(option_table) / sizeof(option_table[0]) == _mi_option_last,
@@ -117,7 +117,7 @@ const char *mi_option_name(mi_option_t option) {
 }
 
 bool mi_option_is_size(mi_option_t option) {
-    return option_exists(option) && option_table[option].kind == SIZE;
+    return option_exists(option) && option_table[option].kind == KIB;
 }
 
 bool mi_option_is_idle(mi_option_t option) {
@@ -217,7 +217,7 @@ static bool env_value_of(const option_desc_t *d, const char *name, long *out) {
         char text[OPTION_TEXT_MAX];
         if (!env_find(prefixes[i], name, text, sizeof(text)))
             continue;
-        if (mi_option_parse(text, d->kind == SIZE, out))
+        if (mi_option_parse(text, d->kind == KIB, out))
             return true;
         mi_message_warning("option %s: value \"%s\" not understood, it stays %ld", name, text,
                            d->value);

@@ -31,6 +31,9 @@ int mi_os_commit(void *p, size_t bytes, bool *is_zero);
 // How long a commit that is refused for want of memory is tried again (Windows); 0, at first: not
 // at all.
 void mi_os_set_commit_retry(uint32_t ms);
+// Brings whole OS pages of a usable range into memory at once, as if each had been written to, and
+// leaves what is in them as it is. Not 0 = not possible here, and some of them may be there.
+int mi_os_populate(void *p, size_t bytes);
 // Gives the memory of a part back, keeps the addresses. *is_committed: still usable and now zero
 // (Linux); false: it must be committed again before use (Windows).
 int mi_os_purge(void *p, size_t bytes, bool *is_committed);

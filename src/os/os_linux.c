@@ -131,6 +131,18 @@ int mi_os_commit(void *p, size_t bytes, bool *is_zero) {
     return os_call_fails() ? -1 : 0;
 }
 
+int mi_os_populate(void *p, size_t bytes) {
+#ifndef MADV_POPULATE_WRITE // since Linux 5.14
+#    define MADV_POPULATE_WRITE 23
+#endif
+    if (os_call_fails())
+        return -1;
+    const int saved = errno;
+    const int rc = madvise(p, bytes, MADV_POPULATE_WRITE);
+    errno = saved;
+    return rc;
+}
+
 int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     *is_committed = true;
     if (os_call_fails())

@@ -203,6 +203,12 @@ int mi_os_commit(void *p, size_t bytes, bool *is_zero) {
     return is_done ? 0 : -1;
 }
 
+int mi_os_populate(void *p, size_t bytes) {
+    (void)p;
+    (void)bytes;
+    return -1; // VirtualLock would, but what is locked has narrow bounds
+}
+
 int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     *is_committed = true;
     if (fault_is_due())

@@ -52,10 +52,10 @@ def check_all(prefix, old):
     for name, (olds, kind) in rows.items():
         spelled[name] = name if old is None or len(olds) <= old else olds[old]
         value = VALUES.get(name, 9)
-        settings[prefix + spelled[name].upper()] = f"{value}K" if kind == "SIZE" else str(value)
+        settings[prefix + spelled[name].upper()] = f"{value}K" if kind == "KIB" else str(value)
     said = run(settings)
     for name, (olds, kind) in rows.items():
-        line = f"mimalloc: option {name}: {VALUES.get(name, 9)}{' KiB' if kind == 'SIZE' else ''} (set)"
+        line = f"mimalloc: option {name}: {VALUES.get(name, 9)}{' KiB' if kind == 'KIB' else ''} (set)"
         line += " (no effect)\n" if kind == "IDLE" else "\n"
         check(line in said, f"{prefix}{spelled[name].upper()}: expected {line!r} in\n{said}")
         warning = f"mimalloc: warning: option {spelled[name]} is deprecated, its name is now {name}\n"
@@ -66,7 +66,7 @@ def check_value(text, expected, option="guarded_sample_seed", prefixes=("MIMALLO
     """What the option's value is said to be when the variable has this text. None: it is not understood, and stays."""
     settings = {prefix + option.upper(): text for prefix in prefixes}
     said = run({"MIMALLOC_VERBOSE": "1", **settings})
-    unit = " KiB" if rows[option][1] == "SIZE" else ""
+    unit = " KiB" if rows[option][1] == "KIB" else ""
     default = int(re.search(rf"^mimalloc: option {option}: (\d+)", run({"MIMALLOC_VERBOSE": "1"}), re.M)[1])
     line = f"option {option}: {default if expected is None else expected}{unit}{'' if expected is None else ' (set)'}\n"
     check(line in said, f"{settings}: expected {line!r} in\n{said}")

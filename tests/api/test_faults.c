@@ -34,7 +34,7 @@ static void *take(void *p, size_t size) {
 }
 
 static void scenario(void) {
-    static const size_t sizes[] = {1, 100, 1000, 10000, 100000, 1000000, 5000000, 20000000};
+    static const size_t sizes[] = {1, 100, 1000, 10000, 100000, 1000000, 5000000, 11000000};
     void *kept[64];
     size_t count = 0;
     mi_heap_t *heap = mi_heap_new();

@@ -56,7 +56,7 @@ int main(void) {
     pthread_t threads[3];
     for (uintptr_t i = 0; i < 3; i++)
         pthread_create(&threads[i], NULL, churn, (void *)(i + 1));
-    for (int n = 0; n < 100; n++) {
+    for (int n = 0; n < 60; n++) {
         (void)use_free(use_malloc(100));
         const pid_t pid = fork();
         if (pid == 0) {

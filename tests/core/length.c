@@ -141,7 +141,7 @@ static void *random_thread(void *arg) {
         } else {
             const size_t both = (size < s->size ? size : s->size);
             s->block = resize(s->block, size, s->is_exact ? MI_REALLOC_EXACT : 0);
-            for (size_t at = 0; at + 4096 < both; at += 4096)
+            for (size_t at = 0; at + 4096 < both; at += USE_STRIDE)
                 CHECK(s->block[at] == tag);
         }
         if (s->block != NULL) {

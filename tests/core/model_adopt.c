@@ -22,6 +22,7 @@
 #include "core/sleep.h"
 #include "test.h"
 
+#include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,9 @@ typedef struct scene_s {
 } scene_t;
 
 typedef struct fiber_s {
-    ucontext_t context;
+    ucontext_t context; // how it began
+    jmp_buf at;         // where it goes on; unlike a context it is saved without a system call
+    bool has_begun;
     void *slot; // its thread-local pointer
     bool has_ended;
     bool is_done;
@@ -65,7 +68,7 @@ typedef struct word_s {
 } word_t;
 
 static fiber_t fibers[FIBERS];
-static ucontext_t home;
+static jmp_buf home;
 static int current = -1; // -1 = the main program
 static bool is_walking, may_switch_anywhere;
 static decision_t plan[DECISIONS];
@@ -99,8 +102,13 @@ static void switch_to(int next) {
     current = next;
     (void)mi_thread_set(next < 0 ? home_slot : fibers[next].slot);
     mi_thread_has_ended = (next < 0 || fibers[next].has_ended); // home frees, and gets no heap
-    (void)swapcontext(from == NULL ? &home : &from->context,
-                      next < 0 ? &home : &fibers[next].context);
+    if (_setjmp(from == NULL ? home : from->at) != 0)
+        return;
+    if (next < 0 || fibers[next].has_begun)
+        _longjmp(next < 0 ? home : fibers[next].at, 1);
+    fibers[next].has_begun = true;
+    (void)setcontext(&fibers[next].context);
+    abort();
 }
 
 // The fibers that could go on but this one.
@@ -145,10 +153,11 @@ static void give_way(void) {
 }
 
 static void fiber_main(void) {
-    fibers[current].job();
-    fibers[current].is_done = true;
-    give_way();
-    abort();
+    for (;;) { // one job after the other, from give_way to give_way
+        fibers[current].job();
+        fibers[current].is_done = true;
+        give_way();
+    }
 }
 
 // ---- Steps -------------------------------------------------------------------------------------
@@ -200,6 +209,16 @@ static void model_step(const volatile void *p, bool is_write) {
 void *mi_model_step(const volatile void *p, bool is_write) {
     model_step(p, is_write);
     return (void *)(uintptr_t)p;
+}
+
+// What goes back to the system reads as zero afterwards. Each schedule gives all back and touches
+// it anew, and page faults would be most of its time.
+int mi_model_purge(void *p, size_t bytes, bool *is_committed) {
+    if (MI_SECURE || bytes > 512 * MI_KiB) // there are guards in between
+        return (mi_os_purge)(p, bytes, is_committed);
+    *is_committed = true;
+    memset(p, 0, bytes);
+    return 0;
 }
 
 void mi_lock_wanted(void) {
@@ -531,11 +550,13 @@ static void fiber_run(int i, job_fn job, bool is_race) {
     f->is_done = false;
     f->waits = false;
     f->refused = NULL;
-    (void)getcontext(&f->context);
-    f->context.uc_stack.ss_sp = fiber_stack(i);
-    f->context.uc_stack.ss_size = STACK_BYTES;
-    f->context.uc_link = NULL;
-    makecontext(&f->context, fiber_main, 0);
+    if (!f->has_begun) {
+        (void)getcontext(&f->context);
+        f->context.uc_stack.ss_sp = fiber_stack(i);
+        f->context.uc_stack.ss_size = STACK_BYTES;
+        f->context.uc_link = NULL;
+        makecontext(&f->context, fiber_main, 0);
+    }
     if (!is_race)
         switch_to(i);
 }
@@ -663,6 +684,14 @@ static void learn(const scene_t *scene) {
     may_switch_anywhere = false;
 }
 
+// A twin may hang for good, as a loop without a step. Seconds of the processor's time, since the
+// machine may be busy, for a number of schedules, since it may be slow.
+static void limit_time(void) {
+    const struct itimerval most = {.it_value = {.tv_sec = 100}};
+    if (setitimer(ITIMER_PROF, &most, NULL) != 0)
+        fault_found("no timer");
+}
+
 static size_t walk(const scene_t *scene, size_t preemptions) {
     size_t count = 0;
     size_t known;
@@ -674,8 +703,9 @@ static size_t walk(const scene_t *scene, size_t preemptions) {
         count = 0;
         plan_length = 0;
         do {
+            if (count++ % 1024 == 0)
+                limit_time();
             run(scene);
-            count++;
         } while (plan_next() && known == shared_count);
     } while (known != shared_count);
     return count;
@@ -697,12 +727,6 @@ static int walk_all(size_t preemptions) {
     return 0;
 }
 
-// A twin may hang for good, as a loop. Seconds of the processor's time: the machine may be busy.
-static void limit_time(void) {
-    const struct itimerval most = {.it_value = {.tv_sec = 100}};
-    CHECK(setitimer(ITIMER_PROF, &most, NULL) == 0);
-}
-
 // core-model-adopt [preemptions]; core-model-twin-NAME preemptions NAME
 int main(int argc, char **argv) {
     const size_t preemptions = (argc > 1 ? (size_t)strtoul(argv[1], NULL, 10) : 2);
@@ -713,8 +737,6 @@ int main(int argc, char **argv) {
     const pid_t child = fork();
     if (child == 0) {
         mi_thread_note_end(); // home's
-        if (preemptions <= 2)
-            limit_time();
         _exit(walk_all(preemptions) + (fflush(stdout) != 0));
     }
     CHECK(child > 0 && waitpid(child, &status, 0) == child);

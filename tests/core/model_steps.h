@@ -11,10 +11,12 @@
 // Before an operation on the word at p, which it returns. NULL: between two others.
 void *mi_model_step(const volatile void *p, bool is_write);
 uintptr_t mi_model_thread_id(void);
+int mi_model_purge(void *p, size_t bytes, bool *is_committed);
 
-#define mi_os_thread_id()         mi_model_thread_id()
-#define mi_os_thread_is_alive(id) ((void)(id), true)
-#define mi_os_clock_ms()          ((uint64_t)1000)
+#define mi_os_thread_id()                   mi_model_thread_id()
+#define mi_os_thread_is_alive(id)           ((void)(id), true)
+#define mi_os_clock_ms()                    ((uint64_t)1000)
+#define mi_os_purge(p, bytes, is_committed) mi_model_purge(p, bytes, is_committed)
 // No byte is a step: marks are bytes (harden.h), of blocks that come in random order, and nobody
 // but the holder of a block changes its mark.
 #define MI_MODEL_AT(p, is_write)                                                                   \

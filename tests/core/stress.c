@@ -16,7 +16,7 @@ typedef struct item_s {
 } item_t;
 
 static _Atomic(item_t *) table[SLOTS]; // each item is owned by who exchanged it out
-static int rounds = 60000;
+static int rounds = 40000;
 static atomic_int bad;
 
 static void item_new(item_t *item, uint64_t *random) {

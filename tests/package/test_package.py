@@ -102,7 +102,7 @@ def uses(args, folder, tools):
 
 
 def installed(args, folder, tools):
-    linux = [["-DMI_SECURE=1"], [f"-DCMAKE_C_FLAGS={DISTRIBUTION_FLAGS}"]]
+    linux = [["-DMI_SECURE=1", "-DCMAKE_C_FLAGS_RELEASE=-O0"], ["-DCMAKE_C_FLAGS_RELEASE=-O3 -DNDEBUG", f"-DCMAKE_C_FLAGS={DISTRIBUTION_FLAGS}"]]
     for variant in ([[]] if args.arch else linux):
         build(args.source, folder / "build", "-DMI_BUILD_TESTS=OFF", "-DMI_SECURE=0", *variant, *tools)
         run("cmake", "--install", folder / "build", "--prefix", folder / "installed")
