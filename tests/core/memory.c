@@ -396,8 +396,9 @@ static void test_bare(size_t size, size_t written, bool is_far) {
     }
     // In the secure build memory that was given back is cleared: somebody may have written there.
     CHECK(MI_SECURE || count == BARE_COUNT - 1);
-    CHECK_MSG(resident == (written == 0 ? 0 : count * whole), "%zu bytes of %zu blocks of %zu stay",
-              resident, count, size);
+    // Where the thread looked at the clock meanwhile another one is the first.
+    CHECK_MSG(written == 0 ? resident <= whole : resident == count * whole,
+              "%zu bytes of %zu blocks of %zu stay", resident, count, size);
     for (int i = 0; i < BARE_COUNT; i++) {
         b.block[i] = (uint8_t *)mi_core_malloc(size, true);
         CHECK(use_is_zero(b.block[i], size));
