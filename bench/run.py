@@ -238,6 +238,34 @@ def huge_pages():
         return "unknown"
 
 
+def spin_seconds(cpu, rounds=5):
+    """The least time that a fixed loop takes on one processor."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        times = []
+        for _ in range(rounds):
+            start = time.perf_counter()
+            for _ in range(300_000):
+                pass
+            times.append(time.perf_counter() - start)
+        return min(times)
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def processors():
+    """Says when the processors are not equally fast: of a virtual machine one may share its core with a neighbour."""
+    seconds = {cpu: spin_seconds(cpu) for cpu in sorted(os.sched_getaffinity(0))}
+    slowest = max(seconds, key=seconds.get)
+    ratio = seconds[slowest] / min(seconds.values())
+    if ratio < 1.15:
+        return ""
+    best = min(seconds, key=seconds.get)
+    return (f"processor {slowest} takes {ratio:.2f} times as long as processor {best}: what a program takes depends on where it "
+            f"runs, and so does the gain of a second thread; for programs of one thread use taskset -c {best} bench/run.py ...")
+
+
 def instructions(command, library, extra=None, cwd=None, stdin=None, codes=(0,)):
     """How many instructions a command and its children take in user space, by callgrind."""
     if shutil.which("valgrind") is None:
@@ -435,6 +463,9 @@ def main():
         draw(results, args.svg)
     print(f"{args.rounds} rounds of {args.what} in {(time.monotonic() - start) / 60:.1f} minutes; "
           f"huge pages (transparent_hugepage/enabled): {huge_pages()}")
+    uneven = processors()
+    if uneven:
+        print(uneven)
 
 
 if __name__ == "__main__":

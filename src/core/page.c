@@ -631,7 +631,7 @@ static uint32_t page_extend_count(const mi_page_t *page, size_t warm) {
     return count > left ? left : count;
 }
 
-// What a page fault costs depends on the machine: half a microsecond, or fifteen where a virtual
+// What a page fault costs depends on the machine: half a microsecond, or fourteen where a virtual
 // machine runs without the processor's help for its page tables (one inside another, as a rule),
 // while a call that brings in several OS pages costs little more than to clear them. The first ones
 // of a thread heap that is no longer small are timed; one that was fast settles it.

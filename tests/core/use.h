@@ -45,7 +45,7 @@ static inline size_t use_random_size(uint64_t *state, unsigned max_log2) {
 }
 
 // The first and last 64 bytes and one byte of each 16 KiB carry the tag; filling all of a large
-// block costs too much, and to touch each page of it, too, where a page fault takes 15 us.
+// block costs too much, and to touch each page of it, too, where a page fault takes 14 us.
 #define USE_STRIDE (16 * MI_KiB)
 
 static inline void use_fill(void *block, size_t size, uint8_t tag) {
