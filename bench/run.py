@@ -257,11 +257,10 @@ def spin_seconds(cpu, rounds=5):
 def processors():
     """Says when the processors are not equally fast: of a virtual machine one may share its core with a neighbour."""
     seconds = {cpu: spin_seconds(cpu) for cpu in sorted(os.sched_getaffinity(0))}
-    slowest = max(seconds, key=seconds.get)
-    ratio = seconds[slowest] / min(seconds.values())
+    best, slowest = min(seconds, key=seconds.get), max(seconds, key=seconds.get)
+    ratio = seconds[slowest] / seconds[best]
     if ratio < 1.15:
         return ""
-    best = min(seconds, key=seconds.get)
     return (f"processor {slowest} takes {ratio:.2f} times as long as processor {best}: what a program takes depends on where it "
             f"runs, and so does the gain of a second thread; for programs of one thread use taskset -c {best} bench/run.py ...")
 

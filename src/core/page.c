@@ -649,8 +649,9 @@ static void page_time_fault(uint8_t *untouched) {
 
 // bytes from this offset on will be linked, and nobody has used them. Where page faults are slow
 // they come in as parts of a slice, each when the first byte of it is wanted. A part never reaches
-// into the next slice, which would be memory that nobody knows of when the page goes back.
-MI_NOINLINE static void page_bring_in(const mi_page_t *page, size_t at, size_t bytes,
+// into the next slice, which would be memory that nobody knows of when the page goes back. Not
+// inlined: the code that small processes run has to fit into 64 KiB.
+static MI_NOINLINE void page_bring_in(const mi_page_t *page, size_t at, size_t bytes,
                                       size_t pages) {
     const size_t os_page = mi_os_page_bytes();
     const uint8_t kind = mi_load_relaxed(&page_faults);

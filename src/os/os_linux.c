@@ -131,26 +131,23 @@ int mi_os_commit(void *p, size_t bytes, bool *is_zero) {
     return os_call_fails() ? -1 : 0;
 }
 
+static bool os_advise(void *p, size_t bytes, int advice) {
+    const int saved = errno;
+    const int rc = madvise(p, bytes, advice);
+    errno = saved;
+    return rc == 0;
+}
+
 int mi_os_populate(void *p, size_t bytes) {
 #ifndef MADV_POPULATE_WRITE // since Linux 5.14
 #    define MADV_POPULATE_WRITE 23
 #endif
-    if (os_call_fails())
-        return -1;
-    const int saved = errno;
-    const int rc = madvise(p, bytes, MADV_POPULATE_WRITE);
-    errno = saved;
-    return rc;
+    return !os_call_fails() && os_advise(p, bytes, MADV_POPULATE_WRITE) ? 0 : -1;
 }
 
 int mi_os_purge(void *p, size_t bytes, bool *is_committed) {
     *is_committed = true;
-    if (os_call_fails())
-        return -1;
-    const int saved = errno;
-    const int rc = madvise(p, bytes, MADV_DONTNEED);
-    errno = saved;
-    return rc;
+    return !os_call_fails() && os_advise(p, bytes, MADV_DONTNEED) ? 0 : -1;
 }
 
 int mi_os_discard(void *p, size_t bytes) {
@@ -159,12 +156,7 @@ int mi_os_discard(void *p, size_t bytes) {
 }
 
 int mi_os_reset(void *p, size_t bytes) {
-    if (os_call_fails())
-        return -1;
-    const int saved = errno;
-    const int rc = madvise(p, bytes, MADV_FREE);
-    errno = saved;
-    return rc;
+    return !os_call_fails() && os_advise(p, bytes, MADV_FREE) ? 0 : -1;
 }
 
 bool mi_os_is_mapped(const void *p) {
@@ -227,13 +219,6 @@ static _Atomic(int) os_guard_count;
 
 void mi_os_plain_guards(void) {
     mi_store_relaxed(&os_guard_kind, (int)GUARD_MAPPED);
-}
-
-static bool os_advise(void *p, size_t bytes, int advice) {
-    const int saved = errno;
-    const int rc = madvise(p, bytes, advice);
-    errno = saved;
-    return rc == 0;
 }
 
 int mi_os_guard(void *p, size_t bytes) {
